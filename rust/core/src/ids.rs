@@ -1,0 +1,47 @@
+//! Identifiers. Each is a type of its own, so that a slot is never taken for a turn.
+
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id! {
+    /// A vat of this process. Counts from 0 (BEHAVIOURS VAT-02).
+    VatId(u64)
+}
+id! {
+    /// An actor's number in its vat, given at its spawn and never used again. In a persistent vat it is
+    /// also the actor's place in the store, so it survives restarts.
+    Slot(u64)
+}
+id! {
+    /// A turn of a vat. Counts from 1 in each process.
+    TurnId(u64)
+}
+id! {
+    /// A churn of a vat. Counts from 1 in each process (BEHAVIOURS LOG-04).
+    ChurnId(u64)
+}
+id! {
+    /// A named part of a store: the keys of one vat.
+    PartId(u32)
+}
+id! {
+    /// A shape of a part: a label with the names of its fields, stored once and referred to by records.
+    ShapeId(u32)
+}
+id! {
+    /// Logical time of a vat (BEHAVIOURS VAT-20).
+    LamportTime(u64)
+}

@@ -1,0 +1,177 @@
+//! What the kernel asks of a store: ordered keys, atomic batches, one ordered log.
+//!
+//! A store knows nothing of vats or actors. What stands in it is laid out by [`crate::schema`].
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+/// Why a store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store was closed.
+    #[error("the store {store} is closed; open it again to go on")]
+    Closed {
+        /// The store, as its user named it.
+        store: String,
+    },
+    /// Another process, or another object of this one, has the store open.
+    #[error(
+        "the store {path} is in use by process {pid} on {host} ({command}); a store has one owner at a \
+         time: close it there, or use another path"
+    )]
+    Locked {
+        /// The store's folder.
+        path: PathBuf,
+        /// Process id of the holder.
+        pid: u32,
+        /// Host name of the holder.
+        host: String,
+        /// Command line of the holder.
+        command: String,
+    },
+    /// The path can't hold a store.
+    #[error("can't open a store at {path}: {reason}")]
+    Unusable {
+        /// The path that was given.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        reason: String,
+    },
+    /// The store was written by a newer version of this library.
+    #[error(
+        "the store {store} has format {found}; this version of goblins reads formats up to {supported}: \
+         upgrade goblins to open it (nothing was changed)"
+    )]
+    NewerFormat {
+        /// The store, as its user named it.
+        store: String,
+        /// The format that stands in the store.
+        found: u64,
+        /// The newest format this version knows.
+        supported: u64,
+    },
+    /// What stands in the store is damaged.
+    #[error("the store {store} is damaged at {place}: {reason}; restore it from a backup")]
+    Corrupt {
+        /// The store, as its user named it.
+        store: String,
+        /// The key or file that is damaged.
+        place: String,
+        /// What was found.
+        reason: String,
+    },
+    /// No room is left.
+    #[error("no room to write to the store {store}: {reason}; free some space and open it again")]
+    Full {
+        /// The store, as its user named it.
+        store: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The part is in use by another vat of this process.
+    #[error("part {part:?} of the store {store} is in use by a live vat; close that vat first, or use another part")]
+    PartInUse {
+        /// The store, as its user named it.
+        store: String,
+        /// Name of the part.
+        part: String,
+    },
+    /// Anything else the system said.
+    #[error("the store {store} failed while {doing}: {reason}")]
+    Failed {
+        /// The store, as its user named it.
+        store: String,
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// One change of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Put this value under this key.
+    Put(Vec<u8>, Vec<u8>),
+    /// Remove this key, which may be absent.
+    Delete(Vec<u8>),
+}
+
+/// Changes that are made all together or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    changes: Vec<Change>,
+}
+
+impl Batch {
+    /// A batch without changes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a put.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.changes.push(Change::Put(key, value));
+    }
+
+    /// Adds a removal.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.changes.push(Change::Delete(key));
+    }
+
+    /// The changes, in the order in which they are made: of two on one key the later wins.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// Called with each key and value of a scan.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// An ordered map of bytes with atomic batches and one ordered log.
+///
+/// All methods may be called from any thread at once. After [`Store::write`] returns, every reader sees
+/// the whole batch. After [`Store::sync`] returns, every batch whose write had returned before the call
+/// is on disk. After a crash the store holds a *prefix* of the batches, in the order of their writes:
+/// never a later batch without an earlier one, never a part of a batch.
+///
+/// An error of `write` or `sync` leaves it unknown whether the batches in flight were kept: the caller
+/// must stop trusting its memory (guarantee G9).
+pub trait Store: Send + Sync + 'static {
+    /// The store's name in messages: its path, or `memory`.
+    fn name(&self) -> String;
+
+    /// The value under a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Visits all keys from `start` (inclusive) to `end` (exclusive), in ascending order of bytes, until
+    /// `visit` breaks.
+    fn scan(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError>;
+
+    /// Makes a batch, atomically, and appends it to the log. Does not wait for the disk.
+    fn write(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Waits until all that was written before is durable.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// Whether results wait for [`Store::sync`]. If not, a crash of the *machine* may lose the last
+    /// batches (a crash of the process does not).
+    fn syncs(&self) -> bool;
+
+    /// Makes durable what was written, then lets go of all resources, the lock among them. A second call
+    /// does nothing; every other call afterwards is [`StoreError::Closed`].
+    fn close(&self) -> Result<(), StoreError>;
+}
+
+impl fmt::Debug for dyn Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.name())
+    }
+}

@@ -1,0 +1,4 @@
+//! Points test and bench binaries at the libpython they were built against.
+fn main() {
+    pyo3_build_config::add_libpython_rpath_link_args();
+}
