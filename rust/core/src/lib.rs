@@ -1,8 +1,37 @@
-//! The kernel of Goblins.
+//! The kernel of Goblins: vats, turns, promises, and the commit path.
+//!
+//! It knows no language and no store: it reaches the one through [`host::Host`], the other through
+//! [`store::Store`]. Actors live in vats; a vat handles one message at a time (a *turn*), all or nothing;
+//! the turns that come of one outside message are a *churn*, and a churn is one batch in the store.
 #![forbid(unsafe_code)]
 
+pub mod actor;
+pub mod churn;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod durability;
+pub mod error;
+#[cfg(any(test, feature = "conformance"))]
+pub mod faulty;
+pub mod host;
 pub mod ids;
+pub mod job;
+pub mod log;
+pub mod mailbox;
 pub mod memory;
+pub mod pool;
+pub mod promise;
+pub mod record;
+mod release;
+mod saving;
+pub mod schema;
+pub mod storage;
 pub mod store;
+pub mod sync;
+mod turn;
+pub mod vat;
+
+pub use job::send_outside;
+pub use release::{settle_outside, wait_outside};
+pub use saving::Persistence;
+pub use turn::Target;

@@ -1,0 +1,90 @@
+//! The kernel's part of an actor: where it lives, and its behavior.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::host::Host;
+use crate::ids::Slot;
+use crate::vat::Vat;
+
+/// An actor's place and state. The host's reference object embeds one and is the state's only owner.
+pub struct ActorCell<H: Host> {
+    vat: Arc<Vat<H>>,
+    slot: Slot,
+    /// Changed only by the one who runs the vat; locked because a collector may look from any thread.
+    state: Mutex<ActorState<H::Behavior>>,
+}
+
+/// What an actor is at the moment.
+#[derive(Debug)]
+pub struct ActorState<B> {
+    /// What it does.
+    pub life: Life<B>,
+    /// It has a record in the store, or in the batch being made.
+    pub stored: bool,
+}
+
+/// How alive an actor is.
+#[derive(Debug)]
+pub enum Life<B> {
+    /// Stored, and not used since the vat was opened.
+    Ghost,
+    /// In memory.
+    Live(B),
+    /// The turn that spawned it was undone.
+    Gone,
+}
+
+impl<H: Host> ActorCell<H> {
+    /// An actor just spawned.
+    pub fn live(vat: Arc<Vat<H>>, slot: Slot, behavior: H::Behavior) -> Self {
+        Self { vat, slot, state: Mutex::new(ActorState { life: Life::Live(behavior), stored: false }) }
+    }
+
+    /// A stored actor that has not been used yet (guarantee G7).
+    pub fn ghost(vat: Arc<Vat<H>>, slot: Slot) -> Self {
+        Self { vat, slot, state: Mutex::new(ActorState { life: Life::Ghost, stored: true }) }
+    }
+
+    /// The vat it lives in.
+    pub fn vat(&self) -> &Arc<Vat<H>> {
+        &self.vat
+    }
+
+    /// Its number there.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Its state. Do nothing of the host's under this lock but take another reference.
+    pub fn state(&self) -> MutexGuard<'_, ActorState<H::Behavior>> {
+        self.state.lock()
+    }
+
+    /// Its state, unless it is locked: for the host's garbage collector.
+    pub fn try_state(&self) -> Option<MutexGuard<'_, ActorState<H::Behavior>>> {
+        self.state.try_lock()
+    }
+
+    /// Whether it has a record in the store, or in the batch being made.
+    pub fn is_stored(&self) -> bool {
+        self.state.lock().stored
+    }
+
+    /// Sets the mark; tells whether it was set before.
+    pub(crate) fn set_stored(&self, stored: bool) -> bool {
+        std::mem::replace(&mut self.state.lock().stored, stored)
+    }
+
+    /// Changes how alive it is; gives back what was before, to be dropped outside the lock.
+    pub(crate) fn set_life(&self, life: Life<H::Behavior>) -> Life<H::Behavior> {
+        std::mem::replace(&mut self.state.lock().life, life)
+    }
+}
+
+impl<H: Host> std::fmt::Debug for ActorCell<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "actor {} of vat {}", self.slot, self.vat.name())
+    }
+}

@@ -1,0 +1,333 @@
+//! Churns: turns run from one message until the vat has nothing left to do.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::error::KernelError;
+use crate::host::Host;
+use crate::ids::{ChurnId, LamportTime, Slot, TurnId};
+use crate::job::{Job, Task};
+use crate::log::{Cause, Event, EventKind, EventOutcome, Ring};
+use crate::promise::{Outcome, Progress, Reaction, Seen, Waiter};
+use crate::release::{Outputs, next_in_chain, receiver, settle_cell, start_chain};
+use crate::saving::Saving;
+use crate::turn::{Effect, Target, Undo};
+use crate::vat::Vat;
+
+/// A vat being run by this thread. It owns the vat's loop, so nobody else can be inside.
+///
+/// Its cells are borrowed for moments only: never while the host is called or its values are dropped.
+pub struct Churn<H: Host> {
+    vat: Arc<Vat<H>>,
+    work: RefCell<Box<Work<H>>>,
+}
+
+/// A vat's loop: what only the one who runs the vat may touch.
+pub(crate) struct Work<H: Host> {
+    pub(crate) next_slot: u64,
+    pub(crate) churn: u64,
+    pub(crate) turn: u64,
+    pub(crate) clock: u64,
+    pub(crate) log: Option<Ring>,
+    /// A turn is open.
+    pub(crate) open: bool,
+    /// Changes of the open turn, oldest first.
+    pub(crate) undo: Vec<Undo<H>>,
+    /// Effects of the open turn.
+    pub(crate) effects: Vec<Effect<H>>,
+    /// Changes of finished turns, until their batch is written. Persistent vats only.
+    pub(crate) done: Vec<Undo<H>>,
+    /// Near work of this churn.
+    pub(crate) queue: VecDeque<Job<H>>,
+    /// Far messages of this churn.
+    pub(crate) outbox: Vec<(Arc<Vat<H>>, Job<H>)>,
+    /// Promises settled in this churn.
+    pub(crate) settled: Vec<H::Promise>,
+    pub(crate) saving: Option<Saving<H>>,
+}
+
+impl<H: Host> Work<H> {
+    pub(crate) fn new(next_slot: Slot, log_capacity: Option<usize>, saving: Option<Saving<H>>) -> Self {
+        Self {
+            next_slot: next_slot.0,
+            churn: 0,
+            turn: 0,
+            clock: 0,
+            log: log_capacity.map(Ring::new),
+            open: false,
+            undo: Vec::new(),
+            effects: Vec::new(),
+            done: Vec::new(),
+            queue: VecDeque::new(),
+            outbox: Vec::new(),
+            settled: Vec::new(),
+            saving,
+        }
+    }
+}
+
+impl<H: Host> Churn<H> {
+    pub(crate) fn new(vat: Arc<Vat<H>>, work: Box<Work<H>>) -> Self {
+        Self { vat, work: RefCell::new(work) }
+    }
+
+    /// The vat that is run.
+    pub fn vat(&self) -> &Arc<Vat<H>> {
+        &self.vat
+    }
+
+    pub(crate) fn work(&self) -> RefMut<'_, Box<Work<H>>> {
+        self.work.borrow_mut()
+    }
+
+    /// Gives the loop back.
+    pub(crate) fn into_work(this: Rc<Self>) -> Box<Work<H>> {
+        match Rc::try_unwrap(this) {
+            Ok(churn) => churn.work.into_inner(),
+            // Somebody keeps the churn beyond its session: what he sees from now on is empty.
+            Err(churn) => churn.work.replace(Box::new(Work::new(Slot(0), None, None))),
+        }
+    }
+
+    /// Whether `actor` lives in this vat.
+    pub fn is_near(&self, actor: &H::Actor) -> bool {
+        Arc::ptr_eq(&self.vat, H::actor_cell(actor).vat())
+    }
+
+    /// Does one job, then all near work that comes of it.
+    pub(crate) fn run(self: &Rc<Self>, cx: H::Cx<'_>, job: Job<H>) {
+        self.do_job(cx, job);
+        self.run_queue(cx);
+    }
+
+    /// Does near work until none is left.
+    pub(crate) fn run_queue(self: &Rc<Self>, cx: H::Cx<'_>) {
+        loop {
+            let job = self.work().queue.pop_front();
+            match job {
+                Some(job) => self.do_job(cx, job),
+                None => return,
+            }
+        }
+    }
+
+    fn do_job(self: &Rc<Self>, cx: H::Cx<'_>, job: Job<H>) {
+        let Job { task, cause } = job;
+        match task {
+            Task::Deliver { actor, message, resolver } => {
+                let method = self.logged_method(cx, &message);
+                let result = self.turn(cx, || H::deliver(cx, self, &actor, message));
+                self.record(EventKind::Deliver, result.is_ok(), cause, Some(&actor), method);
+                self.answer(cx, resolver, result, &actor);
+            }
+            Task::React { reaction, outcome } => self.do_reaction(cx, reaction, outcome, cause),
+        }
+    }
+
+    fn answer(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        resolver: Option<H::Promise>,
+        result: Result<H::Value, H::Error>,
+        actor: &H::Actor,
+    ) {
+        match (resolver, result) {
+            (Some(promise), result) => self.settle_now(cx, promise, result.into(), false),
+            (None, Ok(value)) => drop(value),
+            (None, Err(error)) => {
+                let what = format!("a message to {} failed, and nobody waits for its answer", H::describe_actor(cx, actor));
+                H::report(cx, &self.vat, &what, &error);
+            }
+        }
+    }
+
+    fn do_reaction(self: &Rc<Self>, cx: H::Cx<'_>, reaction: Reaction<H>, outcome: Outcome<H>, cause: Cause) {
+        match reaction {
+            Reaction::Listen { fulfilled, broken, derived } => {
+                let handler = match outcome {
+                    Outcome::Fulfilled(_) => fulfilled,
+                    Outcome::Broken(_) => broken,
+                };
+                let Some(handler) = handler else {
+                    return self.settle_now(cx, derived, outcome, false);
+                };
+                let result = self.turn(cx, || H::react(cx, self, handler, Some(outcome)));
+                self.record(EventKind::React, result.is_ok(), cause, None, None);
+                self.settle_now(cx, derived, result.into(), false);
+            }
+            Reaction::Finally { handler, derived } => {
+                let result = self.turn(cx, || H::react(cx, self, handler, None));
+                self.record(EventKind::React, result.is_ok(), cause, None, None);
+                let outcome = match result {
+                    Ok(_) => outcome,
+                    Err(error) => Outcome::Broken(error),
+                };
+                self.settle_now(cx, derived, outcome, false);
+            }
+            Reaction::Forward { message, resolver } => self.forward(cx, outcome, message, resolver),
+            Reaction::Chain(promise) => self.settle_now(cx, promise, outcome, true),
+        }
+    }
+
+    /// Does what a successful turn wanted.
+    pub(crate) fn carry_out(self: &Rc<Self>, cx: H::Cx<'_>, effect: Effect<H>) {
+        match effect {
+            Effect::Send { target: Target::Actor(actor), message, resolver } => self.dispatch(actor, message, resolver),
+            Effect::Send { target: Target::Promise(promise), message, resolver } => {
+                self.listen_now(cx, &promise, Reaction::Forward { message, resolver });
+            }
+            Effect::Listen { promise, reaction } => self.listen_now(cx, &promise, reaction),
+            Effect::Settle { promise, outcome } => self.settle_now(cx, promise, outcome, false),
+        }
+    }
+
+    /// Queues a message for a near actor, or puts it into the outbox for a far one.
+    fn dispatch(&self, actor: H::Actor, message: H::Message, resolver: Option<H::Promise>) {
+        let near = self.is_near(&actor);
+        let far = (!near).then(|| H::actor_cell(&actor).vat().clone());
+        let mut work = self.work();
+        let cause = Cause { vat: Some(self.vat.id()), time: LamportTime(work.clock) };
+        let job = Job { task: Task::Deliver { actor, message, resolver }, cause };
+        match far {
+            None => work.queue.push_back(job),
+            Some(vat) => work.outbox.push((vat, job)),
+        }
+    }
+
+    fn forward(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        outcome: Outcome<H>,
+        message: H::Message,
+        resolver: Option<H::Promise>,
+    ) {
+        match (receiver(cx, outcome), resolver) {
+            (Ok(actor), resolver) => self.dispatch(actor, message, resolver),
+            (Err(error), Some(resolver)) => self.settle_now(cx, resolver, Outcome::Broken(error), false),
+            (Err(error), None) => H::report(cx, &self.vat, "a message to a promise could not be delivered", &error),
+        }
+    }
+
+    fn listen_now(self: &Rc<Self>, cx: H::Cx<'_>, promise: &H::Promise, reaction: Reaction<H>) {
+        let waiter = Waiter::Vat(self.vat.clone(), reaction);
+        if let Some((Waiter::Vat(_, reaction), outcome)) =
+            H::promise_cell(promise).wait(cx, Some(&self.vat), waiter)
+        {
+            self.react(cx, reaction, outcome);
+        }
+    }
+
+    /// What needs no turn is done at once, the rest is queued.
+    fn react(self: &Rc<Self>, cx: H::Cx<'_>, reaction: Reaction<H>, outcome: Outcome<H>) {
+        match reaction {
+            Reaction::Forward { message, resolver } => self.forward(cx, outcome, message, resolver),
+            Reaction::Chain(promise) => self.settle_now(cx, promise, outcome, true),
+            reaction => {
+                let mut work = self.work();
+                let cause = Cause { vat: Some(self.vat.id()), time: LamportTime(work.clock) };
+                work.queue.push_back(Job { task: Task::React { reaction, outcome }, cause });
+            }
+        }
+    }
+
+    /// Settles a promise; near waiters see it at once, all others when the churn is released.
+    pub(crate) fn settle_now(self: &Rc<Self>, cx: H::Cx<'_>, promise: H::Promise, outcome: Outcome<H>, chained: bool) {
+        let outcome = match next_in_chain(cx, &promise, outcome) {
+            Ok(outcome) => outcome,
+            Err(next) => {
+                if start_chain::<H>(cx, &promise, &next) {
+                    self.listen_now(cx, &next, Reaction::Chain(promise));
+                }
+                return;
+            }
+        };
+        if !settle_cell::<H>(&promise, outcome, Seen::ByVat(self.vat.id()), chained) {
+            return;
+        }
+        for (reaction, outcome) in self.near_waiters(cx, &promise) {
+            self.react(cx, reaction, outcome);
+        }
+        self.work().settled.push(promise);
+    }
+
+    /// Takes the waiters of this vat: waiting messages first, then listeners, each oldest first (ASY-28).
+    fn near_waiters(&self, cx: H::Cx<'_>, promise: &H::Promise) -> Vec<(Reaction<H>, Outcome<H>)> {
+        let mut state = H::promise_cell(promise).state();
+        let state = &mut *state;
+        let Progress::Settled(outcome, _) = &state.progress else {
+            return Vec::new();
+        };
+        let mut near = Vec::new();
+        for waiter in std::mem::take(&mut state.waiters) {
+            match waiter {
+                Waiter::Vat(vat, reaction) if Arc::ptr_eq(&vat, &self.vat) => near.push((reaction, outcome.share(cx))),
+                waiter => state.waiters.push(waiter),
+            }
+        }
+        near.sort_by_key(|(reaction, _)| !reaction.is_forward());
+        near
+    }
+
+    /// Writes what the churn changed, then releases what it made. An error means that the churn was taken
+    /// back and that the vat has stopped.
+    pub(crate) fn end(self: &Rc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        let committed = self.commit(cx);
+        let (outputs, done) = {
+            let mut work = self.work();
+            work.churn += 1;
+            let outputs =
+                Outputs { messages: std::mem::take(&mut work.outbox), promises: std::mem::take(&mut work.settled) };
+            (outputs, std::mem::take(&mut work.done))
+        };
+        match committed {
+            Ok(()) => {
+                drop(done);
+                if !outputs.is_empty() {
+                    self.vat.release(cx, outputs);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                Self::take_back(done);
+                let why = self.vat.poison(error.clone());
+                outputs.refuse(cx, &why);
+                Err(H::error(cx, KernelError::Store(error)))
+            }
+        }
+    }
+
+    fn logged_method(&self, cx: H::Cx<'_>, message: &H::Message) -> Option<crate::log::Symbol> {
+        self.work().log.as_ref()?;
+        let name = H::method(cx, message)?;
+        self.work().log.as_mut().map(|log| log.symbol(&name))
+    }
+
+    pub(crate) fn record(
+        &self,
+        kind: EventKind,
+        kept: bool,
+        cause: Cause,
+        actor: Option<&H::Actor>,
+        method: Option<crate::log::Symbol>,
+    ) {
+        let mut work = self.work();
+        let work = &mut **work;
+        let Some(log) = &mut work.log else {
+            return;
+        };
+        log.record(Event {
+            kind,
+            outcome: if kept { EventOutcome::Kept } else { EventOutcome::Undone },
+            vat: self.vat.id(),
+            churn: ChurnId(work.churn + 1),
+            turn: TurnId(work.turn),
+            time: LamportTime(work.clock),
+            cause,
+            actor: actor.map(|actor| H::actor_cell(actor).slot()),
+            method,
+            since: Default::default(),
+        });
+    }
+}

@@ -1,0 +1,109 @@
+//! What the kernel itself refuses. The host turns it into an error of its language.
+
+use std::sync::Arc;
+
+use crate::store::StoreError;
+
+/// Why the kernel did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// The vat is closed.
+    #[error("vat {vat} is closed; messages to its actors can't be handled any more")]
+    VatClosed {
+        /// The vat's name.
+        vat: String,
+    },
+    /// A write failed: what is in memory can't be trusted (guarantee G9).
+    #[error("vat {vat} has stopped, since its store failed: {cause}; close it and open it again from the store")]
+    Poisoned {
+        /// The vat's name.
+        vat: String,
+        /// What happened.
+        cause: Arc<StoreError>,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// The actor's spawn was undone.
+    #[error("actor {slot} of vat {vat} does not exist: the turn that spawned it was undone")]
+    NoSuchActor {
+        /// The actor.
+        slot: u64,
+        /// The vat's name.
+        vat: String,
+    },
+    /// An actor changed while it was running, and then wanted to become something else.
+    #[error(
+        "a stale bcom: actor {slot} of vat {vat} already changed its behavior in a call made during this one; \
+         return the value without bcom, or let the inner call do all of the change"
+    )]
+    StaleBecome {
+        /// The actor.
+        slot: u64,
+        /// The vat's name.
+        vat: String,
+    },
+    /// A `bcom` of another actor was returned.
+    #[error("actor {slot} of vat {vat} returned what another actor's bcom made; use the bcom that its own constructor got")]
+    ForeignBecome {
+        /// The actor.
+        slot: u64,
+        /// The vat's name.
+        vat: String,
+    },
+    /// A message went to a promise for something that is no actor.
+    #[error("a message was sent to a promise that was fulfilled with a plain value ({value}), which can't get messages")]
+    NotAnActor {
+        /// The value in words.
+        value: String,
+    },
+    /// A promise was fulfilled with a promise that waits for it.
+    #[error("a promise was fulfilled with a promise that waits for it in turn")]
+    PromiseCycle,
+    /// A record that another one refers to is missing.
+    #[error("slot {slot} of vat {vat} is referred to, but the store has no record of it")]
+    MissingRecord {
+        /// The slot.
+        slot: u64,
+        /// The vat's name.
+        vat: String,
+    },
+    /// A reference to another vat's actor can't be stored.
+    #[error(
+        "{actor} refers to {target}, an actor of another vat; references to other vats can't be stored yet: \
+         keep them out of persistent state"
+    )]
+    FarReference {
+        /// The actor whose portrait it is.
+        actor: String,
+        /// The actor referred to.
+        target: String,
+    },
+    /// The vat has no store.
+    #[error("vat {vat} is not persistent")]
+    NotPersistent {
+        /// The vat's name.
+        vat: String,
+    },
+    /// A turn is open already, or none is.
+    #[error("vat {vat} can't be called here: {reason}")]
+    WrongMoment {
+        /// The vat's name.
+        vat: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The vat did not come to rest in time.
+    #[error("vat {vat} has not come to rest in time; it goes on")]
+    TimedOut {
+        /// The vat's name.
+        vat: String,
+    },
+}
+
+impl From<StoreError> for KernelError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}

@@ -1,0 +1,124 @@
+//! What the kernel asks of the language it serves.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::actor::ActorCell;
+use crate::churn::Churn;
+use crate::error::KernelError;
+use crate::ids::Slot;
+use crate::promise::{Outcome, PromiseCell};
+use crate::record::{Portrait, Record, Shape};
+use crate::vat::Vat;
+
+/// A language that actors are written in.
+///
+/// The kernel never looks into the values named here. It calls these functions with no lock held and no
+/// cell borrowed, and drops the host's values only then too, since a host may run any code when a value
+/// is dropped.
+pub trait Host: Sized + 'static {
+    /// Proof that this thread may touch the host's values (the interpreter is attached).
+    type Cx<'a>: Copy;
+    /// A strong reference to an actor.
+    type Actor: Send + Sync;
+    /// A reference that does not keep the actor alive.
+    type WeakActor: Send + Sync;
+    /// What an actor does with its next message.
+    type Behavior: Send;
+    /// A method name and arguments.
+    type Message: Send;
+    /// An answer.
+    type Value: Send;
+    /// A raised error.
+    type Error: Send;
+    /// A promise.
+    type Promise: Send + Sync;
+    /// A handler of a settled promise.
+    type Function: Send;
+    /// Somebody outside all vats who waits for a promise.
+    type Waker: Send;
+    /// The map from labels to constructors.
+    type Env: Send + Sync;
+
+    /// The kernel's part of an actor.
+    fn actor_cell(actor: &Self::Actor) -> &ActorCell<Self>;
+    /// The kernel's part of a promise.
+    fn promise_cell(promise: &Self::Promise) -> &PromiseCell<Self>;
+
+    /// Another strong reference.
+    fn clone_actor(cx: Self::Cx<'_>, actor: &Self::Actor) -> Self::Actor;
+    /// The same behavior again.
+    fn clone_behavior(cx: Self::Cx<'_>, behavior: &Self::Behavior) -> Self::Behavior;
+    /// The same value again.
+    fn clone_value(cx: Self::Cx<'_>, value: &Self::Value) -> Self::Value;
+    /// The same error again.
+    fn clone_error(cx: Self::Cx<'_>, error: &Self::Error) -> Self::Error;
+    /// The same promise again.
+    fn clone_promise(cx: Self::Cx<'_>, promise: &Self::Promise) -> Self::Promise;
+    /// A weak reference.
+    fn downgrade(cx: Self::Cx<'_>, actor: &Self::Actor) -> Result<Self::WeakActor, Self::Error>;
+    /// The actor, if it is alive.
+    fn upgrade(cx: Self::Cx<'_>, weak: &Self::WeakActor) -> Option<Self::Actor>;
+    /// Whether two behaviors are one object.
+    fn same_behavior(a: &Self::Behavior, b: &Self::Behavior) -> bool;
+
+    /// The promise that a value is, if it is one.
+    fn as_promise(cx: Self::Cx<'_>, value: &Self::Value) -> Option<Self::Promise>;
+    /// The actor that a value is a reference to, if it is one.
+    fn as_actor(cx: Self::Cx<'_>, value: &Self::Value) -> Option<Self::Actor>;
+    /// A value in a few words, for messages.
+    fn describe_value(cx: Self::Cx<'_>, value: &Self::Value) -> String;
+    /// An actor in a few words, for messages.
+    fn describe_actor(cx: Self::Cx<'_>, actor: &Self::Actor) -> String;
+    /// The method that a message asks for.
+    fn method(cx: Self::Cx<'_>, message: &Self::Message) -> Option<String>;
+
+    /// The actor handles a message. A change of its behavior is made by [`Churn::change`].
+    fn deliver(
+        cx: Self::Cx<'_>,
+        churn: &Rc<Churn<Self>>,
+        actor: &Self::Actor,
+        message: Self::Message,
+    ) -> Result<Self::Value, Self::Error>;
+    /// Runs the handler of a settled promise.
+    fn react(
+        cx: Self::Cx<'_>,
+        churn: &Rc<Churn<Self>>,
+        handler: Self::Function,
+        outcome: Option<Outcome<Self>>,
+    ) -> Result<Self::Value, Self::Error>;
+    /// Tells somebody outside that a promise has settled.
+    fn wake(cx: Self::Cx<'_>, waker: Self::Waker, outcome: Outcome<Self>);
+
+    /// The actor's portrait, or the error that says why it can't be stored.
+    fn portrait(
+        cx: Self::Cx<'_>,
+        env: &Self::Env,
+        actor: &Self::Actor,
+    ) -> Result<Portrait<Self::Actor>, Self::Error>;
+    /// The actor's behavior, made from what is stored. `refs` are the actors that the payload refers to.
+    fn rehydrate(
+        cx: Self::Cx<'_>,
+        env: &Self::Env,
+        actor: &Self::Actor,
+        shape: &Shape,
+        record: &Record,
+        refs: Vec<Self::Actor>,
+    ) -> Result<Self::Behavior, Self::Error>;
+    /// A reference to a stored actor that has not been used yet.
+    fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
+
+    /// A kernel error in the host's terms.
+    fn error(cx: Self::Cx<'_>, error: KernelError) -> Self::Error;
+    /// Reports an error that nobody will get to see (guarantee G10).
+    fn report(cx: Self::Cx<'_>, vat: &Vat<Self>, what: &str, error: &Self::Error);
+
+    /// The churn that this thread runs from now on; gives back the one before.
+    fn set_current(churn: Option<Rc<Churn<Self>>>) -> Option<Rc<Churn<Self>>>;
+    /// Runs `f` while other threads may use the interpreter. For everything that may wait.
+    fn detached<R: Send>(cx: Self::Cx<'_>, f: impl FnOnce() -> R + Send) -> R;
+    /// Runs `f` attached, on a thread of the kernel's own. `None` if the interpreter is shutting down.
+    fn attached<R>(f: impl for<'a> FnOnce(Self::Cx<'a>) -> R) -> Option<R>;
+    /// Called between slices of a long wait, so that the user can interrupt it (guarantee G12).
+    fn interrupted(cx: Self::Cx<'_>) -> Result<(), Self::Error>;
+}

@@ -1,0 +1,70 @@
+//! What waits in a vat's queues.
+
+use std::sync::Arc;
+
+use crate::error::KernelError;
+use crate::host::Host;
+use crate::log::Cause;
+use crate::promise::{Outcome, Reaction};
+use crate::release::{post, settle_outside};
+use crate::vat::Vat;
+
+/// One piece of work for a vat, and what caused it.
+pub struct Job<H: Host> {
+    /// What is to be done.
+    pub task: Task<H>,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What a vat can be asked to do.
+pub enum Task<H: Host> {
+    /// An actor gets a message.
+    Deliver {
+        /// The actor.
+        actor: H::Actor,
+        /// The message.
+        message: H::Message,
+        /// The promise of the answer; without one an error is only reported.
+        resolver: Option<H::Promise>,
+    },
+    /// A promise has settled.
+    React {
+        /// What to do about it.
+        reaction: Reaction<H>,
+        /// How it ended.
+        outcome: Outcome<H>,
+    },
+}
+
+impl<H: Host> Job<H> {
+    /// Breaks what waits for this job, which will not be done.
+    pub(crate) fn refuse(self, cx: H::Cx<'_>, vat: &Arc<Vat<H>>, why: KernelError) {
+        let error = H::error(cx, why);
+        let resolver = match self.task {
+            Task::Deliver { resolver, .. } | Task::React { reaction: Reaction::Forward { resolver, .. }, .. } => resolver,
+            Task::React { reaction: Reaction::Listen { derived, .. } | Reaction::Finally { derived, .. }, .. } => {
+                Some(derived)
+            }
+            Task::React { reaction: Reaction::Chain(promise), outcome } => {
+                return settle_outside(cx, promise, outcome, true);
+            }
+        };
+        match resolver {
+            Some(promise) => settle_outside::<H>(cx, promise, Outcome::Broken(error), true),
+            None => H::report(cx, vat, "a message that nobody waits for was not delivered", &error),
+        }
+    }
+}
+
+/// Sends a message from outside all vats (or on behalf of nobody).
+pub fn send_outside<H: Host>(
+    cx: H::Cx<'_>,
+    actor: H::Actor,
+    message: H::Message,
+    resolver: Option<H::Promise>,
+) {
+    let vat = H::actor_cell(&actor).vat().clone();
+    let task = Task::Deliver { actor, message, resolver };
+    post(cx, &vat, Job { task, cause: Cause::default() });
+}

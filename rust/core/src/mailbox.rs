@@ -1,0 +1,196 @@
+//! A vat's door: its inbox, and who may run it.
+//!
+//! A vat is not a thread. Whoever brings work to an idle vat enters it, runs it, and leaves; the loop `L`
+//! is handed to the one inside, so that exclusion is by ownership. Work that nobody inside will see makes
+//! the vat *scheduled*: one entry in the queue of the worker pool.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::sync::Monitor;
+
+/// Jobs `J` that wait for a vat, and the loop `L` that handles them.
+#[derive(Debug)]
+pub struct Mailbox<J, L> {
+    inner: Monitor<Inner<J, L>>,
+}
+
+#[derive(Debug)]
+struct Inner<J, L> {
+    phase: Phase<L>,
+    inbox: VecDeque<J>,
+    /// An entry for this vat stands in the pool's queue. Never more than one.
+    scheduled: bool,
+    /// No new job and no new entry: somebody waits to close it.
+    closing: bool,
+    /// Threads that wait for the phase to change.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+enum Phase<L> {
+    Idle(L),
+    Running,
+    Closed,
+}
+
+/// What a poster has to do next.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Posted {
+    /// Put the vat into the pool's queue.
+    Schedule,
+    /// Nothing: someone inside, or a worker on its way, will see the job.
+    Accepted,
+}
+
+/// What came of an attempt to enter.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entry<L> {
+    /// The caller runs the vat now, and must [`Mailbox::leave`].
+    Entered(L),
+    /// Somebody else is inside still.
+    Busy,
+    /// The vat is closed, or about to be.
+    Closed,
+}
+
+impl<J, L> Mailbox<J, L> {
+    /// An idle vat without jobs.
+    pub fn new(idle: L) -> Self {
+        let inbox = VecDeque::new();
+        let phase = Phase::Idle(idle);
+        Self { inner: Monitor::new(Inner { phase, inbox, scheduled: false, closing: false, waiting: 0 }) }
+    }
+
+    /// Adds a job; gives it back if the vat is closed.
+    pub fn post(&self, job: J) -> Result<Posted, J> {
+        self.inner.with(|inner| {
+            if inner.closing {
+                return Err(job);
+            }
+            inner.inbox.push_back(job);
+            Ok(inner.schedule())
+        })
+    }
+
+    /// Enters, waiting at most `patience` while somebody else is inside.
+    pub fn enter(&self, patience: Duration) -> Entry<L> {
+        if let Some(entry) = self.inner.with(Inner::try_enter) {
+            return entry;
+        }
+        self.inner.with(|inner| inner.waiting += 1);
+        let entry = self.inner.wait(patience, Inner::try_enter);
+        self.inner.with(|inner| inner.waiting -= 1);
+        entry.unwrap_or(Entry::Busy)
+    }
+
+    /// Enters if nobody is inside; never waits.
+    pub fn try_enter(&self) -> Entry<L> {
+        self.inner.with(Inner::try_enter).unwrap_or(Entry::Busy)
+    }
+
+    /// Called by a worker that took the vat's entry from the pool's queue. `None`: somebody is inside and
+    /// will see the jobs, or there are none any more.
+    pub fn enter_scheduled(&self) -> Option<L> {
+        self.inner.with(|inner| {
+            inner.scheduled = false;
+            if inner.inbox.is_empty() {
+                return None;
+            }
+            match inner.try_enter() {
+                Some(Entry::Entered(idle)) => Some(idle),
+                _ => None,
+            }
+        })
+    }
+
+    /// The next job. Only for the one inside.
+    pub fn next_job(&self) -> Option<J> {
+        self.inner.with(|inner| inner.inbox.pop_front())
+    }
+
+    /// How many jobs wait.
+    pub fn backlog(&self) -> usize {
+        self.inner.with(|inner| inner.inbox.len())
+    }
+
+    /// Whether nobody is inside and no job waits.
+    pub fn is_quiet(&self) -> bool {
+        self.inner.with(|inner| !matches!(inner.phase, Phase::Running) && inner.inbox.is_empty())
+    }
+
+    /// Whether it is closed, or about to be.
+    pub fn is_closed(&self) -> bool {
+        self.inner.with(|inner| inner.closing)
+    }
+
+    /// Gives the loop back. Tells what to do about jobs that came meanwhile.
+    pub fn leave(&self, idle: L) -> Posted {
+        let (posted, wake) = self.inner.with(|inner| {
+            inner.phase = Phase::Idle(idle);
+            let posted = if inner.inbox.is_empty() || inner.closing { Posted::Accepted } else { inner.schedule() };
+            (posted, inner.waiting > 0)
+        });
+        if wake {
+            self.inner.notify_all();
+        }
+        posted
+    }
+
+    /// Refuses new jobs and entries from now on. [`Mailbox::close`] must follow.
+    pub fn begin_close(&self) {
+        self.inner.with(|inner| inner.closing = true);
+        self.inner.notify_all();
+    }
+
+    /// Waits at most `patience` until the one inside has left, then closes. The first closer gets the loop
+    /// and the jobs that were not handled. `None`: somebody is inside still.
+    pub fn close(&self, patience: Duration) -> Option<Closed<J, L>> {
+        self.begin_close();
+        self.inner.with(|inner| inner.waiting += 1);
+        let closed = self.inner.wait(patience, |inner| match inner.phase {
+            Phase::Running => None,
+            Phase::Closed => Some(Closed { idle: None, jobs: VecDeque::new() }),
+            Phase::Idle(_) => match std::mem::replace(&mut inner.phase, Phase::Closed) {
+                Phase::Idle(idle) => Some(Closed { idle: Some(idle), jobs: std::mem::take(&mut inner.inbox) }),
+                Phase::Running | Phase::Closed => None,
+            },
+        });
+        self.inner.with(|inner| inner.waiting -= 1);
+        self.inner.notify_all();
+        closed
+    }
+}
+
+/// What is left of a closed vat.
+#[derive(Debug)]
+pub struct Closed<J, L> {
+    /// The loop, for the first closer only.
+    pub idle: Option<L>,
+    /// Jobs that nobody handled.
+    pub jobs: VecDeque<J>,
+}
+
+impl<J, L> Inner<J, L> {
+    fn try_enter(&mut self) -> Option<Entry<L>> {
+        if self.closing {
+            return Some(Entry::Closed);
+        }
+        match std::mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Idle(idle) => Some(Entry::Entered(idle)),
+            Phase::Running => None,
+            Phase::Closed => {
+                self.phase = Phase::Closed;
+                Some(Entry::Closed)
+            }
+        }
+    }
+
+    fn schedule(&mut self) -> Posted {
+        if self.scheduled || matches!(self.phase, Phase::Running) {
+            return Posted::Accepted;
+        }
+        self.scheduled = true;
+        Posted::Schedule
+    }
+}

@@ -1,0 +1,117 @@
+//! Worker threads run vats that have work and nobody inside.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::host::Host;
+use crate::ids::VatId;
+use crate::storage::SLICE;
+use crate::sync::Monitor;
+use crate::vat::Vat;
+
+/// What all vats of a process share: the queue of vats that have work, the workers, the numbers of vats.
+pub struct Runtime<H: Host> {
+    queue: Monitor<Queue<H>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    next_vat: AtomicU64,
+    max_workers: usize,
+}
+
+struct Queue<H: Host> {
+    ready: VecDeque<Arc<Vat<H>>>,
+    /// Workers that wait for a vat.
+    idle: usize,
+    workers: usize,
+    stopped: bool,
+}
+
+impl<H: Host> Runtime<H> {
+    /// A runtime with at most `max_workers` threads, each started when it is first needed.
+    pub fn new(max_workers: usize) -> Arc<Self> {
+        let queue = Queue { ready: VecDeque::new(), idle: 0, workers: 0, stopped: false };
+        Arc::new(Self {
+            queue: Monitor::new(queue),
+            threads: Mutex::new(Vec::new()),
+            next_vat: AtomicU64::new(0),
+            max_workers: max_workers.max(1),
+        })
+    }
+
+    pub(crate) fn next_vat_id(&self) -> VatId {
+        VatId(self.next_vat.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Puts a vat that has work into the queue.
+    pub(crate) fn schedule(self: &Arc<Self>, vat: Arc<Vat<H>>) {
+        let (wake, start) = self.queue.with(|queue| {
+            queue.ready.push_back(vat);
+            let start = queue.idle == 0 && queue.workers < self.max_workers && !queue.stopped;
+            queue.workers += usize::from(start);
+            (queue.idle > 0, start)
+        });
+        if wake {
+            self.queue.notify_one();
+        }
+        if start {
+            self.start_worker();
+        }
+    }
+
+    fn start_worker(self: &Arc<Self>) {
+        let runtime = self.clone();
+        let thread = std::thread::Builder::new().name("goblins-worker".to_owned());
+        // Attached once for its life, detached while it waits.
+        let spawned = thread.spawn(move || {
+            H::attached(|cx| while runtime.work_once(cx) {});
+            runtime.queue.with(|queue| queue.workers -= 1);
+        });
+        match spawned {
+            Ok(handle) => self.threads.lock().push(handle),
+            // The vat stays in the queue; the next `schedule` tries again.
+            Err(_) => self.queue.with(|queue| queue.workers -= 1),
+        }
+    }
+
+    /// Runs one vat, waiting for it if need be. False when the runtime has stopped.
+    fn work_once(&self, cx: H::Cx<'_>) -> bool {
+        let (vat, stopped) = self.queue.with(|queue| (queue.ready.pop_front(), queue.stopped));
+        if stopped {
+            return false;
+        }
+        let vat = match vat {
+            Some(vat) => Some(vat),
+            None => H::detached(cx, || self.wait_for_vat()),
+        };
+        if let Some(vat) = vat {
+            vat.work(cx);
+        }
+        true
+    }
+
+    fn wait_for_vat(&self) -> Option<Arc<Vat<H>>> {
+        self.queue.with(|queue| queue.idle += 1);
+        let found = self.queue.wait(SLICE * 20, |queue| match queue.ready.pop_front() {
+            Some(vat) => Some(Some(vat)),
+            None => queue.stopped.then_some(None),
+        });
+        self.queue.with(|queue| queue.idle -= 1);
+        found.flatten()
+    }
+
+    /// Stops the workers and waits for the turns they are in. What is queued stays queued.
+    pub fn stop(&self, cx: H::Cx<'_>) {
+        self.queue.with(|queue| queue.stopped = true);
+        self.queue.notify_all();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        H::detached(cx, || {
+            for thread in threads {
+                // A panic there has been reported by the thread itself.
+                let _ = thread.join();
+            }
+        });
+    }
+}

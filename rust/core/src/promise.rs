@@ -1,0 +1,188 @@
+//! The kernel's part of a promise.
+//!
+//! What waits for a promise belongs to a vat and is handled there, in a turn of its own, or stands outside
+//! all vats. An outcome made in a churn is seen in that vat at once; others see it when the churn has been
+//! written, and the world outside when it is durable (guarantee G2).
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::host::Host;
+use crate::ids::VatId;
+use crate::vat::Vat;
+
+/// How a promise ended.
+pub enum Outcome<H: Host> {
+    /// With a value.
+    Fulfilled(H::Value),
+    /// With an error.
+    Broken(H::Error),
+}
+
+impl<H: Host> Outcome<H> {
+    /// The same outcome again.
+    pub fn share(&self, cx: H::Cx<'_>) -> Self {
+        match self {
+            Self::Fulfilled(value) => Self::Fulfilled(H::clone_value(cx, value)),
+            Self::Broken(error) => Self::Broken(H::clone_error(cx, error)),
+        }
+    }
+}
+
+impl<H: Host> From<Result<H::Value, H::Error>> for Outcome<H> {
+    fn from(result: Result<H::Value, H::Error>) -> Self {
+        match result {
+            Ok(value) => Self::Fulfilled(value),
+            Err(error) => Self::Broken(error),
+        }
+    }
+}
+
+/// Where a store's vats stand: those of one store see each other's output before it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreId(pub(crate) usize);
+
+/// Who may see an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The vat whose churn made it.
+    ByVat(VatId),
+    /// The vats of one store.
+    ByStore(StoreId),
+    /// Everybody.
+    ByAll,
+}
+
+/// How far a promise has come.
+pub enum Progress<H: Host> {
+    /// Nobody has settled it.
+    Pending,
+    /// It was fulfilled with another promise, and waits for that one.
+    Chained(H::Promise),
+    /// It has its outcome.
+    Settled(Outcome<H>, Seen),
+}
+
+/// What a vat does when a promise has settled.
+pub enum Reaction<H: Host> {
+    /// Sends a message on to the actor that the promise stands for.
+    Forward {
+        /// The message.
+        message: H::Message,
+        /// The promise of its answer.
+        resolver: Option<H::Promise>,
+    },
+    /// Runs a handler.
+    Listen {
+        /// For a value; without it the value goes through.
+        fulfilled: Option<H::Function>,
+        /// For an error; without it the error goes through.
+        broken: Option<H::Function>,
+        /// The promise of what the handler gives.
+        derived: H::Promise,
+    },
+    /// Runs a handler that takes nothing, then passes the outcome on.
+    Finally {
+        /// The handler.
+        handler: H::Function,
+        /// The promise that gets the outcome.
+        derived: H::Promise,
+    },
+    /// Settles another promise in the same way.
+    Chain(H::Promise),
+}
+
+/// Who waits for a promise.
+pub enum Waiter<H: Host> {
+    /// A vat.
+    Vat(Arc<Vat<H>>, Reaction<H>),
+    /// A promise that was chained to this one outside all vats.
+    Chain(H::Promise),
+    /// Somebody outside all vats.
+    Outside(H::Waker),
+}
+
+/// A promise's state. The host's promise object embeds one and is its only owner.
+pub struct PromiseCell<H: Host> {
+    state: Mutex<PromiseState<H>>,
+}
+
+/// How far a promise has come, and who waits for it.
+pub struct PromiseState<H: Host> {
+    /// How far it has come.
+    pub progress: Progress<H>,
+    /// Who waits, oldest first.
+    pub waiters: Vec<Waiter<H>>,
+    /// Somebody has asked for the outcome.
+    pub heard: bool,
+}
+
+impl<H: Host> Default for PromiseCell<H> {
+    fn default() -> Self {
+        let state = PromiseState { progress: Progress::Pending, waiters: Vec::new(), heard: false };
+        Self { state: Mutex::new(state) }
+    }
+}
+
+impl<H: Host> PromiseCell<H> {
+    /// A promise that nobody has settled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Its state. Do nothing of the host's under this lock but take another reference.
+    pub fn state(&self) -> MutexGuard<'_, PromiseState<H>> {
+        self.state.lock()
+    }
+
+    /// Its state, unless it is locked: for the host's garbage collector.
+    pub fn try_state(&self) -> Option<MutexGuard<'_, PromiseState<H>>> {
+        self.state.try_lock()
+    }
+
+    /// Takes what it holds, to be dropped by the caller: for the host's garbage collector.
+    pub fn clear(&self) -> Option<PromiseState<H>> {
+        let mut state = self.state.try_lock()?;
+        let empty = PromiseState { progress: Progress::Pending, waiters: Vec::new(), heard: true };
+        Some(std::mem::replace(&mut *state, empty))
+    }
+
+    /// The outcome, as far as `viewer` may see it. Outside all vats, `viewer` is `None`.
+    pub fn outcome(&self, cx: H::Cx<'_>, viewer: Option<&Vat<H>>) -> Option<Outcome<H>> {
+        let mut state = self.state.lock();
+        let shared = match &state.progress {
+            Progress::Settled(outcome, seen) if may_see(*seen, viewer) => Some(outcome.share(cx)),
+            _ => None,
+        };
+        state.heard |= shared.is_some();
+        shared
+    }
+
+    /// Adds a waiter, or gives back waiter and outcome if the outcome can be seen already.
+    pub(crate) fn wait(
+        &self,
+        cx: H::Cx<'_>,
+        viewer: Option<&Vat<H>>,
+        waiter: Waiter<H>,
+    ) -> Option<(Waiter<H>, Outcome<H>)> {
+        let mut state = self.state.lock();
+        state.heard = true;
+        let outcome = match &state.progress {
+            Progress::Settled(outcome, seen) if may_see(*seen, viewer) => outcome.share(cx),
+            _ => {
+                state.waiters.push(waiter);
+                return None;
+            }
+        };
+        Some((waiter, outcome))
+    }
+}
+
+fn may_see<H: Host>(seen: Seen, viewer: Option<&Vat<H>>) -> bool {
+    match seen {
+        Seen::ByAll => true,
+        Seen::ByVat(vat) => viewer.is_some_and(|viewer| viewer.id() == vat),
+        Seen::ByStore(store) => viewer.is_some_and(|viewer| viewer.store_id() == Some(store)),
+    }
+}

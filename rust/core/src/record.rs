@@ -1,0 +1,206 @@
+//! The record of one actor: what stands in the store under its slot.
+//!
+//! ```text
+//! format (1 byte) | shape id | flags | [name] | version | slots referred to | payload
+//! ```
+//!
+//! Numbers are varints; name and version have their length before them. The slots stand apart from the
+//! payload, which names them by their index: so the graph can be walked without decoding a payload.
+
+use std::sync::Arc;
+
+use crate::ids::{ShapeId, Slot};
+use crate::schema::{Reader, put_bytes, put_varint};
+
+/// Format of an actor's record that this version writes.
+pub const RECORD_FORMAT: u8 = 1;
+
+const HAS_NAME: u64 = 1;
+
+/// A label with the names of the fields that a record's payload holds, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// The stored name of the actor's constructor.
+    pub label: String,
+    /// Names of the fields.
+    pub fields: Vec<String>,
+}
+
+impl Shape {
+    /// The bytes that are stored.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_bytes(&mut out, self.label.as_bytes());
+        put_varint(&mut out, self.fields.len() as u64);
+        for field in &self.fields {
+            put_bytes(&mut out, field.as_bytes());
+        }
+        out
+    }
+
+    /// Reads what [`Shape::encode`] wrote.
+    pub fn decode(content: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(content);
+        let label = reader.text()?.to_owned();
+        let count = reader.varint()?;
+        let fields = (0..count).map(|_| reader.text().map(str::to_owned)).collect::<Option<_>>()?;
+        reader.rest().is_empty().then_some(Self { label, fields })
+    }
+}
+
+/// An actor's portrait as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Label and fields, by number.
+    pub shape: ShapeId,
+    /// The debug name, where it is not the constructor's.
+    pub name: Option<String>,
+    /// The object version, encoded by the host.
+    pub version: Vec<u8>,
+    /// The actors that the payload refers to, by index.
+    pub slots: Vec<Slot>,
+    /// The values of the fields, encoded by the host.
+    pub payload: Vec<u8>,
+}
+
+impl Record {
+    /// The bytes that are stored, without checksum.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(16 + self.payload.len() + 2 * self.slots.len());
+        out.push(RECORD_FORMAT);
+        put_varint(&mut out, u64::from(self.shape.0));
+        put_varint(&mut out, if self.name.is_some() { HAS_NAME } else { 0 });
+        if let Some(name) = &self.name {
+            put_bytes(&mut out, name.as_bytes());
+        }
+        put_bytes(&mut out, &self.version);
+        put_varint(&mut out, self.slots.len() as u64);
+        for slot in &self.slots {
+            put_varint(&mut out, slot.0);
+        }
+        out.extend_from_slice(&self.payload);
+        out
+    }
+
+    /// Reads what [`Record::encode`] wrote; the error says what is wrong.
+    pub fn decode(content: &[u8]) -> Result<Self, String> {
+        let mut reader = Reader::new(content);
+        match reader.byte() {
+            Some(RECORD_FORMAT) => {}
+            Some(other) => return Err(format!("record format {other} is not known")),
+            None => return Err("the record is empty".to_owned()),
+        }
+        Self::decode_fields(reader).ok_or_else(|| "the record is malformed".to_owned())
+    }
+
+    fn decode_fields(mut reader: Reader<'_>) -> Option<Self> {
+        let shape = ShapeId(u32::try_from(reader.varint()?).ok()?);
+        let flags = reader.varint()?;
+        let name = if flags & HAS_NAME != 0 { Some(reader.text()?.to_owned()) } else { None };
+        let version = reader.bytes()?.to_vec();
+        let slots = reader.varints()?.into_iter().map(Slot).collect();
+        Some(Self { shape, name, version, slots, payload: reader.rest().to_vec() })
+    }
+
+    /// Only the shape of a record, for walks that need no more.
+    pub fn shape_of(content: &[u8]) -> Option<ShapeId> {
+        let mut reader = Reader::new(content);
+        (reader.byte()? == RECORD_FORMAT).then_some(())?;
+        Some(ShapeId(u32::try_from(reader.varint()?).ok()?))
+    }
+}
+
+/// A vat as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VatRecord {
+    /// The permanent id, made at the first spawn (BEHAVIOURS PV-12).
+    pub id: [u8; 16],
+    /// The version of the roots, encoded by the host.
+    pub roots_version: Vec<u8>,
+    /// The roots, in the order in which they were given.
+    pub roots: Vec<Slot>,
+}
+
+impl VatRecord {
+    /// The bytes that are stored, without checksum.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.id.to_vec();
+        put_bytes(&mut out, &self.roots_version);
+        put_varint(&mut out, self.roots.len() as u64);
+        for slot in &self.roots {
+            put_varint(&mut out, slot.0);
+        }
+        out
+    }
+
+    /// Reads what [`VatRecord::encode`] wrote.
+    pub fn decode(content: &[u8]) -> Option<Self> {
+        let (id, rest) = content.split_first_chunk::<16>()?;
+        let mut reader = Reader::new(rest);
+        let roots_version = reader.bytes()?.to_vec();
+        let roots = reader.varints()?.into_iter().map(Slot).collect();
+        reader.rest().is_empty().then_some(Self { id: *id, roots_version, roots })
+    }
+}
+
+/// What an actor says of itself: enough to make it again (BEHAVIOURS POR-02).
+#[derive(Debug)]
+pub struct Portrait<A> {
+    /// Label and fields.
+    pub shape: Arc<Shape>,
+    /// The debug name, where it is not the constructor's.
+    pub name: Option<String>,
+    /// The object version, encoded by the host.
+    pub version: Vec<u8>,
+    /// The actors that the payload refers to, by index.
+    pub refs: Vec<A>,
+    /// The values of the fields, encoded by the host.
+    pub payload: Vec<u8>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back(
+            shape: u32, name: Option<String>, version: Vec<u8>, slots: Vec<u64>, payload: Vec<u8>
+        ) {
+            let slots = slots.into_iter().map(Slot).collect();
+            let record = Record { shape: ShapeId(shape), name, version, slots, payload };
+            let bytes = record.encode();
+            prop_assert_eq!(Record::shape_of(&bytes), Some(record.shape));
+            prop_assert_eq!(Record::decode(&bytes).unwrap(), record);
+        }
+
+        #[test]
+        fn a_vat_record_comes_back(id: [u8; 16], roots_version: Vec<u8>, roots: Vec<u64>) {
+            let roots = roots.into_iter().map(Slot).collect();
+            let record = VatRecord { id, roots_version, roots };
+            prop_assert_eq!(VatRecord::decode(&record.encode()), Some(record));
+        }
+
+        #[test]
+        fn a_shape_comes_back(label: String, fields: Vec<String>) {
+            let shape = Shape { label, fields };
+            prop_assert_eq!(Shape::decode(&shape.encode()), Some(shape));
+        }
+
+        #[test]
+        fn malformed_records_never_panic(bytes: Vec<u8>) {
+            let _ = Record::decode(&bytes);
+            let _ = VatRecord::decode(&bytes);
+            let _ = Shape::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_small_record_takes_few_bytes() {
+        let record =
+            Record { shape: ShapeId(1), name: None, version: vec![0], slots: vec![], payload: vec![0x81, 5] };
+        assert!(record.encode().len() <= 10);
+    }
+}

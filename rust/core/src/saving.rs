@@ -1,0 +1,319 @@
+//! Portraits: what a turn changed is described at its end, and written with its churn.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::actor::Life;
+use crate::churn::Churn;
+use crate::durability::Ticket;
+use crate::error::KernelError;
+use crate::host::Host;
+use crate::ids::{ShapeId, Slot};
+use crate::record::{Record, Shape, VatRecord};
+use crate::schema::{self, Kind, STORE_PART};
+use crate::storage::Claim;
+use crate::store::{Batch, StoreError};
+use crate::turn::Undo;
+
+/// A vat's part of a store, and the environment that its actors are made with.
+pub struct Persistence<H: Host> {
+    pub(crate) claim: Claim<H>,
+    pub(crate) env: H::Env,
+    /// Slots of stored actors that died in memory since the last churn.
+    pub(crate) dropped: Mutex<Vec<Slot>>,
+}
+
+/// What is to be written, and what is known of the store.
+pub(crate) struct Saving<H: Host> {
+    /// New records of this churn.
+    records: HashMap<Slot, Vec<u8>>,
+    /// All shapes by number; those from `shapes_saved` on have not been written.
+    shapes: Vec<Arc<Shape>>,
+    shapes_saved: usize,
+    next_slot_saved: u64,
+    /// The vat's record, if it is to be written.
+    vat: Option<VatRecord>,
+    /// The stored actors that are in memory. A ref to one of them must be the same object (guarantee G6).
+    live: HashMap<Slot, H::WeakActor>,
+    /// The last batch written.
+    pub(crate) ticket: Option<Ticket>,
+}
+
+impl<H: Host> Saving<H> {
+    pub(crate) fn new(shapes: Vec<Arc<Shape>>, next_slot: Slot) -> Self {
+        Self {
+            records: HashMap::new(),
+            shapes_saved: shapes.len(),
+            shapes,
+            next_slot_saved: next_slot.0,
+            vat: None,
+            live: HashMap::new(),
+            ticket: None,
+        }
+    }
+
+    fn shape_id(&mut self, shape: &Arc<Shape>) -> ShapeId {
+        let same = |known: &Arc<Shape>| Arc::ptr_eq(known, shape);
+        let found = self.shapes.iter().position(same).or_else(|| {
+            let equal = self.shapes.iter().position(|known| known == shape)?;
+            // From now on it is found by its address.
+            self.shapes[equal] = shape.clone();
+            Some(equal)
+        });
+        let index = found.unwrap_or_else(|| {
+            self.shapes.push(shape.clone());
+            self.shapes.len() - 1
+        });
+        ShapeId(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    fn batch(&mut self, claim: &Claim<H>, next_slot: u64) -> Option<Batch> {
+        if self.records.is_empty() && self.vat.is_none() {
+            return None;
+        }
+        let mut batch = Batch::new();
+        let part = claim.part();
+        let mut put = |key: Vec<u8>, content: Vec<u8>| {
+            let value = schema::seal(&key, content);
+            batch.put(key, value);
+        };
+        if let Some(vat) = self.vat.take() {
+            put(schema::key(STORE_PART, Kind::PartName, u64::from(part.0)), claim.name().as_bytes().to_vec());
+            put(schema::key(part, Kind::Vat, 0), vat.encode());
+        }
+        for (id, shape) in (0u32..).zip(&self.shapes).skip(self.shapes_saved) {
+            put(schema::shape_key(part, ShapeId(id)), shape.encode());
+        }
+        self.shapes_saved = self.shapes.len();
+        if next_slot > self.next_slot_saved {
+            let mut content = Vec::new();
+            schema::put_varint(&mut content, next_slot);
+            put(schema::key(part, Kind::NextSlot, 0), content);
+            self.next_slot_saved = next_slot;
+        }
+        for (slot, content) in self.records.drain() {
+            put(schema::actor_key(part, slot), content);
+        }
+        Some(batch)
+    }
+}
+
+impl<H: Host> Churn<H> {
+    /// Makes an actor a root: it will be stored at the end of this turn.
+    pub(crate) fn adopt(&self, cx: H::Cx<'_>, actor: &H::Actor) {
+        if !H::actor_cell(actor).set_stored(true) {
+            let actor = H::clone_actor(cx, actor);
+            self.work().undo.push(Undo::Stored { actor });
+        }
+    }
+
+    pub(crate) fn set_vat_record(&self, record: VatRecord) {
+        if let Some(saving) = &mut self.work().saving {
+            saving.vat = Some(record);
+        }
+    }
+
+    /// Takes the portraits of what the open turn changed, and of what thereby must be stored for the first
+    /// time. An error is that of the turn: nothing of it is kept (guarantee G8).
+    pub(crate) fn seal(self: &Rc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        let Some(persistence) = self.vat().persistence() else {
+            return Ok(());
+        };
+        let mut todo = self.changed(cx);
+        if todo.is_empty() {
+            return Ok(());
+        }
+        let mut sealed = Vec::with_capacity(todo.len());
+        let mut fresh = Vec::new();
+        while let Some(actor) = todo.pop() {
+            let portrait = H::portrait(cx, &persistence.env, &actor)?;
+            let mut slots = Vec::with_capacity(portrait.refs.len());
+            for target in portrait.refs {
+                let cell = H::actor_cell(&target);
+                if !self.is_near(&target) {
+                    let (actor, target) = (H::describe_actor(cx, &actor), H::describe_actor(cx, &target));
+                    return Err(H::error(cx, KernelError::FarReference { actor, target }));
+                }
+                slots.push(cell.slot());
+                if !cell.set_stored(true) {
+                    self.work().undo.push(Undo::Stored { actor: H::clone_actor(cx, &target) });
+                    todo.push(target);
+                }
+            }
+            if let Some(saving) = &mut self.work().saving {
+                let shape = saving.shape_id(&portrait.shape);
+                let record =
+                    Record { shape, name: portrait.name, version: portrait.version, slots, payload: portrait.payload };
+                sealed.push((H::actor_cell(&actor).slot(), record.encode()));
+            }
+            fresh.push(actor);
+        }
+        for actor in fresh {
+            self.remember(cx, &actor)?;
+        }
+        if let Some(saving) = &mut self.work().saving {
+            saving.records.extend(sealed);
+        }
+        Ok(())
+    }
+
+    /// The stored actors that this turn changed, each once.
+    fn changed(&self, cx: H::Cx<'_>) -> Vec<H::Actor> {
+        let work = self.work();
+        let mut seen = HashSet::new();
+        let mut changed = Vec::new();
+        for undo in &work.undo {
+            let (Undo::Changed { actor, .. } | Undo::Stored { actor }) = undo else {
+                continue;
+            };
+            let cell = H::actor_cell(actor);
+            if cell.is_stored() && seen.insert(cell.slot()) {
+                changed.push(H::clone_actor(cx, actor));
+            }
+        }
+        changed
+    }
+
+    /// Enters an actor into the table of those in memory.
+    fn remember(&self, cx: H::Cx<'_>, actor: &H::Actor) -> Result<(), H::Error> {
+        let slot = H::actor_cell(actor).slot();
+        let known = self.work().saving.as_ref().is_some_and(|saving| saving.live.contains_key(&slot));
+        if !known {
+            let weak = H::downgrade(cx, actor)?;
+            let old = self.work().saving.as_mut().and_then(|saving| saving.live.insert(slot, weak));
+            drop(old);
+        }
+        Ok(())
+    }
+
+    /// The one reference to a stored actor.
+    pub(crate) fn stored_actor(self: &Rc<Self>, cx: H::Cx<'_>, slot: Slot) -> Result<H::Actor, H::Error> {
+        let live = {
+            let work = self.work();
+            work.saving.as_ref().and_then(|saving| H::upgrade(cx, saving.live.get(&slot)?))
+        };
+        if let Some(actor) = live {
+            return Ok(actor);
+        }
+        let actor = H::ghost(cx, self.vat(), slot)?;
+        let weak = H::downgrade(cx, &actor)?;
+        let old = self.work().saving.as_mut().and_then(|saving| saving.live.insert(slot, weak));
+        drop(old);
+        Ok(actor)
+    }
+
+    /// The actor's behavior; a ghost is made from its record first (guarantee G7).
+    pub fn behavior(self: &Rc<Self>, cx: H::Cx<'_>, actor: &H::Actor) -> Result<H::Behavior, H::Error> {
+        let cell = H::actor_cell(actor);
+        let gone = {
+            let state = cell.state();
+            match &state.life {
+                Life::Live(behavior) => return Ok(H::clone_behavior(cx, behavior)),
+                Life::Gone => true,
+                Life::Ghost => false,
+            }
+        };
+        if gone {
+            let vat = cell.vat().name().to_owned();
+            return Err(H::error(cx, KernelError::NoSuchActor { slot: cell.slot().0, vat }));
+        }
+        self.rehydrate(cx, actor)
+    }
+
+    fn rehydrate(self: &Rc<Self>, cx: H::Cx<'_>, actor: &H::Actor) -> Result<H::Behavior, H::Error> {
+        let slot = H::actor_cell(actor).slot();
+        let vat = self.vat();
+        let Some(persistence) = vat.persistence() else {
+            return Err(H::error(cx, KernelError::NotPersistent { vat: vat.name().to_owned() }));
+        };
+        let record = H::detached(cx, || persistence.claim.read_actor(slot));
+        let missing = || KernelError::MissingRecord { slot: slot.0, vat: vat.name().to_owned() };
+        let record = match record {
+            Ok(Some(record)) => record,
+            Ok(None) => return Err(H::error(cx, missing())),
+            Err(error) => return Err(H::error(cx, error.into())),
+        };
+        let shape = {
+            let work = self.work();
+            work.saving.as_ref().and_then(|saving| saving.shapes.get(record.shape.0 as usize).cloned())
+        };
+        let Some(shape) = shape else {
+            let key = schema::actor_key(persistence.claim.part(), slot);
+            let store = persistence.claim.storage().name();
+            let reason = format!("its shape {} is not in the store", record.shape);
+            return Err(H::error(cx, schema::corrupt(&store, &key, &reason).into()));
+        };
+        let refs = record.slots.iter().map(|slot| self.stored_actor(cx, *slot)).collect::<Result<_, _>>()?;
+        let behavior = H::rehydrate(cx, &persistence.env, actor, &shape, &record, refs)?;
+        let cell = H::actor_cell(actor);
+        let old = cell.set_life(Life::Live(H::clone_behavior(cx, &behavior)));
+        drop(old);
+        let actor = H::clone_actor(cx, actor);
+        self.work().undo.push(Undo::Rehydrated { actor });
+        Ok(behavior)
+    }
+
+    /// Appends the churn's batch to the store's log, if there is anything to write (guarantees G4, G5).
+    pub(crate) fn commit(&self, cx: H::Cx<'_>) -> Result<(), Arc<StoreError>> {
+        let Some(persistence) = self.vat().persistence() else {
+            return Ok(());
+        };
+        self.forget_dropped(cx, persistence);
+        let batch = {
+            let mut work = self.work();
+            let next_slot = work.next_slot;
+            work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot))
+        };
+        let Some(batch) = batch else {
+            return Ok(());
+        };
+        let durability = persistence.claim.storage().durability();
+        if let Some(error) = durability.failure() {
+            return Err(error);
+        }
+        let written = H::detached(cx, || persistence.claim.write(&batch));
+        match written {
+            Ok(()) => {
+                let ticket = durability.wrote();
+                if let Some(saving) = &mut self.work().saving {
+                    saving.ticket = Some(ticket);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                durability.fail(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes dead actors out of the table of those in memory.
+    fn forget_dropped(&self, cx: H::Cx<'_>, persistence: &Persistence<H>) {
+        let dropped = {
+            let mut dropped = persistence.dropped.lock();
+            if dropped.is_empty() {
+                return;
+            }
+            std::mem::take(&mut *dropped)
+        };
+        let mut removed = Vec::with_capacity(dropped.len());
+        let mut work = self.work();
+        let Some(saving) = &mut work.saving else {
+            return;
+        };
+        for slot in dropped {
+            // A new ghost may have taken the place meanwhile.
+            let alive = saving.live.get(&slot).and_then(|weak| H::upgrade(cx, weak));
+            match alive {
+                Some(actor) => removed.push((None, Some(actor))),
+                None => removed.push((saving.live.remove(&slot), None)),
+            }
+        }
+        drop(work);
+        drop(removed);
+    }
+}

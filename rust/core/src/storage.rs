@@ -1,0 +1,353 @@
+//! A store opened for vats: its format is checked, its parts are named, and each part has one live vat.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::durability::Durability;
+use crate::error::KernelError;
+use crate::host::Host;
+use crate::ids::{PartId, ShapeId, Slot};
+use crate::promise::StoreId;
+use crate::record::{Record, Shape, VatRecord};
+use crate::release::Outputs;
+use crate::schema::{self, FORMAT, Kind, Reader, STORE_PART};
+use crate::store::{Batch, Store, StoreError};
+use crate::vat::Vat;
+
+/// How long a wait may last before the waiter looks around (interrupts, shutdown).
+pub(crate) const SLICE: Duration = Duration::from_millis(50);
+
+/// A store that vats live in.
+pub struct Storage<H: Host> {
+    store: Arc<dyn Store>,
+    durability: Arc<Durability<Outputs<H>>>,
+    parts: Mutex<Parts>,
+    vats: Mutex<Vec<Weak<Vat<H>>>>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Parts {
+    names: HashMap<String, PartId>,
+    claimed: HashSet<PartId>,
+    last: u32,
+}
+
+/// The right to be the one live vat of a part. Dropping it frees the part.
+pub struct Claim<H: Host> {
+    storage: Arc<Storage<H>>,
+    part: PartId,
+    name: String,
+}
+
+/// A label that stands in a part, but is not in the environment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownLabel {
+    /// The label.
+    pub label: String,
+    /// How many actors have it.
+    pub count: u64,
+    /// One of them.
+    pub slot: Slot,
+}
+
+impl<H: Host> Storage<H> {
+    /// Opens a store: a new one gets the format of this version, a newer one is refused (guarantee G11).
+    pub fn open(store: impl Store) -> Result<Arc<Self>, StoreError> {
+        let store: Arc<dyn Store> = Arc::new(store);
+        let parts = match check_format(&*store) {
+            Ok(()) => read_parts(&*store),
+            Err(error) => Err(error),
+        };
+        let parts = match parts {
+            Ok(parts) => Mutex::new(parts),
+            Err(error) => {
+                store.close()?;
+                return Err(error);
+            }
+        };
+        Ok(Arc::new(Self {
+            durability: Arc::new(Durability::new(store.clone())),
+            store,
+            parts,
+            vats: Mutex::new(Vec::new()),
+            committer: Mutex::new(None),
+        }))
+    }
+
+    /// The store's name in messages.
+    pub fn name(&self) -> String {
+        self.store.name()
+    }
+
+    pub(crate) fn id(&self) -> StoreId {
+        StoreId(std::ptr::from_ref(self) as usize)
+    }
+
+    pub(crate) fn durability(&self) -> &Arc<Durability<Outputs<H>>> {
+        &self.durability
+    }
+
+    /// Names of the parts that hold a vat, in order.
+    pub fn part_names(&self) -> Result<Vec<String>, StoreError> {
+        let mut names: Vec<String> = read_parts(&*self.store)?.names.into_keys().collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Takes a part for a live vat.
+    pub fn claim(self: &Arc<Self>, name: &str) -> Result<Claim<H>, StoreError> {
+        let mut parts = self.parts.lock();
+        let part = match parts.names.get(name) {
+            Some(part) => *part,
+            None => {
+                parts.last += 1;
+                let part = PartId(parts.last);
+                parts.names.insert(name.to_owned(), part);
+                part
+            }
+        };
+        if !parts.claimed.insert(part) {
+            return Err(StoreError::PartInUse { store: self.name(), part: name.to_owned() });
+        }
+        Ok(Claim { storage: self.clone(), part, name: name.to_owned() })
+    }
+
+    /// Remembers a vat, to close it with the store.
+    pub(crate) fn adopt(&self, vat: &Arc<Vat<H>>) {
+        let mut vats = self.vats.lock();
+        vats.retain(|vat| vat.strong_count() > 0);
+        vats.push(Arc::downgrade(vat));
+    }
+
+    /// Keeps output until it is durable; gives it back if it is already.
+    pub(crate) fn hold(self: &Arc<Self>, outputs: Outputs<H>) -> Option<Outputs<H>> {
+        let back = self.durability.hold(outputs);
+        if back.is_none() {
+            self.start_committer();
+        }
+        back
+    }
+
+    /// The committer makes durable what no caller waits for.
+    fn start_committer(&self) {
+        let mut committer = self.committer.lock();
+        if committer.is_some() {
+            return;
+        }
+        let durability = self.durability.clone();
+        let name = self.name();
+        let thread = std::thread::Builder::new().name("goblins-committer".to_owned());
+        // Without a thread the output goes out with the next wait of a caller, or at close.
+        *committer = thread.spawn(move || run_committer::<H>(&durability, &name)).ok();
+    }
+
+    /// Closes the vats that live here, makes all durable, and closes the store.
+    pub fn close(&self, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        let vats: Vec<_> = self.vats.lock().drain(..).collect();
+        for vat in vats.iter().filter_map(Weak::upgrade) {
+            vat.close(cx)?;
+        }
+        let committer = self.committer.lock().take();
+        let last = self.durability.last();
+        let synced = H::detached(cx, || {
+            let synced = self.durability.wait_for(last);
+            self.durability.close();
+            if let Some(thread) = committer {
+                // A panic there has been reported by the thread itself.
+                let _ = thread.join();
+            }
+            synced
+        });
+        let failed = |error| H::error(cx, KernelError::Store(error));
+        match synced {
+            Ok(()) => self.durability.take_durable().into_iter().for_each(|outputs| outputs.emit(cx)),
+            Err(error) => {
+                let why = KernelError::Store(error.clone());
+                self.durability.take_lost().into_iter().for_each(|outputs| outputs.refuse(cx, &why));
+            }
+        }
+        H::detached(cx, || self.store.close()).map_err(|error| failed(Arc::new(error)))
+    }
+}
+
+fn run_committer<H: Host>(durability: &Durability<Outputs<H>>, name: &str) {
+    while let Some(committed) = durability.commit_held(SLICE) {
+        let emitted = match committed {
+            Ok(outputs) if outputs.is_empty() => continue,
+            Ok(outputs) => H::attached(|cx| outputs.into_iter().for_each(|outputs| outputs.emit(cx))),
+            Err(error) => {
+                let why = KernelError::Poisoned { vat: format!("of the store {name}"), cause: error };
+                let lost = durability.take_lost();
+                H::attached(|cx| lost.into_iter().for_each(|outputs| outputs.refuse(cx, &why)));
+                return;
+            }
+        };
+        if emitted.is_none() {
+            return;
+        }
+    }
+}
+
+fn check_format(store: &dyn Store) -> Result<(), StoreError> {
+    let key = schema::key(STORE_PART, Kind::Format, 0);
+    let Some(value) = store.get(&key)? else {
+        let mut content = Vec::new();
+        schema::put_varint(&mut content, FORMAT);
+        let mut batch = Batch::new();
+        let value = schema::seal(&key, content);
+        batch.put(key, value);
+        return store.write(&batch);
+    };
+    let name = store.name();
+    let content = schema::open(&name, &key, &value)?;
+    match Reader::new(content).varint() {
+        Some(found) if found > FORMAT => Err(StoreError::NewerFormat { store: name, found, supported: FORMAT }),
+        Some(_) => Ok(()),
+        None => Err(schema::corrupt(&name, &key, "the format number is malformed")),
+    }
+}
+
+fn read_parts(store: &dyn Store) -> Result<Parts, StoreError> {
+    let name = store.name();
+    let mut parts = Parts::default();
+    scan(store, STORE_PART, Kind::PartName, |id, key, content| {
+        let part = u32::try_from(id).map_err(|_| schema::corrupt(&name, key, "the part's number is too large"))?;
+        let text = std::str::from_utf8(content)
+            .map_err(|_| schema::corrupt(&name, key, "the part's name is not UTF-8"))?;
+        parts.names.insert(text.to_owned(), PartId(part));
+        parts.last = parts.last.max(part);
+        Ok(())
+    })?;
+    Ok(parts)
+}
+
+/// Visits all records of one kind, their checksums verified.
+fn scan(
+    store: &dyn Store,
+    part: PartId,
+    kind: Kind,
+    mut visit: impl FnMut(u64, &[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let name = store.name();
+    let (start, end) = schema::range(part, kind);
+    let mut outcome = Ok(());
+    store.scan(&start, &end, &mut |key, value| {
+        outcome = schema::open(&name, key, value).and_then(|content| match schema::id_of(key) {
+            Some(id) => visit(id, key, content),
+            None => Err(schema::corrupt(&name, key, "the key is malformed")),
+        });
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    outcome
+}
+
+impl<H: Host> Claim<H> {
+    /// The store.
+    pub fn storage(&self) -> &Arc<Storage<H>> {
+        &self.storage
+    }
+
+    /// The part's number.
+    pub fn part(&self) -> PartId {
+        self.part
+    }
+
+    /// The part's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn get<T>(
+        &self,
+        kind: Kind,
+        id: u64,
+        decode: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<Option<T>, StoreError> {
+        let key = schema::key(self.part, kind, id);
+        let Some(value) = self.storage.store.get(&key)? else {
+            return Ok(None);
+        };
+        let name = self.storage.name();
+        let content = schema::open(&name, &key, &value)?;
+        decode(content).map(Some).map_err(|reason| schema::corrupt(&name, &key, &reason))
+    }
+
+    /// The vat that is stored here.
+    pub fn read_vat(&self) -> Result<Option<VatRecord>, StoreError> {
+        self.get(Kind::Vat, 0, |content| VatRecord::decode(content).ok_or_else(malformed))
+    }
+
+    /// The lowest slot never used.
+    pub fn read_next_slot(&self) -> Result<Slot, StoreError> {
+        let slot = self.get(Kind::NextSlot, 0, |content| Reader::new(content).varint().ok_or_else(malformed))?;
+        Ok(Slot(slot.unwrap_or(0)))
+    }
+
+    /// The record of an actor.
+    pub fn read_actor(&self, slot: Slot) -> Result<Option<Record>, StoreError> {
+        self.get(Kind::Actor, slot.0, Record::decode)
+    }
+
+    /// All shapes, by number.
+    pub fn read_shapes(&self) -> Result<Vec<Arc<Shape>>, StoreError> {
+        let name = self.storage.name();
+        let mut shapes = Vec::new();
+        scan(&*self.storage.store, self.part, Kind::Shape, |id, key, content| {
+            let shape = Shape::decode(content).filter(|_| id == shapes.len() as u64);
+            shapes.push(Arc::new(shape.ok_or_else(|| schema::corrupt(&name, key, &malformed()))?));
+            Ok(())
+        })?;
+        Ok(shapes)
+    }
+
+    /// A label that actors of this part have and `known` doesn't know. Reads the actors' records only if
+    /// there is a label to suspect: labels that nobody has any more are no harm.
+    pub fn find_unknown(
+        &self,
+        shapes: &[Arc<Shape>],
+        known: impl Fn(&str) -> bool,
+    ) -> Result<Option<UnknownLabel>, StoreError> {
+        let suspects: HashMap<ShapeId, &str> = (0u32..)
+            .zip(shapes)
+            .filter(|(_, shape)| !known(&shape.label))
+            .map(|(id, shape)| (ShapeId(id), shape.label.as_str()))
+            .collect();
+        if suspects.is_empty() {
+            return Ok(None);
+        }
+        let mut found: Option<UnknownLabel> = None;
+        scan(&*self.storage.store, self.part, Kind::Actor, |id, _, content| {
+            let label = Record::shape_of(content).and_then(|shape| suspects.get(&shape));
+            match (label, &mut found) {
+                (Some(label), None) => {
+                    found = Some(UnknownLabel { label: (*label).to_owned(), count: 1, slot: Slot(id) });
+                }
+                (Some(label), Some(found)) if found.label == **label => found.count += 1,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Appends a batch.
+    pub(crate) fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.storage.store.write(batch)
+    }
+}
+
+fn malformed() -> String {
+    "the record is malformed".to_owned()
+}
+
+impl<H: Host> Drop for Claim<H> {
+    fn drop(&mut self) {
+        self.storage.parts.lock().claimed.remove(&self.part);
+    }
+}

@@ -1,0 +1,196 @@
+//! Turns: changes are made in place, and can be taken back (guarantee G1).
+
+use std::rc::Rc;
+
+use crate::actor::Life;
+use crate::churn::Churn;
+use crate::error::KernelError;
+use crate::host::Host;
+use crate::ids::Slot;
+use crate::promise::{Outcome, Reaction};
+
+/// How to take one change back.
+pub(crate) enum Undo<H: Host> {
+    /// It became something else.
+    Changed { actor: H::Actor, old: H::Behavior },
+    /// It was spawned.
+    Spawned { actor: H::Actor },
+    /// It was made from its record.
+    Rehydrated { actor: H::Actor },
+    /// It will have a record.
+    Stored { actor: H::Actor },
+}
+
+/// What a turn wants to happen if it succeeds, in the order in which it said so.
+pub(crate) enum Effect<H: Host> {
+    Send { target: Target<H>, message: H::Message, resolver: Option<H::Promise> },
+    Listen { promise: H::Promise, reaction: Reaction<H> },
+    Settle { promise: H::Promise, outcome: Outcome<H> },
+}
+
+/// Where a message goes.
+pub enum Target<H: Host> {
+    /// To an actor.
+    Actor(H::Actor),
+    /// To the actor that this promise will stand for.
+    Promise(H::Promise),
+}
+
+impl<H: Host> Churn<H> {
+    /// Runs `body` as one turn: if it fails, or if what it made can't be stored, nothing of it happened.
+    pub fn turn<T>(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        body: impl FnOnce() -> Result<T, H::Error>,
+    ) -> Result<T, H::Error> {
+        self.begin_turn();
+        let result = body();
+        self.end_turn(cx, result)
+    }
+
+    /// Opens a turn.
+    pub fn begin_turn(&self) {
+        let mut work = self.work();
+        debug_assert!(!work.open, "a turn is open");
+        work.open = true;
+        work.turn += 1;
+        work.clock += 1;
+    }
+
+    /// Ends the turn with the result of its body.
+    pub fn end_turn<T>(self: &Rc<Self>, cx: H::Cx<'_>, result: Result<T, H::Error>) -> Result<T, H::Error> {
+        let result = result.and_then(|value| self.seal(cx).map(|()| value));
+        self.work().open = false;
+        match &result {
+            Ok(_) => self.keep(cx),
+            Err(_) => self.roll_back(),
+        }
+        result
+    }
+
+    /// Whether a turn is open.
+    pub fn in_turn(&self) -> bool {
+        self.work().open
+    }
+
+    fn keep(self: &Rc<Self>, cx: H::Cx<'_>) {
+        let mut work = self.work();
+        if work.undo.is_empty() && work.effects.is_empty() {
+            return;
+        }
+        if work.saving.is_some() {
+            // Kept until the batch is written: a churn whose write fails is taken back as a whole.
+            let work = &mut *work;
+            work.done.append(&mut work.undo);
+        }
+        let mut undo = std::mem::take(&mut work.undo);
+        let mut effects = std::mem::take(&mut work.effects);
+        drop(work);
+        // Dropping an old behavior, or an actor, may run code of the host: nothing is borrowed here.
+        undo.clear();
+        for effect in effects.drain(..) {
+            self.carry_out(cx, effect);
+        }
+        let mut work = self.work();
+        if work.undo.is_empty() && work.effects.is_empty() {
+            work.undo = undo;
+            work.effects = effects;
+        }
+    }
+
+    fn roll_back(&self) {
+        let mut work = self.work();
+        let undo = std::mem::take(&mut work.undo);
+        let effects = std::mem::take(&mut work.effects);
+        drop(work);
+        drop(effects);
+        Self::take_back(undo);
+    }
+
+    /// Takes changes back, the last one first.
+    pub(crate) fn take_back(undo: Vec<Undo<H>>) {
+        for change in undo.into_iter().rev() {
+            match change {
+                Undo::Changed { actor, old } => drop(H::actor_cell(&actor).set_life(Life::Live(old))),
+                Undo::Spawned { actor } => drop(H::actor_cell(&actor).set_life(Life::Gone)),
+                Undo::Rehydrated { actor } => drop(H::actor_cell(&actor).set_life(Life::Ghost)),
+                Undo::Stored { actor } => {
+                    H::actor_cell(&actor).set_stored(false);
+                }
+            }
+        }
+    }
+
+    /// A slot for an actor about to be spawned.
+    pub fn new_slot(&self) -> Slot {
+        let mut work = self.work();
+        work.next_slot += 1;
+        Slot(work.next_slot - 1)
+    }
+
+    /// Notes that an actor was spawned in this turn.
+    pub fn spawned(&self, cx: H::Cx<'_>, actor: &H::Actor) {
+        let actor = H::clone_actor(cx, actor);
+        self.work().undo.push(Undo::Spawned { actor });
+    }
+
+    /// The actor becomes `new`. `seen` is the behavior that was called: if the actor has changed since, in
+    /// a call that it made itself, the change is refused (BEHAVIOURS ACT-21).
+    pub fn change(
+        &self,
+        cx: H::Cx<'_>,
+        actor: &H::Actor,
+        seen: &H::Behavior,
+        new: H::Behavior,
+    ) -> Result<(), H::Error> {
+        let cell = H::actor_cell(actor);
+        let old = {
+            let mut state = cell.state();
+            match &state.life {
+                Life::Live(now) if H::same_behavior(now, seen) => {
+                    std::mem::replace(&mut state.life, Life::Live(new))
+                }
+                _ => {
+                    drop(state);
+                    drop(new);
+                    let vat = cell.vat().name().to_owned();
+                    return Err(H::error(cx, KernelError::StaleBecome { slot: cell.slot().0, vat }));
+                }
+            }
+        };
+        if let Life::Live(old) = old {
+            let actor = H::clone_actor(cx, actor);
+            self.work().undo.push(Undo::Changed { actor, old });
+        }
+        Ok(())
+    }
+
+    /// Sends a message at the end of this turn, if it succeeds.
+    pub fn send(&self, target: Target<H>, message: H::Message, resolver: Option<H::Promise>) {
+        self.work().effects.push(Effect::Send { target, message, resolver });
+    }
+
+    /// Waits for a promise from the end of this turn on, if it succeeds.
+    pub fn listen(&self, promise: H::Promise, reaction: Reaction<H>) {
+        self.work().effects.push(Effect::Listen { promise, reaction });
+    }
+
+    /// Settles a promise at the end of this turn, if it succeeds. The first settlement wins.
+    pub fn settle(&self, promise: H::Promise, outcome: Outcome<H>) {
+        self.work().effects.push(Effect::Settle { promise, outcome });
+    }
+
+    /// The outcome of a promise as this turn may see it: its own settlements included.
+    pub fn outcome(&self, cx: H::Cx<'_>, promise: &H::Promise) -> Option<Outcome<H>> {
+        let cell: *const _ = H::promise_cell(promise);
+        if let Some(outcome) = H::promise_cell(promise).outcome(cx, Some(self.vat())) {
+            return Some(outcome);
+        }
+        self.work().effects.iter().find_map(|effect| match effect {
+            Effect::Settle { promise, outcome } if std::ptr::eq(cell, H::promise_cell(promise)) => {
+                Some(outcome.share(cx))
+            }
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,457 @@
+//! Vats: an event loop with its actors, run by whoever brings work.
+
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::churn::{Churn, Work};
+use crate::durability::{Ticket, Waited};
+use crate::error::KernelError;
+use crate::host::Host;
+use crate::ids::{Slot, VatId};
+use crate::job::Job;
+use crate::log::{Cause, EventKind};
+use crate::mailbox::{Entry, Mailbox, Posted};
+use crate::pool::Runtime;
+use crate::promise::{Seen, StoreId};
+use crate::record::VatRecord;
+use crate::release::{Outputs, post, release};
+use crate::saving::{Persistence, Saving};
+use crate::storage::{Claim, SLICE, UnknownLabel};
+use crate::store::StoreError;
+
+/// How many churns a worker runs in one vat before the others get their turn.
+const CHURNS_AT_A_TIME: usize = 64;
+
+/// A vat. Actors hold it; it holds no actor.
+pub struct Vat<H: Host> {
+    id: VatId,
+    name: String,
+    runtime: Arc<Runtime<H>>,
+    mailbox: Mailbox<Job<H>, Box<Work<H>>>,
+    persistence: Option<Persistence<H>>,
+    poison: OnceLock<Arc<StoreError>>,
+}
+
+/// How to make a vat.
+#[derive(Debug, Default, Clone)]
+pub struct VatOptions {
+    /// Its name; without one it is called after its number.
+    pub name: Option<String>,
+    /// Room for this many events in the log; `None`: no log.
+    pub log_capacity: Option<usize>,
+}
+
+/// A vat opened from a store.
+pub struct Opened<H: Host> {
+    /// The vat.
+    pub vat: Arc<Vat<H>>,
+    /// What stood in the store, or `None` if it was empty: then [`Vat::found`] must follow.
+    pub record: Option<VatRecord>,
+}
+
+/// Why a vat could not be opened from a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A label is not in the environment.
+    #[error(
+        "the store {store} has {} actor(s) with the label {:?} (slot {} for one), which is not in the environment; \
+         add its constructor to the PersistenceEnv (nothing was changed)", .unknown.count, .unknown.label, .unknown.slot
+    )]
+    UnknownLabel {
+        /// The store, as its user named it.
+        store: String,
+        /// The label.
+        unknown: UnknownLabel,
+    },
+}
+
+impl<H: Host> Vat<H> {
+    /// A vat that lives in memory only.
+    pub fn new(runtime: &Arc<Runtime<H>>, options: VatOptions) -> Arc<Self> {
+        Self::make(runtime, options, None, Work::new(Slot(0), None, None))
+    }
+
+    fn make(
+        runtime: &Arc<Runtime<H>>,
+        options: VatOptions,
+        persistence: Option<Persistence<H>>,
+        mut work: Work<H>,
+    ) -> Arc<Self> {
+        let id = runtime.next_vat_id();
+        work.log = options.log_capacity.map(crate::log::Ring::new);
+        Arc::new(Self {
+            id,
+            name: options.name.unwrap_or_else(|| format!("vat-{id}")),
+            runtime: runtime.clone(),
+            mailbox: Mailbox::new(Box::new(work)),
+            persistence,
+            poison: OnceLock::new(),
+        })
+    }
+
+    /// Opens the vat that lives in a part of a store. Its actors are made when they are first used. Reads
+    /// a fixed number of records, however many actors there are (guarantee G7). To be called detached.
+    pub fn open(
+        runtime: &Arc<Runtime<H>>,
+        options: VatOptions,
+        claim: Claim<H>,
+        env: H::Env,
+        known: impl Fn(&str) -> bool,
+    ) -> Result<Opened<H>, OpenError> {
+        let record = claim.read_vat()?;
+        let next_slot = claim.read_next_slot()?;
+        let shapes = claim.read_shapes()?;
+        if let Some(unknown) = claim.find_unknown(&shapes, known)? {
+            return Err(OpenError::UnknownLabel { store: claim.storage().name(), unknown });
+        }
+        let storage = claim.storage().clone();
+        let saving = Saving::new(shapes, next_slot);
+        let persistence = Persistence { claim, env, dropped: Mutex::new(Vec::new()) };
+        let vat = Self::make(runtime, options, Some(persistence), Work::new(next_slot, None, Some(saving)));
+        storage.adopt(&vat);
+        Ok(Opened { vat, record })
+    }
+
+    /// Its number in this process.
+    pub fn id(&self) -> VatId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its part of a store, if it is persistent.
+    pub fn persistence(&self) -> Option<&Persistence<H>> {
+        self.persistence.as_ref()
+    }
+
+    pub(crate) fn store_id(&self) -> Option<StoreId> {
+        self.persistence.as_ref().map(|persistence| persistence.claim.storage().id())
+    }
+
+    pub(crate) fn mailbox(&self) -> &Mailbox<Job<H>, Box<Work<H>>> {
+        &self.mailbox
+    }
+
+    pub(crate) fn closed_error(&self) -> KernelError {
+        match self.poison.get() {
+            Some(_) => self.poisoned_error(),
+            None => KernelError::VatClosed { vat: self.name.clone() },
+        }
+    }
+
+    fn poisoned_error(&self) -> KernelError {
+        match self.failure() {
+            Some(cause) => KernelError::Poisoned { vat: self.name.clone(), cause },
+            None => KernelError::VatClosed { vat: self.name.clone() },
+        }
+    }
+
+    fn failure(&self) -> Option<Arc<StoreError>> {
+        if let Some(error) = self.poison.get() {
+            return Some(error.clone());
+        }
+        let storage = self.persistence.as_ref()?.claim.storage();
+        storage.durability().failure()
+    }
+
+    /// Stops the vat for good: what is in memory can't be trusted (guarantee G9).
+    pub(crate) fn poison(&self, error: Arc<StoreError>) -> KernelError {
+        let cause = self.poison.get_or_init(|| error).clone();
+        KernelError::Poisoned { vat: self.name.clone(), cause }
+    }
+
+    pub(crate) fn schedule(self: &Arc<Self>) {
+        self.runtime.schedule(self.clone());
+    }
+
+    /// Notes that a stored actor died in memory. May be called from any thread.
+    pub fn actor_dropped(&self, slot: Slot) {
+        if let Some(persistence) = &self.persistence {
+            persistence.dropped.lock().push(slot);
+        }
+    }
+
+    /// Runs `body` as the first turn of a churn, on this thread; returns when what it did is durable. Work
+    /// that came before is done first.
+    pub fn run<T>(
+        self: &Arc<Self>,
+        cx: H::Cx<'_>,
+        body: impl FnOnce(&Rc<Churn<H>>) -> Result<T, H::Error>,
+    ) -> Result<T, H::Error> {
+        let session = self.enter(cx)?;
+        let churn = session.churn().clone();
+        let result = churn.turn(cx, || body(&churn));
+        churn.record(EventKind::Run, result.is_ok(), Cause::default(), None, None);
+        drop(churn);
+        session.finish(cx)?;
+        result
+    }
+
+    /// Enters the vat, waiting while somebody else is inside, and does the work that came before.
+    pub fn enter(self: &Arc<Self>, cx: H::Cx<'_>) -> Result<Session<H>, H::Error> {
+        let mut entry = self.mailbox.try_enter();
+        loop {
+            match entry {
+                Entry::Entered(work) => {
+                    let session = Session::begin(self.clone(), work);
+                    return session.catch_up(cx);
+                }
+                Entry::Closed => return Err(H::error(cx, self.closed_error())),
+                Entry::Busy => {
+                    H::interrupted(cx)?;
+                    entry = H::detached(cx, || self.mailbox.enter(SLICE));
+                }
+            }
+        }
+    }
+
+    /// Called by a worker that took the vat from the queue.
+    pub(crate) fn work(self: &Arc<Self>, cx: H::Cx<'_>) {
+        let Some(work) = self.mailbox.enter_scheduled() else {
+            return;
+        };
+        let session = Session::begin(self.clone(), work);
+        session.do_jobs(cx, CHURNS_AT_A_TIME);
+        session.leave();
+    }
+
+    /// Waits until the vat has nothing left to do, doing it itself where nobody else does.
+    pub fn drain(self: &Arc<Self>, cx: H::Cx<'_>, timeout: Option<Duration>) -> Result<(), H::Error> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            let session = self.enter_before(cx, deadline)?;
+            session.do_jobs(cx, CHURNS_AT_A_TIME);
+            session.finish(cx)?;
+            if self.mailbox.backlog() == 0 {
+                return Ok(());
+            }
+            H::interrupted(cx)?;
+        }
+    }
+
+    fn enter_before(self: &Arc<Self>, cx: H::Cx<'_>, deadline: Option<Instant>) -> Result<Session<H>, H::Error> {
+        loop {
+            let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
+            match H::detached(cx, || self.mailbox.enter(left.min(SLICE))) {
+                Entry::Entered(work) => return Ok(Session::begin(self.clone(), work)),
+                Entry::Closed => return Err(H::error(cx, self.closed_error())),
+                Entry::Busy if left.is_zero() => {
+                    return Err(H::error(cx, KernelError::TimedOut { vat: self.name.clone() }));
+                }
+                Entry::Busy => H::interrupted(cx)?,
+            }
+        }
+    }
+
+    /// Does work that waits for this vat, if nobody else does. For one who waits for its result.
+    pub fn help(self: &Arc<Self>, cx: H::Cx<'_>) {
+        if self.mailbox.backlog() == 0 {
+            return;
+        }
+        if let Entry::Entered(work) = self.mailbox.try_enter() {
+            let session = Session::begin(self.clone(), work);
+            session.do_jobs(cx, CHURNS_AT_A_TIME);
+            session.leave();
+        }
+    }
+
+    /// Closes the vat: the turn that runs is finished, what waits is broken. A second call does nothing.
+    pub fn close(self: &Arc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        loop {
+            match H::detached(cx, || self.mailbox.close(SLICE)) {
+                Some(closed) => {
+                    for job in closed.jobs {
+                        job.refuse(cx, self, self.closed_error());
+                    }
+                    if let Some(persistence) = &self.persistence {
+                        let storage = persistence.claim.storage();
+                        let last = storage.durability().last();
+                        if storage.durability().syncs() && storage.durability().failure().is_none() {
+                            self.wait_durable(cx, last)?;
+                        }
+                    }
+                    drop(closed.idle);
+                    return Ok(());
+                }
+                None => H::interrupted(cx)?,
+            }
+        }
+    }
+
+    /// Whether it is closed, or about to be.
+    pub fn is_closed(&self) -> bool {
+        self.mailbox.is_closed()
+    }
+
+    fn wait_durable(&self, cx: H::Cx<'_>, ticket: Ticket) -> Result<(), H::Error> {
+        let Some(persistence) = &self.persistence else {
+            return Ok(());
+        };
+        let durability = persistence.claim.storage().durability();
+        loop {
+            match H::detached(cx, || durability.wait(ticket, SLICE)) {
+                Ok(Waited::Durable) => break,
+                Ok(Waited::NotYet) => H::interrupted(cx)?,
+                Err(error) => return Err(H::error(cx, self.poison(error))),
+            }
+        }
+        for outputs in durability.take_durable() {
+            outputs.emit(cx);
+        }
+        Ok(())
+    }
+
+    /// Lets out what a churn has made, to each as early as he may see it (guarantee G2).
+    pub(crate) fn release(self: &Arc<Self>, cx: H::Cx<'_>, outputs: Outputs<H>) {
+        let storage = match &self.persistence {
+            Some(persistence) if persistence.claim.storage().durability().syncs() => persistence.claim.storage(),
+            _ => return outputs.emit(cx),
+        };
+        let here = Some(storage.id());
+        let mut later = Outputs { messages: Vec::new(), promises: Vec::new() };
+        for (vat, job) in outputs.messages {
+            // The log is ordered: what a vat of this store does with the message comes after its cause.
+            if vat.store_id() == here {
+                post(cx, &vat, job);
+            } else {
+                later.messages.push((vat, job));
+            }
+        }
+        for promise in outputs.promises {
+            release::<H>(cx, H::clone_promise(cx, &promise), Seen::ByStore(storage.id()));
+            later.promises.push(promise);
+        }
+        if let Some(outputs) = storage.hold(later) {
+            outputs.emit(cx);
+        }
+    }
+
+    /// Makes the first actors of a persistent vat and stores them, in one batch (BEHAVIOURS PV-03).
+    pub fn found(
+        self: &Arc<Self>,
+        cx: H::Cx<'_>,
+        id: [u8; 16],
+        roots_version: Vec<u8>,
+        body: impl FnOnce(&Rc<Churn<H>>) -> Result<Vec<H::Actor>, H::Error>,
+    ) -> Result<Vec<H::Actor>, H::Error> {
+        self.run(cx, |churn| {
+            let roots = body(churn)?;
+            for root in &roots {
+                churn.adopt(cx, root);
+            }
+            let slots = roots.iter().map(|root| H::actor_cell(root).slot()).collect();
+            churn.set_vat_record(VatRecord { id, roots_version, roots: slots });
+            Ok(roots)
+        })
+    }
+
+    /// The roots of a vat that was opened from its store. They are ghosts until they are used.
+    pub fn roots(self: &Arc<Self>, cx: H::Cx<'_>, record: &VatRecord) -> Result<Vec<H::Actor>, H::Error> {
+        self.run(cx, |churn| record.roots.iter().map(|slot| churn.stored_actor(cx, *slot)).collect())
+    }
+}
+
+/// A thread being inside a vat.
+pub struct Session<H: Host> {
+    churn: Rc<Churn<H>>,
+    previous: Option<Rc<Churn<H>>>,
+}
+
+impl<H: Host> Session<H> {
+    fn begin(vat: Arc<Vat<H>>, work: Box<Work<H>>) -> Self {
+        let churn = Rc::new(Churn::new(vat, work));
+        let previous = H::set_current(Some(churn.clone()));
+        Self { churn, previous }
+    }
+
+    /// The churn that is run.
+    pub fn churn(&self) -> &Rc<Churn<H>> {
+        &self.churn
+    }
+
+    /// Does the jobs that came before this session, so that a thread's messages keep their order.
+    fn catch_up(self, cx: H::Cx<'_>) -> Result<Self, H::Error> {
+        let vat = self.churn.vat().clone();
+        if vat.failure().is_some() {
+            self.refuse_jobs(cx);
+            self.leave();
+            return Err(H::error(cx, vat.poisoned_error()));
+        }
+        let backlog = vat.mailbox.backlog();
+        if backlog > 0 && !self.do_jobs(cx, backlog) {
+            self.leave();
+            return Err(H::error(cx, vat.poisoned_error()));
+        }
+        Ok(self)
+    }
+
+    /// Does at most `most` jobs, each a churn. False if the vat has stopped.
+    fn do_jobs(&self, cx: H::Cx<'_>, most: usize) -> bool {
+        let vat = self.churn.vat();
+        for _ in 0..most {
+            if vat.failure().is_some() {
+                self.refuse_jobs(cx);
+                return false;
+            }
+            let Some(job) = vat.mailbox.next_job() else {
+                return true;
+            };
+            self.churn.run(cx, job);
+            if let Err(error) = self.churn.end(cx) {
+                H::report(cx, vat, "a churn could not be written and was taken back", &error);
+                self.refuse_jobs(cx);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn refuse_jobs(&self, cx: H::Cx<'_>) {
+        let vat = self.churn.vat();
+        while let Some(job) = vat.mailbox.next_job() {
+            job.refuse(cx, vat, vat.poisoned_error());
+        }
+    }
+
+    /// Does what the turn has caused, writes it, leaves the vat, and waits until all that the caller may
+    /// have seen is durable.
+    pub fn finish(self, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        self.churn.run_queue(cx);
+        let ended = self.churn.end(cx);
+        let ticket = self.churn.work().saving.as_ref().and_then(|saving| saving.ticket);
+        let vat = self.churn.vat().clone();
+        self.leave();
+        ended?;
+        match (ticket, &vat.persistence) {
+            (Some(ticket), Some(persistence)) if persistence.claim.storage().durability().syncs() => {
+                vat.wait_durable(cx, ticket)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn leave(self) {
+        H::set_current(self.previous);
+        let vat = self.churn.vat().clone();
+        let work = Churn::into_work(self.churn);
+        if vat.mailbox.leave(work) == Posted::Schedule {
+            vat.schedule();
+        }
+    }
+}
+
+impl<H: Host> std::fmt::Debug for Vat<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vat({})", self.name)
+    }
+}
