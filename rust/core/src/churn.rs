@@ -11,7 +11,7 @@ use crate::ids::{ChurnId, LamportTime, Slot, TurnId};
 use crate::job::{Job, Task};
 use crate::log::{Cause, Event, EventKind, EventOutcome, Ring};
 use crate::promise::{Outcome, Progress, Reaction, Seen, Waiter};
-use crate::release::{Outputs, next_in_chain, receiver, settle_cell, start_chain};
+use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::saving::Saving;
 use crate::turn::{Effect, Target, Undo};
 use crate::vat::Vat;
@@ -115,6 +115,11 @@ impl<H: Host> Churn<H> {
 
     fn do_job(self: &Rc<Self>, cx: H::Cx<'_>, job: Job<H>) {
         let Job { task, cause } = job;
+        {
+            // Later than its cause, whichever vat that was in (BEHAVIOURS VAT-20).
+            let mut work = self.work();
+            work.clock = work.clock.max(cause.time.0);
+        }
         match task {
             Task::Deliver { actor, message, resolver } => {
                 let method = self.logged_method(cx, &message);
@@ -166,8 +171,9 @@ impl<H: Host> Churn<H> {
                 };
                 self.settle_now(cx, derived, outcome, false);
             }
-            Reaction::Forward { message, resolver } => self.forward(cx, outcome, message, resolver),
-            Reaction::Chain(promise) => self.settle_now(cx, promise, outcome, true),
+            reaction @ (Reaction::Forward { .. } | Reaction::Chain(_)) => {
+                self.settling(cx, |next| self.react(cx, reaction, outcome, next));
+            }
         }
     }
 
@@ -176,9 +182,12 @@ impl<H: Host> Churn<H> {
         match effect {
             Effect::Send { target: Target::Actor(actor), message, resolver } => self.dispatch(actor, message, resolver),
             Effect::Send { target: Target::Promise(promise), message, resolver } => {
-                self.listen_now(cx, &promise, Reaction::Forward { message, resolver });
+                let reaction = Reaction::Forward { message, resolver };
+                self.settling(cx, |next| self.wait_for(cx, &promise, reaction, next));
             }
-            Effect::Listen { promise, reaction } => self.listen_now(cx, &promise, reaction),
+            Effect::Listen { promise, reaction } => {
+                self.settling(cx, |next| self.wait_for(cx, &promise, reaction, next));
+            }
             Effect::Settle { promise, outcome } => self.settle_now(cx, promise, outcome, false),
         }
     }
@@ -202,28 +211,40 @@ impl<H: Host> Churn<H> {
         outcome: Outcome<H>,
         message: H::Message,
         resolver: Option<H::Promise>,
+        next: &mut Settlements<H>,
     ) {
         match (receiver(cx, outcome), resolver) {
             (Ok(actor), resolver) => self.dispatch(actor, message, resolver),
-            (Err(error), Some(resolver)) => self.settle_now(cx, resolver, Outcome::Broken(error), false),
+            (Err(error), Some(resolver)) => next.push_back((resolver, Outcome::Broken(error), false)),
             (Err(error), None) => H::report(cx, &self.vat, "a message to a promise could not be delivered", &error),
         }
     }
 
-    fn listen_now(self: &Rc<Self>, cx: H::Cx<'_>, promise: &H::Promise, reaction: Reaction<H>) {
+    fn wait_for(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        promise: &H::Promise,
+        reaction: Reaction<H>,
+        next: &mut Settlements<H>,
+    ) {
         let waiter = Waiter::Vat(self.vat.clone(), reaction);
-        if let Some((Waiter::Vat(_, reaction), outcome)) =
-            H::promise_cell(promise).wait(cx, Some(&self.vat), waiter)
-        {
-            self.react(cx, reaction, outcome);
+        if let Some((Waiter::Vat(_, reaction), outcome)) = H::promise_cell(promise).wait(cx, Some(&self.vat), waiter) {
+            self.has_seen(promise);
+            self.react(cx, reaction, outcome, next);
         }
     }
 
     /// What needs no turn is done at once, the rest is queued.
-    fn react(self: &Rc<Self>, cx: H::Cx<'_>, reaction: Reaction<H>, outcome: Outcome<H>) {
+    fn react(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        reaction: Reaction<H>,
+        outcome: Outcome<H>,
+        next: &mut Settlements<H>,
+    ) {
         match reaction {
-            Reaction::Forward { message, resolver } => self.forward(cx, outcome, message, resolver),
-            Reaction::Chain(promise) => self.settle_now(cx, promise, outcome, true),
+            Reaction::Forward { message, resolver } => self.forward(cx, outcome, message, resolver, next),
+            Reaction::Chain(promise) => next.push_back((promise, outcome, true)),
             reaction => {
                 let mut work = self.work();
                 let cause = Cause { vat: Some(self.vat.id()), time: LamportTime(work.clock) };
@@ -234,20 +255,36 @@ impl<H: Host> Churn<H> {
 
     /// Settles a promise; near waiters see it at once, all others when the churn is released.
     pub(crate) fn settle_now(self: &Rc<Self>, cx: H::Cx<'_>, promise: H::Promise, outcome: Outcome<H>, chained: bool) {
-        let outcome = match next_in_chain(cx, &promise, outcome) {
-            Ok(outcome) => outcome,
-            Err(next) => {
-                if start_chain::<H>(cx, &promise, &next) {
-                    self.listen_now(cx, &next, Reaction::Chain(promise));
-                }
-                return;
-            }
+        self.settling(cx, |next| self.settle_one(cx, promise, outcome, chained, next));
+    }
+
+    /// Runs `f`, then makes the settlements that came of it.
+    fn settling(self: &Rc<Self>, cx: H::Cx<'_>, f: impl FnOnce(&mut Settlements<H>)) {
+        let mut next = Settlements::<H>::new();
+        f(&mut next);
+        while let Some((promise, outcome, chained)) = next.pop_front() {
+            self.settle_one(cx, promise, outcome, chained, &mut next);
+        }
+    }
+
+    fn settle_one(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        promise: H::Promise,
+        outcome: Outcome<H>,
+        chained: bool,
+        next: &mut Settlements<H>,
+    ) {
+        let outcome = match chain(cx, &promise, outcome) {
+            Step::Settle(outcome) => outcome,
+            Step::Wait(other) => return self.wait_for(cx, &other, Reaction::Chain(promise), next),
+            Step::Nothing => return,
         };
         if !settle_cell::<H>(&promise, outcome, Seen::ByVat(self.vat.id()), chained) {
             return;
         }
         for (reaction, outcome) in self.near_waiters(cx, &promise) {
-            self.react(cx, reaction, outcome);
+            self.react(cx, reaction, outcome, next);
         }
         self.work().settled.push(promise);
     }

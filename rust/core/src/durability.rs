@@ -27,6 +27,8 @@ struct State<O> {
     durable: u64,
     /// Someone is syncing.
     leading: bool,
+    /// Someone is letting held output out.
+    emitting: bool,
     held: VecDeque<(u64, O)>,
     failed: Option<Arc<StoreError>>,
     closed: bool,
@@ -45,7 +47,7 @@ impl<O> Durability<O> {
     /// Nothing written yet.
     pub fn new(store: Arc<dyn Store>) -> Self {
         let held = VecDeque::new();
-        let state = State { written: 0, durable: 0, leading: false, held, failed: None, closed: false };
+        let state = State { written: 0, durable: 0, leading: false, emitting: false, held, failed: None, closed: false };
         Self { store, state: Monitor::new(state) }
     }
 
@@ -63,10 +65,11 @@ impl<O> Durability<O> {
     }
 
     /// Keeps `output` until all that has been written so far is durable. Gives it back if that is so
-    /// already.
+    /// already, and if no earlier output is on its way still.
     pub fn hold(&self, output: O) -> Option<O> {
         let (back, wake) = self.state.with(|state| {
-            if state.durable == state.written && state.failed.is_none() {
+            let overtakes = state.emitting || !state.held.is_empty();
+            if state.durable == state.written && state.failed.is_none() && !overtakes {
                 return (Some(output), false);
             }
             let written = state.written;
@@ -95,11 +98,11 @@ impl<O> Durability<O> {
             Lead(u64),
         }
         let next = self.state.wait(patience, |state| {
-            if let Some(error) = &state.failed {
-                return Some(Next::Failed(error.clone()));
-            }
             if state.durable >= ticket.0 {
                 return Some(Next::Done);
+            }
+            if let Some(error) = &state.failed {
+                return Some(Next::Failed(error.clone()));
             }
             if state.leading {
                 return None;
@@ -127,42 +130,58 @@ impl<O> Durability<O> {
             state.leading = false;
             match &synced {
                 Ok(()) => state.durable = state.durable.max(written),
-                Err(error) => state.failed = Some(error.clone()),
+                Err(error) => {
+                    state.failed.get_or_insert(error.clone());
+                }
             }
         });
         self.state.notify_all();
         synced
     }
 
-    /// Waits at most `patience` until there is held output, then makes it durable. For the committer's
-    /// thread; `None` once [`Durability::close`] was called and nothing is held.
-    pub fn commit_held(&self, patience: Duration) -> Option<Result<Vec<O>, Arc<StoreError>>> {
+    /// Waits at most `patience` until there is held output, then makes it durable: true if there is some to
+    /// [`Durability::emit`]. For the committer's thread; `None` once [`Durability::close`] was called and
+    /// nothing is held.
+    pub fn commit_held(&self, patience: Duration) -> Option<Result<bool, Arc<StoreError>>> {
         let ticket = self.state.wait(patience, |state| match state.held.front() {
-            Some((ticket, _)) => Some(Some(Ticket(*ticket))),
+            Some((ticket, _)) if !state.emitting => Some(Some(Ticket(*ticket))),
+            Some(_) => None,
             None => state.closed.then_some(None),
         });
         match ticket {
-            None => Some(Ok(Vec::new())),
+            None => Some(Ok(false)),
             Some(None) => None,
-            Some(Some(ticket)) => match self.wait(ticket, patience) {
-                Ok(_) => Some(Ok(self.take_durable())),
-                Err(error) => Some(Err(error)),
-            },
+            Some(Some(ticket)) => Some(self.wait(ticket, patience).map(|waited| matches!(waited, Waited::Durable))),
         }
     }
 
-    /// Held output that may go out now.
-    pub fn take_durable(&self) -> Vec<O> {
-        self.state.with(|state| {
-            let ready = state.held.iter().take_while(|(ticket, _)| *ticket <= state.durable).count();
-            state.held.drain(..ready).map(|(_, output)| output).collect()
-        })
+    /// Lets out what is durable of the held output, in the order in which it came. Does nothing if another
+    /// thread is at it: that one sees to all.
+    pub fn emit(&self, mut out: impl FnMut(O)) {
+        if self.state.with(|state| std::mem::replace(&mut state.emitting, true)) {
+            return;
+        }
+        loop {
+            let (ready, left) = self.state.with(|state| {
+                let ready = state.durable_count();
+                state.emitting = ready > 0;
+                let ready: Vec<_> = state.held.drain(..ready).collect();
+                (ready, !state.held.is_empty())
+            });
+            if ready.is_empty() {
+                if left {
+                    self.state.notify_all();
+                }
+                return;
+            }
+            ready.into_iter().for_each(|(_, output)| out(output));
+        }
     }
 
     /// Held output that will never be durable, after a failure.
     pub fn take_lost(&self) -> Vec<O> {
         self.state.with(|state| match state.failed {
-            Some(_) => state.held.drain(..).map(|(_, output)| output).collect(),
+            Some(_) => state.held.drain(state.durable_count()..).map(|(_, output)| output).collect(),
             None => Vec::new(),
         })
     }
@@ -184,6 +203,13 @@ impl<O> Durability<O> {
     pub fn close(&self) {
         self.state.with(|state| state.closed = true);
         self.state.notify_all();
+    }
+}
+
+impl<O> State<O> {
+    /// How much of the held output is durable: the oldest.
+    fn durable_count(&self) -> usize {
+        self.held.iter().take_while(|(ticket, _)| *ticket <= self.durable).count()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::KernelError;
 use crate::host::Host;
 use crate::log::Cause;
 use crate::promise::{Outcome, Reaction};
-use crate::release::{post, settle_outside};
+use crate::release::{Settlements, post, settling, wait_on_outside};
 use crate::vat::Vat;
 
 /// One piece of work for a vat, and what caused it.
@@ -39,19 +39,20 @@ pub enum Task<H: Host> {
 
 impl<H: Host> Job<H> {
     /// Breaks what waits for this job, which will not be done.
-    pub(crate) fn refuse(self, cx: H::Cx<'_>, vat: &Arc<Vat<H>>, why: KernelError) {
+    pub(crate) fn refuse(self, cx: H::Cx<'_>, vat: &Arc<Vat<H>>, why: KernelError, next: &mut Settlements<H>) {
+        let lost = matches!(why, KernelError::Poisoned { .. });
         let error = H::error(cx, why);
         let resolver = match self.task {
             Task::Deliver { resolver, .. } | Task::React { reaction: Reaction::Forward { resolver, .. }, .. } => resolver,
             Task::React { reaction: Reaction::Listen { derived, .. } | Reaction::Finally { derived, .. }, .. } => {
                 Some(derived)
             }
-            Task::React { reaction: Reaction::Chain(promise), outcome } => {
-                return settle_outside(cx, promise, outcome, true);
-            }
+            // What made it wait may have been taken back.
+            Task::React { reaction: Reaction::Chain(promise), .. } if lost => Some(promise),
+            Task::React { reaction: Reaction::Chain(promise), .. } => return wait_on_outside(cx, promise, next),
         };
         match resolver {
-            Some(promise) => settle_outside::<H>(cx, promise, Outcome::Broken(error), true),
+            Some(promise) => next.push_back((promise, Outcome::Broken(error), true)),
             None => H::report(cx, vat, "a message that nobody waits for was not delivered", &error),
         }
     }
@@ -66,5 +67,5 @@ pub fn send_outside<H: Host>(
 ) {
     let vat = H::actor_cell(&actor).vat().clone();
     let task = Task::Deliver { actor, message, resolver };
-    post(cx, &vat, Job { task, cause: Cause::default() });
+    settling(cx, |next| post(cx, &vat, Job { task, cause: Cause::default() }, next));
 }

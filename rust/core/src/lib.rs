@@ -28,6 +28,8 @@ pub mod schema;
 pub mod storage;
 pub mod store;
 pub mod sync;
+#[cfg(any(test, feature = "conformance"))]
+pub mod toy;
 mod turn;
 pub mod vat;
 

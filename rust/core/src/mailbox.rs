@@ -104,9 +104,9 @@ impl<J, L> Mailbox<J, L> {
         })
     }
 
-    /// The next job. Only for the one inside.
+    /// The next job. Only for the one inside. None once somebody waits to close: those jobs are his.
     pub fn next_job(&self) -> Option<J> {
-        self.inner.with(|inner| inner.inbox.pop_front())
+        self.inner.with(|inner| if inner.closing { None } else { inner.inbox.pop_front() })
     }
 
     /// How many jobs wait.

@@ -49,7 +49,8 @@ impl<H: Host> Runtime<H> {
     pub(crate) fn schedule(self: &Arc<Self>, vat: Arc<Vat<H>>) {
         let (wake, start) = self.queue.with(|queue| {
             queue.ready.push_back(vat);
-            let start = queue.idle == 0 && queue.workers < self.max_workers && !queue.stopped;
+            // An idle worker counts for one vat: a turn may take long, and the others must not wait for it.
+            let start = queue.ready.len() > queue.idle && self.may_start(queue);
             queue.workers += usize::from(start);
             (queue.idle > 0, start)
         });
@@ -61,30 +62,30 @@ impl<H: Host> Runtime<H> {
         }
     }
 
+    fn may_start(&self, queue: &Queue<H>) -> bool {
+        queue.workers < self.max_workers && !queue.stopped
+    }
+
     fn start_worker(self: &Arc<Self>) {
-        let runtime = self.clone();
+        let worker = Worker(self.clone());
         let thread = std::thread::Builder::new().name("goblins-worker".to_owned());
         // Attached once for its life, detached while it waits.
         let spawned = thread.spawn(move || {
-            H::attached(|cx| while runtime.work_once(cx) {});
-            runtime.queue.with(|queue| queue.workers -= 1);
+            H::attached(|cx| while worker.0.work_once(cx) {});
         });
-        match spawned {
-            Ok(handle) => self.threads.lock().push(handle),
-            // The vat stays in the queue; the next `schedule` tries again.
-            Err(_) => self.queue.with(|queue| queue.workers -= 1),
+        // Without a thread the vat stays in the queue; the next `schedule` tries again.
+        if let Ok(handle) = spawned {
+            self.threads.lock().push(handle);
         }
     }
 
     /// Runs one vat, waiting for it if need be. False when the runtime has stopped.
     fn work_once(&self, cx: H::Cx<'_>) -> bool {
-        let (vat, stopped) = self.queue.with(|queue| (queue.ready.pop_front(), queue.stopped));
-        if stopped {
-            return false;
-        }
-        let vat = match vat {
-            Some(vat) => Some(vat),
-            None => H::detached(cx, || self.wait_for_vat()),
+        let next = self.queue.with(|queue| (!queue.stopped).then(|| queue.ready.pop_front()));
+        let vat = match next {
+            None => return false,
+            Some(Some(vat)) => Some(vat),
+            Some(None) => H::detached(cx, || self.wait_for_vat()),
         };
         if let Some(vat) = vat {
             vat.work(cx);
@@ -94,12 +95,19 @@ impl<H: Host> Runtime<H> {
 
     fn wait_for_vat(&self) -> Option<Arc<Vat<H>>> {
         self.queue.with(|queue| queue.idle += 1);
-        let found = self.queue.wait(SLICE * 20, |queue| match queue.ready.pop_front() {
-            Some(vat) => Some(Some(vat)),
-            None => queue.stopped.then_some(None),
+        let found = self.queue.wait(SLICE * 20, |queue| {
+            let vat = if queue.stopped { None } else { queue.ready.pop_front() };
+            if vat.is_none() && !queue.stopped {
+                return None;
+            }
+            // In the same moment: `schedule` must not count on a worker that has a vat.
+            queue.idle -= 1;
+            Some(vat)
         });
-        self.queue.with(|queue| queue.idle -= 1);
-        found.flatten()
+        found.unwrap_or_else(|| {
+            self.queue.with(|queue| queue.idle -= 1);
+            None
+        })
     }
 
     /// Stops the workers and waits for the turns they are in. What is queued stays queued.
@@ -113,5 +121,25 @@ impl<H: Host> Runtime<H> {
                 let _ = thread.join();
             }
         });
+    }
+}
+
+/// A thread's place among the workers.
+struct Worker<H: Host>(Arc<Runtime<H>>);
+
+impl<H: Host> Drop for Worker<H> {
+    fn drop(&mut self) {
+        let runtime = &self.0;
+        // After a panic of the host there may be work left that nobody else was called for.
+        let restart = std::thread::panicking();
+        let start = runtime.queue.with(|queue| {
+            queue.workers -= 1;
+            let start = restart && !queue.ready.is_empty() && runtime.may_start(queue);
+            queue.workers += usize::from(start);
+            start
+        });
+        if start {
+            runtime.start_worker();
+        }
     }
 }

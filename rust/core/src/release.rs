@@ -1,14 +1,21 @@
 //! Output: what a churn has made goes to other vats and to the world outside.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use crate::error::KernelError;
 use crate::host::Host;
 use crate::job::{Job, Task};
 use crate::log::Cause;
 use crate::mailbox::Posted;
 use crate::promise::{Outcome, Progress, Reaction, Seen, Waiter};
-use crate::error::KernelError;
 use crate::vat::Vat;
+
+/// Settlements still to be made: promise, outcome, and whether on behalf of the promise it waits for. They
+/// are made one after the other, since a chain of promises may be longer than the stack is deep.
+pub(crate) type Settlements<H> = VecDeque<(<H as Host>::Promise, Outcome<H>, bool)>;
 
 /// What a churn has for vats and waiters who may not see it yet.
 pub(crate) struct Outputs<H: Host> {
@@ -23,43 +30,56 @@ impl<H: Host> Outputs<H> {
 
     /// Lets it go: all that it depends on is durable.
     pub(crate) fn emit(self, cx: H::Cx<'_>) {
-        for (vat, job) in self.messages {
-            post(cx, &vat, job);
-        }
-        for promise in self.promises {
-            release::<H>(cx, promise, Seen::ByAll);
-        }
+        settling(cx, |next| {
+            for (vat, job) in self.messages {
+                post(cx, &vat, job, next);
+            }
+            for promise in self.promises {
+                release(cx, promise, Seen::ByAll, next);
+            }
+        });
     }
 
     /// Takes it back: what it depends on is lost.
     pub(crate) fn refuse(self, cx: H::Cx<'_>, why: &KernelError) {
-        for (vat, job) in self.messages {
-            job.refuse(cx, &vat, why.clone());
-        }
-        for promise in self.promises {
-            let broken = Outcome::Broken(H::error(cx, why.clone()));
-            let old = {
-                let mut state = H::promise_cell(&promise).state();
-                std::mem::replace(&mut state.progress, Progress::Settled(broken, Seen::ByAll))
-            };
-            drop(old);
-            release::<H>(cx, promise, Seen::ByAll);
-        }
+        settling(cx, |next| {
+            for (vat, job) in self.messages {
+                job.refuse(cx, &vat, why.clone(), next);
+            }
+            for promise in self.promises {
+                let broken = Outcome::Broken(H::error(cx, why.clone()));
+                let old = {
+                    let mut state = H::promise_cell(&promise).state();
+                    std::mem::replace(&mut state.progress, Progress::Settled(broken, Seen::ByAll))
+                };
+                drop(old);
+                release(cx, promise, Seen::ByAll, next);
+            }
+        });
+    }
+}
+
+/// Runs `f`, then makes the settlements that came of it, outside all churns.
+pub(crate) fn settling<H: Host>(cx: H::Cx<'_>, f: impl FnOnce(&mut Settlements<H>)) {
+    let mut next = Settlements::<H>::new();
+    f(&mut next);
+    while let Some((promise, outcome, chained)) = next.pop_front() {
+        settle(cx, promise, outcome, chained, &mut next);
     }
 }
 
 /// Hands a job to a vat, and sees to it that somebody runs it.
-pub(crate) fn post<H: Host>(cx: H::Cx<'_>, vat: &Arc<Vat<H>>, job: Job<H>) {
+pub(crate) fn post<H: Host>(cx: H::Cx<'_>, vat: &Arc<Vat<H>>, job: Job<H>, next: &mut Settlements<H>) {
     match vat.mailbox().post(job) {
         Ok(Posted::Schedule) => vat.schedule(),
         Ok(Posted::Accepted) => {}
-        Err(job) => job.refuse(cx, vat, vat.closed_error()),
+        Err(job) => job.refuse(cx, vat, vat.closed_error(), next),
     }
 }
 
-/// Lets more of the world see a settled promise.
-pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen) {
-    let ready: Vec<(Waiter<H>, Outcome<H>)> = {
+/// Lets more of the world see a settled promise: waiting messages go first (ASY-28).
+pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen, next: &mut Settlements<H>) {
+    let mut ready: Vec<(Waiter<H>, Outcome<H>)> = {
         let mut state = H::promise_cell(&promise).state();
         let state = &mut *state;
         let Progress::Settled(outcome, before) = &mut state.progress else {
@@ -82,19 +102,20 @@ pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen) {
         }
         ready
     };
+    ready.sort_by_key(|(waiter, _)| !matches!(waiter, Waiter::Vat(_, reaction) if reaction.is_forward()));
     for (waiter, outcome) in ready {
-        tell_waiter(cx, waiter, outcome);
+        tell_waiter(cx, waiter, outcome, next);
     }
 }
 
 /// Hands an outcome to one who waited for it, from outside the waiter's vat.
-pub(crate) fn tell_waiter<H: Host>(cx: H::Cx<'_>, waiter: Waiter<H>, outcome: Outcome<H>) {
+fn tell_waiter<H: Host>(cx: H::Cx<'_>, waiter: Waiter<H>, outcome: Outcome<H>, next: &mut Settlements<H>) {
     match waiter {
         Waiter::Vat(vat, reaction) => {
             let job = Job { task: Task::React { reaction, outcome }, cause: Cause::default() };
-            post(cx, &vat, job);
+            post(cx, &vat, job, next);
         }
-        Waiter::Chain(promise) => settle_outside(cx, promise, outcome, true),
+        Waiter::Chain(promise) => next.push_back((promise, outcome, true)),
         Waiter::Outside(waker) => H::wake(cx, waker, outcome),
     }
 }
@@ -102,68 +123,100 @@ pub(crate) fn tell_waiter<H: Host>(cx: H::Cx<'_>, waiter: Waiter<H>, outcome: Ou
 /// Settles a promise outside all churns; everybody may see it. The first settlement wins (BEHAVIOURS
 /// ASY-10). `chained`: on behalf of the promise that this one waits for.
 pub fn settle_outside<H: Host>(cx: H::Cx<'_>, promise: H::Promise, outcome: Outcome<H>, chained: bool) {
-    let outcome = match next_in_chain(cx, &promise, outcome) {
-        Ok(outcome) => outcome,
-        Err(next) => {
-            if start_chain::<H>(cx, &promise, &next) {
-                wait_outside::<H>(cx, &next, Waiter::Chain(promise));
+    settling(cx, |next| settle(cx, promise, outcome, chained, next));
+}
+
+fn settle<H: Host>(
+    cx: H::Cx<'_>,
+    promise: H::Promise,
+    outcome: Outcome<H>,
+    chained: bool,
+    next: &mut Settlements<H>,
+) {
+    match chain(cx, &promise, outcome) {
+        Step::Settle(outcome) => {
+            if settle_cell::<H>(&promise, outcome, Seen::ByAll, chained) {
+                release(cx, promise, Seen::ByAll, next);
             }
-            return;
         }
-    };
-    if settle_cell::<H>(&promise, outcome, Seen::ByAll, chained) {
-        release::<H>(cx, promise, Seen::ByAll);
+        Step::Wait(other) => wait(cx, &other, Waiter::Chain(promise), next),
+        Step::Nothing => {}
     }
 }
 
 /// Waits for a promise outside all vats.
 pub fn wait_outside<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, waiter: Waiter<H>) {
+    settling(cx, |next| wait(cx, promise, waiter, next));
+}
+
+fn wait<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, waiter: Waiter<H>, next: &mut Settlements<H>) {
     if let Some((waiter, outcome)) = H::promise_cell(promise).wait(cx, None, waiter) {
-        tell_waiter(cx, waiter, outcome);
+        tell_waiter(cx, waiter, outcome, next);
     }
 }
 
-/// The outcome, or the promise that must be waited for first. A promise that would wait for itself gets
-/// broken instead (BEHAVIOURS ASY-16, LIM-23).
-pub(crate) fn next_in_chain<H: Host>(
-    cx: H::Cx<'_>,
-    promise: &H::Promise,
-    outcome: Outcome<H>,
-) -> Result<Outcome<H>, H::Promise> {
-    let Outcome::Fulfilled(value) = &outcome else {
-        return Ok(outcome);
+/// A promise that waits for another on behalf of a vat goes on waiting outside all vats.
+pub(crate) fn wait_on_outside<H: Host>(cx: H::Cx<'_>, promise: H::Promise, next: &mut Settlements<H>) {
+    let other = match &H::promise_cell(&promise).state().progress {
+        Progress::Chained(other) => Some(H::clone_promise(cx, other)),
+        Progress::Pending | Progress::Settled(..) => None,
     };
-    let Some(next) = H::as_promise(cx, value) else {
-        return Ok(outcome);
+    if let Some(other) = other {
+        wait(cx, &other, Waiter::Chain(promise), next);
+    }
+}
+
+/// What to do with an outcome for a promise.
+pub(crate) enum Step<H: Host> {
+    /// Settle it with this.
+    Settle(Outcome<H>),
+    /// Wait for this promise: it is marked as waiting.
+    Wait(H::Promise),
+    /// It was settled, or waits for another.
+    Nothing,
+}
+
+/// Held while a promise is marked as waiting for another, so that two threads can't close a ring together.
+static CHAINING: Mutex<()> = Mutex::new(());
+
+/// Marks the promise as waiting, if the outcome is another promise. One that would wait for itself gets
+/// broken instead (BEHAVIOURS ASY-16, LIM-23).
+pub(crate) fn chain<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, outcome: Outcome<H>) -> Step<H> {
+    let other = match &outcome {
+        Outcome::Fulfilled(value) => H::as_promise(cx, value),
+        Outcome::Broken(_) => None,
+    };
+    let Some(other) = other else {
+        return Step::Settle(outcome);
     };
     let start: *const _ = H::promise_cell(promise);
-    let mut here = H::clone_promise(cx, &next);
-    loop {
-        if std::ptr::eq(start, H::promise_cell(&here)) {
-            return Ok(Outcome::Broken(H::error(cx, KernelError::PromiseCycle)));
+    // Kept, so that none is dropped under a lock.
+    let mut walked = vec![H::clone_promise(cx, &other)];
+    let chaining = CHAINING.lock();
+    while let Some(here) = walked.last() {
+        if std::ptr::eq(start, H::promise_cell(here)) {
+            drop(chaining);
+            return Step::Settle(Outcome::Broken(H::error(cx, KernelError::PromiseCycle)));
         }
-        let further = match &H::promise_cell(&here).state().progress {
-            Progress::Chained(further) => Some(H::clone_promise(cx, further)),
-            _ => None,
+        let further = match &H::promise_cell(here).state().progress {
+            Progress::Chained(further) => H::clone_promise(cx, further),
+            Progress::Pending | Progress::Settled(..) => break,
         };
-        match further {
-            Some(further) => here = further,
-            None => return Err(next),
+        walked.push(further);
+    }
+    let mark = H::clone_promise(cx, &other);
+    let unused = {
+        let mut state = H::promise_cell(promise).state();
+        match state.progress {
+            Progress::Pending => {
+                state.progress = Progress::Chained(mark);
+                None
+            }
+            Progress::Chained(_) | Progress::Settled(..) => Some(mark),
         }
-    }
-}
-
-/// Marks a promise as waiting for another; false if it was settled or chained before.
-pub(crate) fn start_chain<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, next: &H::Promise) -> bool {
-    let next = H::clone_promise(cx, next);
-    let mut state = H::promise_cell(promise).state();
-    if matches!(state.progress, Progress::Pending) {
-        state.progress = Progress::Chained(next);
-        return true;
-    }
-    drop(state);
-    drop(next);
-    false
+    };
+    drop(chaining);
+    if unused.is_some() { Step::Nothing } else { Step::Wait(other) }
 }
 
 /// Writes the outcome into a promise; false if it had one, or waits for another promise.

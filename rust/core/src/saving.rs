@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::actor::Life;
+use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
 use crate::durability::Ticket;
 use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::{ShapeId, Slot};
+use crate::promise::{Progress, Seen};
 use crate::record::{Record, Shape, VatRecord};
 use crate::schema::{self, Kind, STORE_PART};
 use crate::storage::Claim;
@@ -38,7 +39,7 @@ pub(crate) struct Saving<H: Host> {
     vat: Option<VatRecord>,
     /// The stored actors that are in memory. A ref to one of them must be the same object (guarantee G6).
     live: HashMap<Slot, H::WeakActor>,
-    /// The last batch written.
+    /// The last batch that what this vat knows depends on: its own, or that of a vat of the same store.
     pub(crate) ticket: Option<Ticket>,
 }
 
@@ -122,13 +123,15 @@ impl<H: Host> Churn<H> {
         let Some(persistence) = self.vat().persistence() else {
             return Ok(());
         };
-        let mut todo = self.changed(cx);
+        let mut scanned = 0;
+        let mut todo = self.changed(cx, &mut scanned);
         if todo.is_empty() {
             return Ok(());
         }
-        let mut sealed = Vec::with_capacity(todo.len());
+        let mut sealed = HashMap::with_capacity(todo.len());
         let mut fresh = Vec::new();
         while let Some(actor) = todo.pop() {
+            self.must_exist(cx, &actor)?;
             let portrait = H::portrait(cx, &persistence.env, &actor)?;
             let mut slots = Vec::with_capacity(portrait.refs.len());
             for target in portrait.refs {
@@ -147,9 +150,13 @@ impl<H: Host> Churn<H> {
                 let shape = saving.shape_id(&portrait.shape);
                 let record =
                     Record { shape, name: portrait.name, version: portrait.version, slots, payload: portrait.payload };
-                sealed.push((H::actor_cell(&actor).slot(), record.encode()));
+                sealed.insert(H::actor_cell(&actor).slot(), record.encode());
             }
             fresh.push(actor);
+            if todo.is_empty() {
+                // A portrait may run any code of the host: what that changed is described (again).
+                todo = self.changed(cx, &mut scanned);
+            }
         }
         for actor in fresh {
             self.remember(cx, &actor)?;
@@ -160,14 +167,18 @@ impl<H: Host> Churn<H> {
         Ok(())
     }
 
-    /// The stored actors that this turn changed, each once.
-    fn changed(&self, cx: H::Cx<'_>) -> Vec<H::Actor> {
+    /// The stored actors that this turn changed, each once, leaving out the first `scanned` changes.
+    fn changed(&self, cx: H::Cx<'_>, scanned: &mut usize) -> Vec<H::Actor> {
         let work = self.work();
         let mut seen = HashSet::new();
         let mut changed = Vec::new();
-        for undo in &work.undo {
-            let (Undo::Changed { actor, .. } | Undo::Stored { actor }) = undo else {
-                continue;
+        let first = std::mem::replace(scanned, work.undo.len());
+        for undo in &work.undo[first..] {
+            let actor = match undo {
+                Undo::Changed { actor, .. } => actor,
+                // Of those stored since the first look the portrait has been taken.
+                Undo::Stored { actor } if first == 0 => actor,
+                Undo::Stored { .. } | Undo::Spawned { .. } | Undo::Rehydrated { .. } => continue,
             };
             let cell = H::actor_cell(actor);
             if cell.is_stored() && seen.insert(cell.slot()) {
@@ -175,6 +186,27 @@ impl<H: Host> Churn<H> {
             }
         }
         changed
+    }
+
+    /// An error for an actor whose spawn was undone: somebody kept a reference to it.
+    fn must_exist(&self, cx: H::Cx<'_>, actor: &H::Actor) -> Result<(), H::Error> {
+        let cell = H::actor_cell(actor);
+        let gone = matches!(cell.state().life, Life::Gone);
+        if gone { Err(no_such_actor(cx, cell)) } else { Ok(()) }
+    }
+
+    /// Notes that this vat has seen an outcome: it may be that of a batch of another vat.
+    pub(crate) fn has_seen(&self, promise: &H::Promise) {
+        if let Progress::Settled(_, Seen::ByStore(_)) = H::promise_cell(promise).state().progress {
+            self.depends_on_store();
+        }
+    }
+
+    /// From now on, what this vat knows depends on all that its store has written so far.
+    pub(crate) fn depends_on_store(&self) {
+        if let (Some(persistence), Some(saving)) = (self.vat().persistence(), &mut self.work().saving) {
+            saving.ticket = Some(persistence.claim.storage().durability().last());
+        }
     }
 
     /// Enters an actor into the table of those in memory.
@@ -217,14 +249,14 @@ impl<H: Host> Churn<H> {
             }
         };
         if gone {
-            let vat = cell.vat().name().to_owned();
-            return Err(H::error(cx, KernelError::NoSuchActor { slot: cell.slot().0, vat }));
+            return Err(no_such_actor(cx, cell));
         }
         self.rehydrate(cx, actor)
     }
 
     fn rehydrate(self: &Rc<Self>, cx: H::Cx<'_>, actor: &H::Actor) -> Result<H::Behavior, H::Error> {
-        let slot = H::actor_cell(actor).slot();
+        let cell = H::actor_cell(actor);
+        let slot = cell.slot();
         let vat = self.vat();
         let Some(persistence) = vat.persistence() else {
             return Err(H::error(cx, KernelError::NotPersistent { vat: vat.name().to_owned() }));
@@ -248,9 +280,21 @@ impl<H: Host> Churn<H> {
         };
         let refs = record.slots.iter().map(|slot| self.stored_actor(cx, *slot)).collect::<Result<_, _>>()?;
         let behavior = H::rehydrate(cx, &persistence.env, actor, &shape, &record, refs)?;
-        let cell = H::actor_cell(actor);
-        let old = cell.set_life(Life::Live(H::clone_behavior(cx, &behavior)));
-        drop(old);
+        let life = Life::Live(H::clone_behavior(cx, &behavior));
+        let already = {
+            let mut state = cell.state();
+            match &state.life {
+                // A call made meanwhile has made it, and may have changed it since.
+                Life::Live(now) => Some((H::clone_behavior(cx, now), life)),
+                Life::Ghost | Life::Gone => {
+                    state.life = life;
+                    None
+                }
+            }
+        };
+        if let Some((now, _)) = already {
+            return Ok(now);
+        }
         let actor = H::clone_actor(cx, actor);
         self.work().undo.push(Undo::Rehydrated { actor });
         Ok(behavior)
@@ -316,4 +360,8 @@ impl<H: Host> Churn<H> {
         drop(work);
         drop(removed);
     }
+}
+
+fn no_such_actor<H: Host>(cx: H::Cx<'_>, cell: &ActorCell<H>) -> H::Error {
+    H::error(cx, KernelError::NoSuchActor { slot: cell.slot().0, vat: cell.vat().name().to_owned() })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub struct Claim<H: Host> {
     storage: Arc<Storage<H>>,
     part: PartId,
     name: String,
+    /// A closed vat's part is free, though its actors still hold the vat.
+    released: AtomicBool,
 }
 
 /// A label that stands in a part, but is not in the environment.
@@ -115,7 +118,7 @@ impl<H: Host> Storage<H> {
         if !parts.claimed.insert(part) {
             return Err(StoreError::PartInUse { store: self.name(), part: name.to_owned() });
         }
-        Ok(Claim { storage: self.clone(), part, name: name.to_owned() })
+        Ok(Claim { storage: self.clone(), part, name: name.to_owned(), released: AtomicBool::new(false) })
     }
 
     /// Remembers a vat, to close it with the store.
@@ -147,12 +150,21 @@ impl<H: Host> Storage<H> {
         *committer = thread.spawn(move || run_committer::<H>(&durability, &name)).ok();
     }
 
-    /// Closes the vats that live here, makes all durable, and closes the store.
-    pub fn close(&self, cx: H::Cx<'_>) -> Result<(), H::Error> {
-        let vats: Vec<_> = self.vats.lock().drain(..).collect();
-        for vat in vats.iter().filter_map(Weak::upgrade) {
-            vat.close(cx)?;
+    /// Lets out what is durable, and takes back what never will be.
+    pub(crate) fn flush(&self, cx: H::Cx<'_>) {
+        self.durability.emit(|outputs| outputs.emit(cx));
+        if let Some(cause) = self.durability.failure() {
+            let why = KernelError::Poisoned { vat: format!("of the store {}", self.name()), cause };
+            self.durability.take_lost().into_iter().for_each(|outputs| outputs.refuse(cx, &why));
         }
+    }
+
+    /// Closes the vats that live here, makes all durable, and closes the store: as far as it can, whatever
+    /// fails. The error is the first one that nobody was told of before.
+    pub fn close(&self, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        let known = self.durability.failure().is_some();
+        let vats: Vec<_> = self.vats.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut result = vats.iter().map(|vat| vat.close(cx)).fold(Ok(()), Result::and);
         let committer = self.committer.lock().take();
         let last = self.durability.last();
         let synced = H::detached(cx, || {
@@ -164,23 +176,27 @@ impl<H: Host> Storage<H> {
             }
             synced
         });
+        self.flush(cx);
         let failed = |error| H::error(cx, KernelError::Store(error));
-        match synced {
-            Ok(()) => self.durability.take_durable().into_iter().for_each(|outputs| outputs.emit(cx)),
-            Err(error) => {
-                let why = KernelError::Store(error.clone());
-                self.durability.take_lost().into_iter().for_each(|outputs| outputs.refuse(cx, &why));
-            }
+        if !known {
+            result = result.and(synced.map_err(failed));
         }
-        H::detached(cx, || self.store.close()).map_err(|error| failed(Arc::new(error)))
+        result.and(H::detached(cx, || self.store.close()).map_err(|error| failed(Arc::new(error))))
+    }
+}
+
+impl<H: Host> Drop for Storage<H> {
+    fn drop(&mut self) {
+        // Ends the committer, which would keep the store open.
+        self.durability.close();
     }
 }
 
 fn run_committer<H: Host>(durability: &Durability<Outputs<H>>, name: &str) {
     while let Some(committed) = durability.commit_held(SLICE) {
         let emitted = match committed {
-            Ok(outputs) if outputs.is_empty() => continue,
-            Ok(outputs) => H::attached(|cx| outputs.into_iter().for_each(|outputs| outputs.emit(cx))),
+            Ok(false) => continue,
+            Ok(true) => H::attached(|cx| durability.emit(|outputs| outputs.emit(cx))),
             Err(error) => {
                 let why = KernelError::Poisoned { vat: format!("of the store {name}"), cause: error };
                 let lost = durability.take_lost();
@@ -251,6 +267,13 @@ impl<H: Host> Claim<H> {
     /// The store.
     pub fn storage(&self) -> &Arc<Storage<H>> {
         &self.storage
+    }
+
+    /// Frees the part.
+    pub(crate) fn release(&self) {
+        if !self.released.swap(true, Ordering::Relaxed) {
+            self.storage.parts.lock().claimed.remove(&self.part);
+        }
     }
 
     /// The part's number.
@@ -348,6 +371,6 @@ fn malformed() -> String {
 
 impl<H: Host> Drop for Claim<H> {
     fn drop(&mut self) {
-        self.storage.parts.lock().claimed.remove(&self.part);
+        self.release();
     }
 }

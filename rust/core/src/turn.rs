@@ -103,21 +103,33 @@ impl<H: Host> Churn<H> {
         let undo = std::mem::take(&mut work.undo);
         let effects = std::mem::take(&mut work.effects);
         drop(work);
-        drop(effects);
         Self::take_back(undo);
+        drop(effects);
     }
 
     /// Takes changes back, the last one first.
     pub(crate) fn take_back(undo: Vec<Undo<H>>) {
+        // Dropped when all is as it was: the host may run any code then.
+        let mut undone = Vec::with_capacity(undo.len());
         for change in undo.into_iter().rev() {
-            match change {
-                Undo::Changed { actor, old } => drop(H::actor_cell(&actor).set_life(Life::Live(old))),
-                Undo::Spawned { actor } => drop(H::actor_cell(&actor).set_life(Life::Gone)),
-                Undo::Rehydrated { actor } => drop(H::actor_cell(&actor).set_life(Life::Ghost)),
+            let (actor, life) = match change {
+                Undo::Changed { actor, old } => (actor, Life::Live(old)),
+                Undo::Spawned { actor } => (actor, Life::Gone),
+                Undo::Rehydrated { actor } => (actor, Life::Ghost),
                 Undo::Stored { actor } => {
                     H::actor_cell(&actor).set_stored(false);
+                    undone.push((None, actor));
+                    continue;
                 }
-            }
+            };
+            undone.push((Some(H::actor_cell(&actor).set_life(life)), actor));
+        }
+    }
+
+    /// Ends an open turn whose body will never come back.
+    pub(crate) fn abandon_turn(&self) {
+        if std::mem::take(&mut self.work().open) {
+            self.roll_back();
         }
     }
 
@@ -184,6 +196,7 @@ impl<H: Host> Churn<H> {
     pub fn outcome(&self, cx: H::Cx<'_>, promise: &H::Promise) -> Option<Outcome<H>> {
         let cell: *const _ = H::promise_cell(promise);
         if let Some(outcome) = H::promise_cell(promise).outcome(cx, Some(self.vat())) {
+            self.has_seen(promise);
             return Some(outcome);
         }
         self.work().effects.iter().find_map(|effect| match effect {

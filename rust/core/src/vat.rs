@@ -11,13 +11,13 @@ use crate::durability::{Ticket, Waited};
 use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::{Slot, VatId};
-use crate::job::Job;
+use crate::job::{Job, Task};
 use crate::log::{Cause, EventKind};
 use crate::mailbox::{Entry, Mailbox, Posted};
 use crate::pool::Runtime;
 use crate::promise::{Seen, StoreId};
 use crate::record::VatRecord;
-use crate::release::{Outputs, post, release};
+use crate::release::{Outputs, post, release, settling};
 use crate::saving::{Persistence, Saving};
 use crate::storage::{Claim, SLICE, UnknownLabel};
 use crate::store::StoreError;
@@ -230,10 +230,16 @@ impl<H: Host> Vat<H> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
             let session = self.enter_before(cx, deadline)?;
-            session.do_jobs(cx, CHURNS_AT_A_TIME);
-            session.finish(cx)?;
+            if !session.do_jobs(cx, CHURNS_AT_A_TIME) {
+                session.leave();
+                return Err(H::error(cx, self.poisoned_error()));
+            }
+            session.leave_durable(cx)?;
             if self.mailbox.backlog() == 0 {
                 return Ok(());
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(H::error(cx, KernelError::TimedOut { vat: self.name.clone() }));
             }
             H::interrupted(cx)?;
         }
@@ -270,22 +276,25 @@ impl<H: Host> Vat<H> {
         loop {
             match H::detached(cx, || self.mailbox.close(SLICE)) {
                 Some(closed) => {
-                    for job in closed.jobs {
-                        job.refuse(cx, self, self.closed_error());
-                    }
-                    if let Some(persistence) = &self.persistence {
-                        let storage = persistence.claim.storage();
-                        let last = storage.durability().last();
-                        if storage.durability().syncs() && storage.durability().failure().is_none() {
-                            self.wait_durable(cx, last)?;
-                        }
-                    }
+                    self.refuse_all(cx, closed.jobs);
                     drop(closed.idle);
+                    let Some(persistence) = &self.persistence else {
+                        return Ok(());
+                    };
+                    persistence.claim.release();
+                    let durability = persistence.claim.storage().durability();
+                    if durability.syncs() && durability.failure().is_none() {
+                        return self.wait_durable(cx, durability.last());
+                    }
                     return Ok(());
                 }
                 None => H::interrupted(cx)?,
             }
         }
+    }
+
+    fn refuse_all(self: &Arc<Self>, cx: H::Cx<'_>, jobs: impl IntoIterator<Item = Job<H>>) {
+        settling(cx, |next| jobs.into_iter().for_each(|job| job.refuse(cx, self, self.closed_error(), next)));
     }
 
     /// Whether it is closed, or about to be.
@@ -297,18 +306,16 @@ impl<H: Host> Vat<H> {
         let Some(persistence) = &self.persistence else {
             return Ok(());
         };
-        let durability = persistence.claim.storage().durability();
-        loop {
-            match H::detached(cx, || durability.wait(ticket, SLICE)) {
-                Ok(Waited::Durable) => break,
+        let storage = persistence.claim.storage();
+        let waited = loop {
+            match H::detached(cx, || storage.durability().wait(ticket, SLICE)) {
+                Ok(Waited::Durable) => break Ok(()),
                 Ok(Waited::NotYet) => H::interrupted(cx)?,
-                Err(error) => return Err(H::error(cx, self.poison(error))),
+                Err(error) => break Err(H::error(cx, self.poison(error))),
             }
-        }
-        for outputs in durability.take_durable() {
-            outputs.emit(cx);
-        }
-        Ok(())
+        };
+        storage.flush(cx);
+        waited
     }
 
     /// Lets out what a churn has made, to each as early as he may see it (guarantee G2).
@@ -319,20 +326,28 @@ impl<H: Host> Vat<H> {
         };
         let here = Some(storage.id());
         let mut later = Outputs { messages: Vec::new(), promises: Vec::new() };
-        for (vat, job) in outputs.messages {
-            // The log is ordered: what a vat of this store does with the message comes after its cause.
-            if vat.store_id() == here {
-                post(cx, &vat, job);
-            } else {
-                later.messages.push((vat, job));
+        settling(cx, |next| {
+            for (vat, job) in outputs.messages {
+                // The log is ordered: what a vat of this store does with the message comes after its cause.
+                if vat.store_id() == here {
+                    post(cx, &vat, job, next);
+                } else {
+                    later.messages.push((vat, job));
+                }
             }
+            for promise in outputs.promises {
+                release(cx, H::clone_promise(cx, &promise), Seen::ByStore(storage.id()), next);
+                later.promises.push(promise);
+            }
+        });
+        if later.is_empty() {
+            return;
         }
-        for promise in outputs.promises {
-            release::<H>(cx, H::clone_promise(cx, &promise), Seen::ByStore(storage.id()));
-            later.promises.push(promise);
-        }
-        if let Some(outputs) = storage.hold(later) {
-            outputs.emit(cx);
+        match storage.hold(later) {
+            Some(outputs) => outputs.emit(cx),
+            // After a failure there may be no committer any more.
+            None if storage.durability().failure().is_some() => storage.flush(cx),
+            None => {}
         }
     }
 
@@ -344,15 +359,28 @@ impl<H: Host> Vat<H> {
         roots_version: Vec<u8>,
         body: impl FnOnce(&Rc<Churn<H>>) -> Result<Vec<H::Actor>, H::Error>,
     ) -> Result<Vec<H::Actor>, H::Error> {
-        self.run(cx, |churn| {
-            let roots = body(churn)?;
+        let session = self.enter(cx)?;
+        let churn = session.churn().clone();
+        let result = churn.turn(cx, || {
+            let roots = body(&churn)?;
             for root in &roots {
+                if !churn.is_near(root) {
+                    let (actor, target) = (format!("vat {}", self.name), H::describe_actor(cx, root));
+                    return Err(H::error(cx, KernelError::FarReference { actor, target }));
+                }
                 churn.adopt(cx, root);
             }
-            let slots = roots.iter().map(|root| H::actor_cell(root).slot()).collect();
-            churn.set_vat_record(VatRecord { id, roots_version, roots: slots });
             Ok(roots)
-        })
+        });
+        if let Ok(roots) = &result {
+            // Only now: a root that can't be stored fails the turn at its end.
+            let roots = roots.iter().map(|root| H::actor_cell(root).slot()).collect();
+            churn.set_vat_record(VatRecord { id, roots_version, roots });
+        }
+        churn.record(EventKind::Run, result.is_ok(), Cause::default(), None, None);
+        drop(churn);
+        session.finish(cx)?;
+        result
     }
 
     /// The roots of a vat that was opened from its store. They are ghosts until they are used.
@@ -362,8 +390,12 @@ impl<H: Host> Vat<H> {
 }
 
 /// A thread being inside a vat.
+///
+/// One that is dropped (by a panic, say) takes its open turn back and leaves; what its earlier turns did goes
+/// with the next churn.
 pub struct Session<H: Host> {
-    churn: Rc<Churn<H>>,
+    /// `None` once the vat was left.
+    churn: Option<Rc<Churn<H>>>,
     previous: Option<Rc<Churn<H>>>,
 }
 
@@ -371,17 +403,20 @@ impl<H: Host> Session<H> {
     fn begin(vat: Arc<Vat<H>>, work: Box<Work<H>>) -> Self {
         let churn = Rc::new(Churn::new(vat, work));
         let previous = H::set_current(Some(churn.clone()));
-        Self { churn, previous }
+        Self { churn: Some(churn), previous }
     }
 
     /// The churn that is run.
     pub fn churn(&self) -> &Rc<Churn<H>> {
-        &self.churn
+        match &self.churn {
+            Some(churn) => churn,
+            None => unreachable!("only what consumes a session leaves its vat"),
+        }
     }
 
     /// Does the jobs that came before this session, so that a thread's messages keep their order.
     fn catch_up(self, cx: H::Cx<'_>) -> Result<Self, H::Error> {
-        let vat = self.churn.vat().clone();
+        let vat = self.churn().vat().clone();
         if vat.failure().is_some() {
             self.refuse_jobs(cx);
             self.leave();
@@ -397,7 +432,8 @@ impl<H: Host> Session<H> {
 
     /// Does at most `most` jobs, each a churn. False if the vat has stopped.
     fn do_jobs(&self, cx: H::Cx<'_>, most: usize) -> bool {
-        let vat = self.churn.vat();
+        let churn = self.churn();
+        let vat = churn.vat();
         for _ in 0..most {
             if vat.failure().is_some() {
                 self.refuse_jobs(cx);
@@ -406,8 +442,11 @@ impl<H: Host> Session<H> {
             let Some(job) = vat.mailbox.next_job() else {
                 return true;
             };
-            self.churn.run(cx, job);
-            if let Err(error) = self.churn.end(cx) {
+            if !matches!(&job, Job { task: Task::Deliver { .. }, cause: Cause { vat: None, .. } }) {
+                churn.depends_on_store();
+            }
+            churn.run(cx, job);
+            if let Err(error) = churn.end(cx) {
                 H::report(cx, vat, "a churn could not be written and was taken back", &error);
                 self.refuse_jobs(cx);
                 return false;
@@ -417,21 +456,33 @@ impl<H: Host> Session<H> {
     }
 
     fn refuse_jobs(&self, cx: H::Cx<'_>) {
-        let vat = self.churn.vat();
+        let vat = self.churn().vat();
+        let why = vat.poisoned_error();
+        // One at a time: breaking a promise may bring in a job for its listener in this vat.
         while let Some(job) = vat.mailbox.next_job() {
-            job.refuse(cx, vat, vat.poisoned_error());
+            settling(cx, |next| job.refuse(cx, vat, why.clone(), next));
         }
     }
 
     /// Does what the turn has caused, writes it, leaves the vat, and waits until all that the caller may
     /// have seen is durable.
     pub fn finish(self, cx: H::Cx<'_>) -> Result<(), H::Error> {
-        self.churn.run_queue(cx);
-        let ended = self.churn.end(cx);
-        let ticket = self.churn.work().saving.as_ref().and_then(|saving| saving.ticket);
-        let vat = self.churn.vat().clone();
+        self.churn().run_queue(cx);
+        match self.churn().end(cx) {
+            Ok(()) => self.leave_durable(cx),
+            Err(error) => {
+                self.refuse_jobs(cx);
+                self.leave();
+                Err(error)
+            }
+        }
+    }
+
+    /// Leaves the vat, and waits until all that it knows is durable.
+    fn leave_durable(self, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        let ticket = self.churn().work().saving.as_ref().and_then(|saving| saving.ticket);
+        let vat = self.churn().vat().clone();
         self.leave();
-        ended?;
         match (ticket, &vat.persistence) {
             (Some(ticket), Some(persistence)) if persistence.claim.storage().durability().syncs() => {
                 vat.wait_durable(cx, ticket)
@@ -440,13 +491,29 @@ impl<H: Host> Session<H> {
         }
     }
 
-    fn leave(self) {
-        H::set_current(self.previous);
-        let vat = self.churn.vat().clone();
-        let work = Churn::into_work(self.churn);
+    fn leave(mut self) {
+        self.leave_now();
+    }
+
+    fn leave_now(&mut self) {
+        let Some(churn) = self.churn.take() else {
+            return;
+        };
+        H::set_current(self.previous.take());
+        let vat = churn.vat().clone();
+        let work = Churn::into_work(churn);
         if vat.mailbox.leave(work) == Posted::Schedule {
             vat.schedule();
         }
+    }
+}
+
+impl<H: Host> Drop for Session<H> {
+    fn drop(&mut self) {
+        if let Some(churn) = &self.churn {
+            churn.abandon_turn();
+        }
+        self.leave_now();
     }
 }
 

@@ -1,0 +1,107 @@
+# The one task runner, by hand and in CI. `make` alone lists the targets.
+#
+# Needs Rust, a C++ compiler, and Python >= 3.11 with venv. All else is brought here: tools into .venv,
+# RocksDB into a cache outside the clone (see tools/rocksdb.py).
+#
+#   PYTHON=python3.12   the interpreter that .venv is made with
+#   GOBLINS_CACHE=DIR   where RocksDB is kept (~/.cache/goblins)
+#   PYTEST="-k demo"    more arguments for pytest
+#   BENCH="near_call"   more arguments for the benches, such as a filter
+
+PYTHON ?= python3
+PYTEST ?=
+BENCH ?=
+
+VENV := $(CURDIR)/.venv
+PY := $(VENV)/bin/python
+TOOLS := $(VENV)/.tools
+# Runs a command with RocksDB and libclang where cargo finds them.
+RUN := $(PY) tools/rocksdb.py run --
+# The same, with a folder of its own below cargo's: for builds with flags that would make cargo compile
+# everything again.
+within = $(RUN) sh -c 'CARGO_TARGET_DIR="$$CARGO_TARGET_DIR/$(1)" exec "$$@"' --
+MATURIN := PATH="$(VENV)/bin:$$PATH" $(call within,extension) maturin
+
+# True if test binaries can be linked with the interpreter: some distributions ship libpython apart.
+HAS_LIBPYTHON = $(PY) -c 'import os, sys, sysconfig; v = sysconfig.get_config_var; sys.exit( \
+	sys.platform == "linux" and not any(os.path.exists(os.path.join(v(d), v("LDLIBRARY"))) \
+	for d in ("LIBDIR", "LIBPL")))'
+
+# Clones must not share cargo's folder: it tells their crates apart by modification times only, and so
+# runs the code of one in the other.
+export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# One interpreter for all, or PyO3 is compiled again for each.
+export VIRTUAL_ENV := $(VENV)
+export PYO3_PYTHON := $(PY)
+unexport CONDA_PREFIX PYTHONHOME
+# `maturin develop` calls pip as well.
+export PIP_QUIET := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test build develop wheel bench check lint types loom bench-quick test-rust tools clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: build ## Kill a working bank with SIGKILL, again and again, and show that nothing is lost
+	$(PY) examples/demo.py
+
+test: test-rust build ## Run all tests, Rust and Python
+	$(PY) -m pytest $(PYTEST)
+
+build: tools ## Build the package for release and install it into .venv
+	$(MATURIN) develop --release
+
+develop: tools ## Build the package without optimisation and install it into .venv
+	$(MATURIN) develop
+
+wheel: tools ## Build a release wheel into dist/
+	$(MATURIN) build --release --out dist
+
+bench: tools ## Run the benches
+	$(RUN) cargo bench --workspace --bench '*' -- $(BENCH)
+
+check: lint test types loom bench-quick ## Run the whole gate
+
+lint: tools ## Check format and lints
+	cargo fmt --all --check
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(RUN) cargo clippy --workspace --all-targets -- -D warnings
+
+test-rust: tools ## Run the Rust tests only
+	$(RUN) cargo test -p goblins-core
+	$(RUN) cargo test -p goblins-store-rocksdb
+	@if $(HAS_LIBPYTHON); then \
+		set -x; $(RUN) cargo test -p goblins-python; \
+	else \
+		echo "SKIPPED: the Rust tests of the binding need libpython (Debian: apt install python3-dev)"; \
+	fi
+
+types: build ## Check the types of the package and the examples, and the stub against the module
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest goblins._goblins
+
+loom: tools ## Run the tests that try all interleavings of threads
+	RUSTFLAGS="--cfg loom" $(call within,loom) cargo test -p goblins-core --release --test loom
+
+bench-quick: tools ## Run each bench for a moment
+	$(RUN) cargo bench --workspace --bench '*' -- --quick
+
+tools: $(TOOLS) ## Make .venv with the tools that all of this needs
+
+$(TOOLS): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3")'
+	@echo "Installing the build tools into .venv"
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --upgrade 'pip>=25.1'
+	$(PY) -m pip install --group dev
+	@touch $@
+
+clean: ## Remove what was built in the clone; the cache outside it stays
+	rm -rf .venv target dist python/goblins/_goblins.*.so .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	find python tests examples tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,337 @@
+//! A small host in Rust, for tests and benches of the kernel: values are an enum, behaviors are closures or
+//! types that know their portrait.
+
+mod actors;
+mod world;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+pub use actors::{Env, Sketch, cell, counter, list};
+pub use world::{Turn, call, fulfil, outcome, reports, result, send, spawn, tell, wait};
+
+use crate::actor::{ActorCell, Life};
+use crate::churn::Churn;
+use crate::error::KernelError;
+use crate::host::Host;
+use crate::ids::Slot;
+use crate::promise::{Outcome, PromiseCell};
+use crate::record::{Portrait, Record, Shape};
+use crate::vat::Vat;
+
+/// The language of the kernel's own tests.
+#[derive(Debug)]
+pub struct Toy;
+
+/// A reference to an actor.
+pub struct ToyRef {
+    cell: ActorCell<Toy>,
+}
+
+/// A promise.
+#[derive(Default)]
+pub struct ToyPromise {
+    cell: PromiseCell<Toy>,
+}
+
+/// A strong reference to an actor.
+pub type Actor = Arc<ToyRef>;
+/// A shared promise.
+pub type Promise = Arc<ToyPromise>;
+/// What an actor does.
+pub type Behavior = Arc<dyn Act>;
+/// A handler of a settled promise.
+pub type Handler = Box<dyn FnOnce(&Turn<'_>, Option<Outcome<Toy>>) -> Result<Value, Fault> + Send>;
+
+/// What may be sent and answered.
+#[derive(Clone, Default)]
+pub enum Value {
+    /// Nothing.
+    #[default]
+    Unit,
+    /// A number.
+    Int(i64),
+    /// A text.
+    Text(Arc<str>),
+    /// A reference.
+    Actor(Actor),
+    /// A promise.
+    Promise(Promise),
+    /// Something to run. It can't be stored.
+    Code(Behavior),
+}
+
+/// Why something failed.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// An actor said so.
+    Raised(String),
+    /// The kernel said so.
+    Kernel(KernelError),
+}
+
+/// A message.
+#[derive(Clone, Default)]
+pub struct Message {
+    /// What is asked for.
+    pub method: &'static str,
+    /// With what.
+    pub value: Value,
+}
+
+/// What an actor returns.
+pub enum Reply {
+    /// A value.
+    Value(Value),
+    /// It becomes this, and returns a value.
+    Become(Behavior, Value),
+}
+
+/// The code of an actor.
+pub trait Act: Send + Sync + 'static {
+    /// Handles a message.
+    fn act(&self, turn: &Turn<'_>, message: Message) -> Result<Reply, Fault>;
+
+    /// Its portrait, if it has one.
+    fn sketch(&self) -> Option<Sketch> {
+        None
+    }
+}
+
+impl<F> Act for F
+where
+    F: Fn(&Turn<'_>, Message) -> Result<Reply, Fault> + Send + Sync + 'static,
+{
+    fn act(&self, turn: &Turn<'_>, message: Message) -> Result<Reply, Fault> {
+        self(turn, message)
+    }
+}
+
+/// A behavior from a closure. It has no portrait.
+pub fn behavior<F>(act: F) -> Behavior
+where
+    F: Fn(&Turn<'_>, Message) -> Result<Reply, Fault> + Send + Sync + 'static,
+{
+    Arc::new(act)
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Churn<Toy>>>> = const { RefCell::new(None) };
+}
+
+/// The churn that this thread runs.
+pub fn current() -> Option<Rc<Churn<Toy>>> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// What was reported, with the vat's name.
+static REPORTS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+impl Host for Toy {
+    type Cx<'a> = ();
+    type Actor = Actor;
+    type WeakActor = Weak<ToyRef>;
+    type Behavior = Behavior;
+    type Message = Message;
+    type Value = Value;
+    type Error = Fault;
+    type Promise = Promise;
+    type Function = Handler;
+    type Waker = Sender<Outcome<Toy>>;
+    type Env = Env;
+
+    fn actor_cell(actor: &Actor) -> &ActorCell<Self> {
+        &actor.cell
+    }
+
+    fn promise_cell(promise: &Promise) -> &PromiseCell<Self> {
+        &promise.cell
+    }
+
+    fn clone_actor((): (), actor: &Actor) -> Actor {
+        actor.clone()
+    }
+
+    fn clone_behavior((): (), behavior: &Behavior) -> Behavior {
+        behavior.clone()
+    }
+
+    fn clone_value((): (), value: &Value) -> Value {
+        value.clone()
+    }
+
+    fn clone_error((): (), error: &Fault) -> Fault {
+        error.clone()
+    }
+
+    fn clone_promise((): (), promise: &Promise) -> Promise {
+        promise.clone()
+    }
+
+    fn downgrade((): (), actor: &Actor) -> Result<Weak<ToyRef>, Fault> {
+        Ok(Arc::downgrade(actor))
+    }
+
+    fn upgrade((): (), weak: &Weak<ToyRef>) -> Option<Actor> {
+        weak.upgrade()
+    }
+
+    fn same_behavior(a: &Behavior, b: &Behavior) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
+    }
+
+    fn as_promise((): (), value: &Value) -> Option<Promise> {
+        match value {
+            Value::Promise(promise) => Some(promise.clone()),
+            _ => None,
+        }
+    }
+
+    fn as_actor((): (), value: &Value) -> Option<Actor> {
+        match value {
+            Value::Actor(actor) => Some(actor.clone()),
+            _ => None,
+        }
+    }
+
+    fn describe_value((): (), value: &Value) -> String {
+        format!("{value:?}")
+    }
+
+    fn describe_actor((): (), actor: &Actor) -> String {
+        format!("{:?}", actor.cell)
+    }
+
+    fn method((): (), message: &Message) -> Option<String> {
+        Some(message.method.to_owned())
+    }
+
+    fn deliver((): (), churn: &Rc<Churn<Self>>, actor: &Actor, message: Message) -> Result<Value, Fault> {
+        let behavior = churn.behavior((), actor)?;
+        match behavior.act(&Turn::new(churn), message)? {
+            Reply::Value(value) => Ok(value),
+            Reply::Become(next, value) => churn.change((), actor, &behavior, next).map(|()| value),
+        }
+    }
+
+    fn react(
+        (): (),
+        churn: &Rc<Churn<Self>>,
+        handler: Handler,
+        outcome: Option<Outcome<Self>>,
+    ) -> Result<Value, Fault> {
+        handler(&Turn::new(churn), outcome)
+    }
+
+    fn wake((): (), waker: Sender<Outcome<Self>>, outcome: Outcome<Self>) {
+        // Nobody may be listening any more.
+        let _ = waker.send(outcome);
+    }
+
+    fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor>, Fault> {
+        let behavior = match &actor.cell.state().life {
+            Life::Live(behavior) => behavior.clone(),
+            _ => return Err(Fault::Raised(format!("{:?} has no behavior", actor.cell))),
+        };
+        env.portrait(&behavior).map_err(|why| Fault::Raised(format!("{:?} can't be stored: {why}", actor.cell)))
+    }
+
+    fn rehydrate(
+        (): (),
+        env: &Env,
+        _: &Actor,
+        shape: &Shape,
+        record: &Record,
+        refs: Vec<Actor>,
+    ) -> Result<Behavior, Fault> {
+        env.rehydrate(shape, record, &refs)
+    }
+
+    fn ghost((): (), vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Actor, Fault> {
+        Ok(Arc::new(ToyRef { cell: ActorCell::ghost(vat.clone(), slot) }))
+    }
+
+    fn error((): (), error: KernelError) -> Fault {
+        Fault::Kernel(error)
+    }
+
+    fn report((): (), vat: &Vat<Self>, what: &str, error: &Fault) {
+        REPORTS.lock().push((vat.name().to_owned(), format!("{what}: {error}")));
+    }
+
+    fn set_current(churn: Option<Rc<Churn<Self>>>) -> Option<Rc<Churn<Self>>> {
+        CURRENT.with(|current| current.replace(churn))
+    }
+
+    fn detached<R: Send>((): (), f: impl FnOnce() -> R + Send) -> R {
+        f()
+    }
+
+    fn attached<R>(f: impl for<'a> FnOnce(Self::Cx<'a>) -> R) -> Option<R> {
+        Some(f(()))
+    }
+
+    fn interrupted((): ()) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+impl Drop for ToyRef {
+    fn drop(&mut self) {
+        if self.cell.is_stored() {
+            self.cell.vat().actor_dropped(self.cell.slot());
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raised(text) => f.write_str(text),
+            Self::Kernel(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unit => f.write_str("nothing"),
+            Self::Int(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+            Self::Actor(actor) => actor.fmt(f),
+            Self::Promise(_) => f.write_str("a promise"),
+            Self::Code(_) => f.write_str("some code"),
+        }
+    }
+}
+
+impl fmt::Debug for ToyRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cell.fmt(f)
+    }
+}
+
+impl fmt::Debug for ToyPromise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a promise")
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unit, Self::Unit) => true,
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Actor(a), Self::Actor(b)) => Arc::ptr_eq(a, b),
+            (Self::Promise(a), Self::Promise(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}

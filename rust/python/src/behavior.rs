@@ -1,0 +1,313 @@
+//! Constructors, the behaviors that they make, and `bcom`.
+
+use goblins_core::ids::{Slot, VatId};
+use pyo3::exceptions::PyTypeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::cbor;
+use crate::errors::{behavior_error, no_such_method};
+use crate::methods::Methods;
+use crate::refs::Ref;
+
+/// How a constructor takes a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParameterKind {
+    Positional,
+    KeywordOnly,
+    Rest,
+    RestKeywords,
+}
+
+/// A parameter of a constructor after `bcom`: a field of the portrait.
+pub(crate) struct Parameter {
+    pub(crate) name: Py<PyString>,
+    pub(crate) kind: ParameterKind,
+    pub(crate) default: Option<Py<PyAny>>,
+}
+
+/// What `@actor` makes of a function: a constructor whose behaviors know their portrait.
+#[pyclass(frozen, module = "goblins", name = "Constructor", dict, weakref)]
+pub(crate) struct Constructor {
+    pub(crate) function: Py<PyAny>,
+    pub(crate) name: Py<PyString>,
+    pub(crate) label: Option<String>,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) version: Py<PyAny>,
+    /// The version as it is stored.
+    pub(crate) version_bytes: Vec<u8>,
+}
+
+#[pymethods]
+impl Constructor {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        function: Py<PyAny>,
+        name: Py<PyString>,
+        label: Option<String>,
+        parameters: Vec<(Py<PyString>, String, bool, Py<PyAny>)>,
+        version: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let parameters = parameters.into_iter().map(|(name, kind, has_default, default)| {
+            let kind = match kind.as_str() {
+                "positional" => ParameterKind::Positional,
+                "keyword" => ParameterKind::KeywordOnly,
+                "rest" => ParameterKind::Rest,
+                "keywords" => ParameterKind::RestKeywords,
+                other => return Err(PyTypeError::new_err(format!("unknown kind of parameter: {other}"))),
+            };
+            Ok(Parameter { name, kind, default: has_default.then_some(default) })
+        });
+        let parameters = parameters.collect::<PyResult<_>>()?;
+        let mut version_bytes = Vec::new();
+        cbor::encode(version.bind(py), &mut cbor::NoRefs, &mut version_bytes).map_err(|error| {
+            PyTypeError::new_err(format!("the version of an actor must be a plain value: {}", error.reason))
+        })?;
+        Ok(Self { function, name, label, parameters, version, version_bytes })
+    }
+
+    #[getter(__name__)]
+    fn dunder_name(&self, py: Python<'_>) -> Py<PyString> {
+        self.name.clone_ref(py)
+    }
+
+    #[getter(__wrapped__)]
+    fn wrapped(&self, py: Python<'_>) -> Py<PyAny> {
+        self.function.clone_ref(py)
+    }
+
+    /// The label given with `@actor(label=...)`, or None.
+    #[getter]
+    fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    /// The version given with `@actor(version=...)`.
+    #[getter]
+    fn version(&self, py: Python<'_>) -> Py<PyAny> {
+        self.version.clone_ref(py)
+    }
+
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let made = slf.get().function.bind(slf.py()).call(args, kwargs)?;
+        Self::wrap(slf, made, args, kwargs)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<constructor {}>", self.name.bind(py).to_string_lossy())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)?;
+        visit.call(&self.version)?;
+        self.parameters.iter().try_for_each(|parameter| visit.call(&parameter.default))
+    }
+}
+
+impl Constructor {
+    /// The behavior with its portrait, from what the function returned: a Ref or the behavior of another
+    /// constructor is passed on.
+    pub(crate) fn wrap<'py>(
+        slf: &Bound<'py, Self>,
+        made: Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if made.is_exact_instance_of::<Ref>() || made.is_exact_instance_of::<Behavior>() {
+            return Ok(made);
+        }
+        let py = slf.py();
+        if !is_behavior(&made) {
+            return Err(not_a_behavior(&slf.get().name.bind(py).to_string_lossy(), &made));
+        }
+        let source = Source {
+            constructor: slf.clone().unbind(),
+            args: args.clone().unbind(),
+            kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+        };
+        let behavior = Behavior { code: made.unbind(), source: Some(source) };
+        Ok(Bound::new(py, behavior)?.into_any())
+    }
+}
+
+/// The call that a behavior came from: its portrait.
+pub(crate) struct Source {
+    pub(crate) constructor: Py<Constructor>,
+    /// As they were given: the first is `bcom`.
+    pub(crate) args: Py<PyTuple>,
+    pub(crate) kwargs: Option<Py<PyDict>>,
+}
+
+/// What an actor does with a message, and where that came from.
+#[pyclass(frozen, module = "goblins", name = "Behavior")]
+pub(crate) struct Behavior {
+    pub(crate) code: Py<PyAny>,
+    pub(crate) source: Option<Source>,
+}
+
+#[pymethods]
+impl Behavior {
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().code.bind(slf.py()).call(args, kwargs)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        format!("<behavior of {}>", self.constructor_name(py).unwrap_or_else(|| "a plain function".to_owned()))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.code)?;
+        if let Some(source) = &self.source {
+            visit.call(&source.constructor)?;
+            visit.call(&source.args)?;
+            visit.call(&source.kwargs)?;
+        }
+        Ok(())
+    }
+}
+
+impl Behavior {
+    pub(crate) fn constructor_name(&self, py: Python<'_>) -> Option<String> {
+        let source = self.source.as_ref()?;
+        Some(source.constructor.get().name.bind(py).to_string_lossy().into_owned())
+    }
+
+    /// What a constructor, `bcom` or a rehydrated record gave, as a behavior.
+    pub(crate) fn of<'py>(value: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Self>>> {
+        let py = value.py();
+        match value.cast_into_exact::<Self>() {
+            Ok(behavior) => Ok(Some(behavior)),
+            Err(error) => {
+                let value = error.into_inner();
+                if !is_behavior(&value) {
+                    return Ok(None);
+                }
+                Bound::new(py, Self { code: value.unbind(), source: None }).map(Some)
+            }
+        }
+    }
+
+    /// Gives a message to the behavior.
+    pub(crate) fn call<'py>(
+        &self,
+        actor: &Bound<'py, Ref>,
+        method: Option<&Bound<'py, PyString>>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = actor.py();
+        let code = self.code.bind(py);
+        let methods = code.cast_exact::<Methods>();
+        match (method, methods) {
+            (None, Err(_)) => code.call(args, kwargs),
+            (Some(name), Ok(methods)) => methods.get().find(name, actor)?.call(args, kwargs),
+            (None, Ok(methods)) => Err(no_such_method(format!(
+                "{} answers to methods only ({}); call one of them",
+                actor.get().describe(py),
+                methods.get().names(py)
+            ))),
+            (Some(name), Err(_)) => Err(no_such_method(format!(
+                "{} has no method {:?}: its behavior is a function, to be called as ref(...)",
+                actor.get().describe(py),
+                name.to_string_lossy()
+            ))),
+        }
+    }
+}
+
+fn is_behavior(value: &Bound<'_, PyAny>) -> bool {
+    value.is_exact_instance_of::<Methods>()
+        || (value.is_callable() && !value.is_exact_instance_of::<Become>() && !value.is_exact_instance_of::<Ref>())
+}
+
+/// The error for a constructor that returned neither behavior nor Ref (ACT-05).
+pub(crate) fn not_a_behavior(constructor: &str, made: &Bound<'_, PyAny>) -> PyErr {
+    behavior_error(format!(
+        "the constructor {constructor} returned {}, which is neither a behavior (a callable or `methods(...)`) nor a Ref",
+        type_name(made)
+    ))
+}
+
+pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
+    if value.is_none() {
+        return "None".to_owned();
+    }
+    let name = value.get_type().name().map(|name| name.to_string_lossy().into_owned());
+    name.map_or_else(|_| "a value".to_owned(), |name| format!("a value of type {name}"))
+}
+
+/// The right to change one actor's behavior: its constructor's first argument (ACT-07).
+#[pyclass(frozen, module = "goblins", name = "Bcom")]
+pub(crate) struct Bcom {
+    pub(crate) vat: VatId,
+    pub(crate) slot: Slot,
+}
+
+#[pymethods]
+impl Bcom {
+    /// Makes a token that an actor returns to become `behavior`, answering `value`.
+    #[pyo3(signature = (behavior, value=None, /))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        behavior: Bound<'py, PyAny>,
+        value: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Become> {
+        let kind = type_name(&behavior);
+        let Some(behavior) = Behavior::of(behavior)? else {
+            return Err(behavior_error(format!(
+                "bcom got {kind}, which is no behavior: give it what a constructor returns (a callable or `methods(...)`)"
+            )));
+        };
+        let value = value.map_or_else(|| py.None(), Bound::unbind);
+        Ok(Become { vat: self.vat, slot: self.slot, behavior: behavior.unbind(), value })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<bcom of actor {}>", self.slot)
+    }
+}
+
+/// What `bcom` gives: worth something only when its actor returns it.
+#[pyclass(frozen, module = "goblins", name = "Become")]
+pub(crate) struct Become {
+    pub(crate) vat: VatId,
+    pub(crate) slot: Slot,
+    pub(crate) behavior: Py<Behavior>,
+    pub(crate) value: Py<PyAny>,
+}
+
+#[pymethods]
+impl Become {
+    fn __repr__(&self) -> String {
+        format!("<become of actor {}; it counts when that actor returns it>", self.slot)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.behavior)?;
+        visit.call(&self.value)
+    }
+}
+
+/// The name of a constructor, as written.
+pub(crate) fn constructor_name<'py>(constructor: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    let py = constructor.py();
+    let name = match constructor.getattr_opt(intern!(py, "__name__"))? {
+        Some(name) => name,
+        None => constructor.get_type().name()?.into_any(),
+    };
+    Ok(name.cast_into::<PyString>()?)
+}

@@ -1,0 +1,31 @@
+//! The churn that this thread runs.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use goblins_core::churn::Churn;
+use pyo3::PyResult;
+
+use crate::errors::no_turn;
+use crate::host::PyHost;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Churn<PyHost>>>> = const { RefCell::new(None) };
+}
+
+/// The churn that this thread runs. Between its turns (in a finalizer, say) no turn is open.
+pub(crate) fn current() -> Option<Rc<Churn<PyHost>>> {
+    CURRENT.with(|current| current.borrow().clone())
+}
+
+/// The churn that this thread runs, with a turn open.
+pub(crate) fn current_turn(what: &str) -> PyResult<Rc<Churn<PyHost>>> {
+    match current() {
+        Some(churn) if churn.in_turn() => Ok(churn),
+        _ => Err(no_turn(what)),
+    }
+}
+
+pub(crate) fn replace(churn: Option<Rc<Churn<PyHost>>>) -> Option<Rc<Churn<PyHost>>> {
+    CURRENT.with(|current| current.replace(churn))
+}

@@ -1,0 +1,150 @@
+//! One place where the core's errors become Python's. The classes live in `goblins._errors`.
+
+use goblins_core::error::KernelError;
+use goblins_core::store::StoreError;
+use goblins_core::vat::OpenError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{IntoPyDict, PyDict, PyType};
+
+macro_rules! error_classes {
+    ($($function:ident => $name:literal),* $(,)?) => {
+        $(
+            pub(crate) fn $function(message: impl Into<String>) -> PyErr {
+                raise($name, message.into(), &[])
+            }
+        )*
+    };
+}
+
+error_classes! {
+    behavior_error => "BehaviorError",
+    far_call => "FarCallError",
+    no_turn_error => "NoTurnError",
+    no_such_method => "NoSuchMethodError",
+    deadlock => "DeadlockError",
+    migration_error => "MigrationError",
+    goblins_error => "GoblinsError",
+    persistence_error => "PersistenceError",
+    not_portable_plain => "NotPortableError",
+}
+
+fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    MODULE.get_or_try_init(py, || Ok(py.import("goblins._errors")?.unbind())).map(|module| module.bind(py))
+}
+
+/// An instance of a class of `goblins._errors`, with attributes.
+fn raise(class: &str, message: String, attributes: &[(&str, Attribute)]) -> PyErr {
+    Python::attach(|py| {
+        let made = module(py).and_then(|module| {
+            let class = module.getattr(class)?.cast_into::<PyType>()?;
+            let error = class.call1((message,))?;
+            for (name, value) in attributes {
+                match value {
+                    Attribute::Text(text) => error.setattr(*name, text)?,
+                    Attribute::Number(number) => error.setattr(*name, number)?,
+                }
+            }
+            Ok(PyErr::from_value(error))
+        });
+        made.unwrap_or_else(|error| error)
+    })
+}
+
+enum Attribute {
+    Text(String),
+    Number(u64),
+}
+
+/// What was asked needs a turn.
+pub(crate) fn no_turn(what: &str) -> PyErr {
+    no_turn_error(format!(
+        "{what} works only in a turn: inside a behavior, or outside in `with vat:` or `vat.run(...)`"
+    ))
+}
+
+/// A value in a portrait can't be stored.
+pub(crate) fn not_portable(actor: &str, label: &str, slot: u64, vat: &str, path: &str, reason: &str) -> PyErr {
+    let message = format!(
+        "{actor} can't be stored: {path} is {reason}; keep it out of the constructor's arguments, or replace it by \
+         plain data or by a Ref"
+    );
+    let attributes = [
+        ("label", Attribute::Text(label.to_owned())),
+        ("slot", Attribute::Number(slot)),
+        ("vat", Attribute::Text(vat.to_owned())),
+        ("path", Attribute::Text(path.to_owned())),
+    ];
+    raise("NotPortableError", message, &attributes)
+}
+
+/// A label that a record has is not in the environment.
+pub(crate) fn unknown_label(message: String, label: &str, count: u64, slot: u64) -> PyErr {
+    let attributes = [
+        ("label", Attribute::Text(label.to_owned())),
+        ("count", Attribute::Number(count)),
+        ("slot", Attribute::Number(slot)),
+    ];
+    raise("UnknownLabelError", message, &attributes)
+}
+
+pub(crate) fn store_error(error: &StoreError) -> PyErr {
+    let message = error.to_string();
+    match error {
+        StoreError::Locked { path, pid, host, command } => {
+            let attributes = [
+                ("path", Attribute::Text(path.display().to_string())),
+                ("pid", Attribute::Number(u64::from(*pid))),
+                ("host", Attribute::Text(host.clone())),
+                ("command", Attribute::Text(command.clone())),
+            ];
+            raise("StoreLockedError", message, &attributes)
+        }
+        StoreError::PartInUse { .. } => raise("StoreLockedError", message, &[]),
+        StoreError::Corrupt { .. } => raise("StoreCorruptError", message, &[]),
+        StoreError::Full { .. } => raise("StoreFullError", message, &[]),
+        _ => raise("StoreError", message, &[]),
+    }
+}
+
+pub(crate) fn open_error(error: &OpenError) -> PyErr {
+    match error {
+        OpenError::Store(error) => store_error(error),
+        OpenError::UnknownLabel { unknown, .. } => {
+            unknown_label(error.to_string(), &unknown.label, unknown.count, unknown.slot.0)
+        }
+        other => persistence_error(other.to_string()),
+    }
+}
+
+pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
+    let class = match error {
+        KernelError::Store(store) => return store_error(store),
+        KernelError::VatClosed { .. } => "VatClosedError",
+        KernelError::Poisoned { .. } | KernelError::NotPersistent { .. } | KernelError::MissingRecord { .. } => {
+            "PersistenceError"
+        }
+        KernelError::StaleBecome { .. } | KernelError::ForeignBecome { .. } => "BehaviorError",
+        KernelError::NotAnActor { .. } | KernelError::PromiseCycle => "BrokenPromiseError",
+        KernelError::FarReference { .. } => "NotPortableError",
+        KernelError::NoSuchActor { .. } => "NoSuchActorError",
+        KernelError::WrongMoment { .. } => "NoTurnError",
+        KernelError::TimedOut { .. } => "VatTimeoutError",
+        _ => "GoblinsError",
+    };
+    raise(class, error.to_string(), &[])
+}
+
+/// Logs an error that nobody will get to see, on the logger `goblins`.
+pub(crate) fn log_unheard(py: Python<'_>, message: &str, error: &PyErr) {
+    let logged = (|| -> PyResult<()> {
+        let logger = py.import("logging")?.call_method1("getLogger", ("goblins",))?;
+        let keywords: Bound<'_, PyDict> = [("exc_info", error.value(py))].into_py_dict(py)?;
+        logger.call_method("error", ("%s", message), Some(&keywords))?;
+        Ok(())
+    })();
+    if let Err(failure) = logged {
+        failure.write_unraisable(py, None);
+    }
+}
