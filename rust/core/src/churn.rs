@@ -142,7 +142,10 @@ impl<H: Host> Churn<H> {
             (Some(promise), result) => self.settle_now(cx, promise, result.into(), false),
             (None, Ok(value)) => drop(value),
             (None, Err(error)) => {
-                let what = format!("a message to {} failed, and nobody waits for its answer", H::describe_actor(cx, actor));
+                let what = format!(
+                    "a message to {} failed, and nobody waits for its answer",
+                    H::describe_actor(cx, actor)
+                );
                 H::report(cx, &self.vat, &what, &error);
             }
         }
@@ -180,7 +183,9 @@ impl<H: Host> Churn<H> {
     /// Does what a successful turn wanted.
     pub(crate) fn carry_out(self: &Rc<Self>, cx: H::Cx<'_>, effect: Effect<H>) {
         match effect {
-            Effect::Send { target: Target::Actor(actor), message, resolver } => self.dispatch(actor, message, resolver),
+            Effect::Send { target: Target::Actor(actor), message, resolver } => {
+                self.dispatch(actor, message, resolver)
+            }
             Effect::Send { target: Target::Promise(promise), message, resolver } => {
                 let reaction = Reaction::Forward { message, resolver };
                 self.settling(cx, |next| self.wait_for(cx, &promise, reaction, next));
@@ -216,7 +221,9 @@ impl<H: Host> Churn<H> {
         match (receiver(cx, outcome), resolver) {
             (Ok(actor), resolver) => self.dispatch(actor, message, resolver),
             (Err(error), Some(resolver)) => next.push_back((resolver, Outcome::Broken(error), false)),
-            (Err(error), None) => H::report(cx, &self.vat, "a message to a promise could not be delivered", &error),
+            (Err(error), None) => {
+                H::report(cx, &self.vat, "a message to a promise could not be delivered", &error)
+            }
         }
     }
 
@@ -228,7 +235,9 @@ impl<H: Host> Churn<H> {
         next: &mut Settlements<H>,
     ) {
         let waiter = Waiter::Vat(self.vat.clone(), reaction);
-        if let Some((Waiter::Vat(_, reaction), outcome)) = H::promise_cell(promise).wait(cx, Some(&self.vat), waiter) {
+        if let Some((Waiter::Vat(_, reaction), outcome)) =
+            H::promise_cell(promise).wait(cx, Some(&self.vat), waiter)
+        {
             self.has_seen(promise);
             self.react(cx, reaction, outcome, next);
         }
@@ -254,7 +263,13 @@ impl<H: Host> Churn<H> {
     }
 
     /// Settles a promise; near waiters see it at once, all others when the churn is released.
-    pub(crate) fn settle_now(self: &Rc<Self>, cx: H::Cx<'_>, promise: H::Promise, outcome: Outcome<H>, chained: bool) {
+    pub(crate) fn settle_now(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        promise: H::Promise,
+        outcome: Outcome<H>,
+        chained: bool,
+    ) {
         self.settling(cx, |next| self.settle_one(cx, promise, outcome, chained, next));
     }
 
@@ -299,7 +314,9 @@ impl<H: Host> Churn<H> {
         let mut near = Vec::new();
         for waiter in std::mem::take(&mut state.waiters) {
             match waiter {
-                Waiter::Vat(vat, reaction) if Arc::ptr_eq(&vat, &self.vat) => near.push((reaction, outcome.share(cx))),
+                Waiter::Vat(vat, reaction) if Arc::ptr_eq(&vat, &self.vat) => {
+                    near.push((reaction, outcome.share(cx)))
+                }
                 waiter => state.waiters.push(waiter),
             }
         }
@@ -314,8 +331,10 @@ impl<H: Host> Churn<H> {
         let (outputs, done) = {
             let mut work = self.work();
             work.churn += 1;
-            let outputs =
-                Outputs { messages: std::mem::take(&mut work.outbox), promises: std::mem::take(&mut work.settled) };
+            let outputs = Outputs {
+                messages: std::mem::take(&mut work.outbox),
+                promises: std::mem::take(&mut work.settled),
+            };
             (outputs, std::mem::take(&mut work.done))
         };
         match committed {

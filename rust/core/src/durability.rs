@@ -47,7 +47,15 @@ impl<O> Durability<O> {
     /// Nothing written yet.
     pub fn new(store: Arc<dyn Store>) -> Self {
         let held = VecDeque::new();
-        let state = State { written: 0, durable: 0, leading: false, emitting: false, held, failed: None, closed: false };
+        let state = State {
+            written: 0,
+            durable: 0,
+            leading: false,
+            emitting: false,
+            held,
+            failed: None,
+            closed: false,
+        };
         Self { store, state: Monitor::new(state) }
     }
 
@@ -151,7 +159,9 @@ impl<O> Durability<O> {
         match ticket {
             None => Some(Ok(false)),
             Some(None) => None,
-            Some(Some(ticket)) => Some(self.wait(ticket, patience).map(|waited| matches!(waited, Waited::Durable))),
+            Some(Some(ticket)) => {
+                Some(self.wait(ticket, patience).map(|waited| matches!(waited, Waited::Durable)))
+            }
         }
     }
 

@@ -15,7 +15,9 @@ pub enum KernelError {
         vat: String,
     },
     /// A write failed: what is in memory can't be trusted (guarantee G9).
-    #[error("vat {vat} has stopped, since its store failed: {cause}; close it and open it again from the store")]
+    #[error(
+        "vat {vat} has stopped, since its store failed: {cause}; close it and open it again from the store"
+    )]
     Poisoned {
         /// The vat's name.
         vat: String,
@@ -45,7 +47,9 @@ pub enum KernelError {
         vat: String,
     },
     /// A `bcom` of another actor was returned.
-    #[error("actor {slot} of vat {vat} returned what another actor's bcom made; use the bcom that its own constructor got")]
+    #[error(
+        "actor {slot} of vat {vat} returned what another actor's bcom made; use the bcom that its own constructor got"
+    )]
     ForeignBecome {
         /// The actor.
         slot: u64,
@@ -53,7 +57,9 @@ pub enum KernelError {
         vat: String,
     },
     /// A message went to a promise for something that is no actor.
-    #[error("a message was sent to a promise that was fulfilled with a plain value ({value}), which can't get messages")]
+    #[error(
+        "a message was sent to a promise that was fulfilled with a plain value ({value}), which can't get messages"
+    )]
     NotAnActor {
         /// The value in words.
         value: String,

@@ -39,17 +39,27 @@ pub enum Task<H: Host> {
 
 impl<H: Host> Job<H> {
     /// Breaks what waits for this job, which will not be done.
-    pub(crate) fn refuse(self, cx: H::Cx<'_>, vat: &Arc<Vat<H>>, why: KernelError, next: &mut Settlements<H>) {
+    pub(crate) fn refuse(
+        self,
+        cx: H::Cx<'_>,
+        vat: &Arc<Vat<H>>,
+        why: KernelError,
+        next: &mut Settlements<H>,
+    ) {
         let lost = matches!(why, KernelError::Poisoned { .. });
         let error = H::error(cx, why);
         let resolver = match self.task {
-            Task::Deliver { resolver, .. } | Task::React { reaction: Reaction::Forward { resolver, .. }, .. } => resolver,
-            Task::React { reaction: Reaction::Listen { derived, .. } | Reaction::Finally { derived, .. }, .. } => {
-                Some(derived)
-            }
+            Task::Deliver { resolver, .. }
+            | Task::React { reaction: Reaction::Forward { resolver, .. }, .. } => resolver,
+            Task::React {
+                reaction: Reaction::Listen { derived, .. } | Reaction::Finally { derived, .. },
+                ..
+            } => Some(derived),
             // What made it wait may have been taken back.
             Task::React { reaction: Reaction::Chain(promise), .. } if lost => Some(promise),
-            Task::React { reaction: Reaction::Chain(promise), .. } => return wait_on_outside(cx, promise, next),
+            Task::React { reaction: Reaction::Chain(promise), .. } => {
+                return wait_on_outside(cx, promise, next);
+            }
         };
         match resolver {
             Some(promise) => next.push_back((promise, Outcome::Broken(error), true)),

@@ -128,7 +128,8 @@ impl<J, L> Mailbox<J, L> {
     pub fn leave(&self, idle: L) -> Posted {
         let (posted, wake) = self.inner.with(|inner| {
             inner.phase = Phase::Idle(idle);
-            let posted = if inner.inbox.is_empty() || inner.closing { Posted::Accepted } else { inner.schedule() };
+            let posted =
+                if inner.inbox.is_empty() || inner.closing { Posted::Accepted } else { inner.schedule() };
             (posted, inner.waiting > 0)
         });
         if wake {
@@ -152,7 +153,9 @@ impl<J, L> Mailbox<J, L> {
             Phase::Running => None,
             Phase::Closed => Some(Closed { idle: None, jobs: VecDeque::new() }),
             Phase::Idle(_) => match std::mem::replace(&mut inner.phase, Phase::Closed) {
-                Phase::Idle(idle) => Some(Closed { idle: Some(idle), jobs: std::mem::take(&mut inner.inbox) }),
+                Phase::Idle(idle) => {
+                    Some(Closed { idle: Some(idle), jobs: std::mem::take(&mut inner.inbox) })
+                }
                 Phase::Running | Phase::Closed => None,
             },
         });

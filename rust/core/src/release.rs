@@ -220,7 +220,12 @@ pub(crate) fn chain<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, outcome: Outco
 }
 
 /// Writes the outcome into a promise; false if it had one, or waits for another promise.
-pub(crate) fn settle_cell<H: Host>(promise: &H::Promise, outcome: Outcome<H>, seen: Seen, chained: bool) -> bool {
+pub(crate) fn settle_cell<H: Host>(
+    promise: &H::Promise,
+    outcome: Outcome<H>,
+    seen: Seen,
+    chained: bool,
+) -> bool {
     let mut state = H::promise_cell(promise).state();
     let open = match state.progress {
         Progress::Pending => true,

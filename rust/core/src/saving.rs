@@ -148,8 +148,13 @@ impl<H: Host> Churn<H> {
             }
             if let Some(saving) = &mut self.work().saving {
                 let shape = saving.shape_id(&portrait.shape);
-                let record =
-                    Record { shape, name: portrait.name, version: portrait.version, slots, payload: portrait.payload };
+                let record = Record {
+                    shape,
+                    name: portrait.name,
+                    version: portrait.version,
+                    slots,
+                    payload: portrait.payload,
+                };
                 sealed.insert(H::actor_cell(&actor).slot(), record.encode());
             }
             fresh.push(actor);

@@ -223,7 +223,9 @@ fn check_format(store: &dyn Store) -> Result<(), StoreError> {
     let name = store.name();
     let content = schema::open(&name, &key, &value)?;
     match Reader::new(content).varint() {
-        Some(found) if found > FORMAT => Err(StoreError::NewerFormat { store: name, found, supported: FORMAT }),
+        Some(found) if found > FORMAT => {
+            Err(StoreError::NewerFormat { store: name, found, supported: FORMAT })
+        }
         Some(_) => Ok(()),
         None => Err(schema::corrupt(&name, &key, "the format number is malformed")),
     }
@@ -233,7 +235,8 @@ fn read_parts(store: &dyn Store) -> Result<Parts, StoreError> {
     let name = store.name();
     let mut parts = Parts::default();
     scan(store, STORE_PART, Kind::PartName, |id, key, content| {
-        let part = u32::try_from(id).map_err(|_| schema::corrupt(&name, key, "the part's number is too large"))?;
+        let part =
+            u32::try_from(id).map_err(|_| schema::corrupt(&name, key, "the part's number is too large"))?;
         let text = std::str::from_utf8(content)
             .map_err(|_| schema::corrupt(&name, key, "the part's name is not UTF-8"))?;
         parts.names.insert(text.to_owned(), PartId(part));
@@ -308,7 +311,8 @@ impl<H: Host> Claim<H> {
 
     /// The lowest slot never used.
     pub fn read_next_slot(&self) -> Result<Slot, StoreError> {
-        let slot = self.get(Kind::NextSlot, 0, |content| Reader::new(content).varint().ok_or_else(malformed))?;
+        let slot =
+            self.get(Kind::NextSlot, 0, |content| Reader::new(content).varint().ok_or_else(malformed))?;
         Ok(Slot(slot.unwrap_or(0)))
     }
 

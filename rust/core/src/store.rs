@@ -71,7 +71,9 @@ pub enum StoreError {
         reason: String,
     },
     /// The part is in use by another vat of this process.
-    #[error("part {part:?} of the store {store} is in use by a live vat; close that vat first, or use another part")]
+    #[error(
+        "part {part:?} of the store {store} is in use by a live vat; close that vat first, or use another part"
+    )]
     PartInUse {
         /// The store, as its user named it.
         store: String,

@@ -238,7 +238,8 @@ impl Host for Toy {
             Life::Live(behavior) => behavior.clone(),
             _ => return Err(Fault::Raised(format!("{:?} has no behavior", actor.cell))),
         };
-        env.portrait(&behavior).map_err(|why| Fault::Raised(format!("{:?} can't be stored: {why}", actor.cell)))
+        env.portrait(&behavior)
+            .map_err(|why| Fault::Raised(format!("{:?} can't be stored: {why}", actor.cell)))
     }
 
     fn rehydrate(

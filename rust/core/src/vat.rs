@@ -245,7 +245,11 @@ impl<H: Host> Vat<H> {
         }
     }
 
-    fn enter_before(self: &Arc<Self>, cx: H::Cx<'_>, deadline: Option<Instant>) -> Result<Session<H>, H::Error> {
+    fn enter_before(
+        self: &Arc<Self>,
+        cx: H::Cx<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Session<H>, H::Error> {
         loop {
             let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
             match H::detached(cx, || self.mailbox.enter(left.min(SLICE))) {
@@ -321,7 +325,9 @@ impl<H: Host> Vat<H> {
     /// Lets out what a churn has made, to each as early as he may see it (guarantee G2).
     pub(crate) fn release(self: &Arc<Self>, cx: H::Cx<'_>, outputs: Outputs<H>) {
         let storage = match &self.persistence {
-            Some(persistence) if persistence.claim.storage().durability().syncs() => persistence.claim.storage(),
+            Some(persistence) if persistence.claim.storage().durability().syncs() => {
+                persistence.claim.storage()
+            }
             _ => return outputs.emit(cx),
         };
         let here = Some(storage.id());

@@ -14,8 +14,8 @@ use goblins_core::durability::{Durability, Waited};
 use goblins_core::host::Host;
 use goblins_core::promise::Outcome;
 use goblins_core::toy::{
-    Actor, Behavior, Promise, Reply, Toy, Value, behavior, call, cell, counter, fulfil, outcome, result, send, spawn, tell,
-    wait,
+    Actor, Behavior, Promise, Reply, Toy, Value, behavior, call, cell, counter, fulfil, outcome, result,
+    send, spawn, tell, wait,
 };
 
 /// An actor that hands each value it gets to the receiver.

@@ -9,8 +9,8 @@ use common::{ToyVat, code, puppet, raised, run, runtime, vat};
 use goblins_core::error::KernelError;
 use goblins_core::settle_outside;
 use goblins_core::toy::{
-    Actor, Behavior, Fault, Promise, Reply, Toy, Turn, Value, behavior, call, counter, fulfil, outcome, reports,
-    result, send, spawn, tell, wait,
+    Actor, Behavior, Fault, Promise, Reply, Toy, Turn, Value, behavior, call, counter, fulfil, outcome,
+    reports, result, send, spawn, tell, wait,
 };
 
 type Notes = Arc<Mutex<Vec<String>>>;
@@ -121,7 +121,8 @@ fn a_promise_fulfilled_with_a_promise_settles_as_that_one_does() {
 fn a_cycle_of_promises_breaks() {
     // ASY-16, LIM-23
     let vat = vat(&runtime(), "cycle");
-    let is_cycle = |promise: &Promise| matches!(outcome(promise), Some(Err(Fault::Kernel(KernelError::PromiseCycle))));
+    let is_cycle =
+        |promise: &Promise| matches!(outcome(promise), Some(Err(Fault::Kernel(KernelError::PromiseCycle))));
     for length in 1..4 {
         let ring: Vec<Promise> = (0..length).map(|_| Promise::default()).collect();
         run(&vat, |turn| {
@@ -165,8 +166,9 @@ fn promises_chained_to_each_other_by_two_threads_at_once_break() {
 fn a_message_to_a_promise_for_a_plain_value_breaks_what_waits_for_its_answer() {
     // ASY-34, LIM-24
     let vat = vat(&runtime(), "plain");
-    let not_an_actor =
-        |promise: &Promise| matches!(outcome(promise), Some(Err(Fault::Kernel(KernelError::NotAnActor { .. }))));
+    let not_an_actor = |promise: &Promise| {
+        matches!(outcome(promise), Some(Err(Fault::Kernel(KernelError::NotAnActor { .. }))))
+    };
     let promise = Promise::default();
     let (answer, next) = run(&vat, |turn| {
         let answer = turn.send(&promise, "get", Value::Unit);
@@ -351,7 +353,8 @@ fn closing_a_vat_breaks_what_is_queued_and_wakes_who_waits() {
     let (here, there) = (vat(&runtime, "closed"), vat(&runtime, "closed-there"));
     let actor = spawn(&here, puppet(1)).unwrap();
     let listener = spawn(&there, puppet(1)).unwrap();
-    let closed = |promise: &Promise| matches!(result(promise), Err(Fault::Kernel(KernelError::VatClosed { .. })));
+    let closed =
+        |promise: &Promise| matches!(result(promise), Err(Fault::Kernel(KernelError::VatClosed { .. })));
 
     let (pending, chained) = (Promise::default(), Promise::default());
     let derived = run(&here, |turn| {
@@ -361,7 +364,8 @@ fn closing_a_vat_breaks_what_is_queued_and_wakes_who_waits() {
     .unwrap();
     let release = occupy(&actor);
     let queued = send(&actor, "get", Value::Unit);
-    let heard = run(&there, |turn| Ok(turn.on(&queued, |_, result| Ok(Value::Int(result.is_err().into()))))).unwrap();
+    let heard =
+        run(&there, |turn| Ok(turn.on(&queued, |_, result| Ok(Value::Int(result.is_err().into()))))).unwrap();
     std::thread::scope(|scope| {
         let closing = scope.spawn(|| here.close(()));
         // The closer refuses new work at once, and waits for the turn that runs.

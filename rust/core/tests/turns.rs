@@ -11,8 +11,8 @@ use common::{becoming, code, get, int, puppet, raised, run, runtime, vat};
 use goblins_core::error::KernelError;
 use goblins_core::host::Host;
 use goblins_core::toy::{
-    Actor, Fault, Message, Promise, Reply, Toy, Turn, Value, behavior, call, counter, current, outcome, reports, send,
-    spawn, tell,
+    Actor, Fault, Message, Promise, Reply, Toy, Turn, Value, behavior, call, counter, current, outcome,
+    reports, send, spawn, tell,
 };
 
 #[test]
@@ -203,7 +203,10 @@ fn far_messages_leave_when_the_churn_has_come_to_rest() {
     })
     .unwrap();
     there.drain((), None).unwrap();
-    assert_eq!((*seen.lock().unwrap(), list.lock().unwrap().len(), near_list.lock().unwrap().len()), (0, 1, 1));
+    assert_eq!(
+        (*seen.lock().unwrap(), list.lock().unwrap().len(), near_list.lock().unwrap().len()),
+        (0, 1, 1)
+    );
 }
 
 #[test]

@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{raised, runtime, vat};
 use goblins_core::churn::Churn;
-use goblins_core::toy::{
-    Actor, Fault, Message, Promise, Reply, Turn, Value, behavior, call, outcome, spawn,
-};
+use goblins_core::toy::{Actor, Fault, Message, Promise, Reply, Turn, Value, behavior, call, outcome, spawn};
 use model::{End, Model, Op, PROMISES, program};
 use proptest::prelude::*;
 
@@ -35,9 +33,9 @@ impl World {
 
     fn end(&self, result: Result<Value, Fault>) -> End {
         match result {
-            Ok(Value::Actor(actor)) => {
-                End::Actor(self.actors.lock().unwrap().iter().position(|known| Arc::ptr_eq(known, &actor)).unwrap())
-            }
+            Ok(Value::Actor(actor)) => End::Actor(
+                self.actors.lock().unwrap().iter().position(|known| Arc::ptr_eq(known, &actor)).unwrap(),
+            ),
             Ok(value) => End::Number(common::int(&value)),
             Err(_) => End::Broken,
         }
@@ -77,11 +75,21 @@ fn execute(world: &Arc<World>, turn: &Turn<'_>, ops: &[Op]) -> Result<Option<i64
             }
             Op::Send { to, ops, answer } => {
                 let (index, actor) = world.actor(*to);
-                post(turn.churn(), (&actor).into(), script(world, index, ops), answer.map(|p| &world.promises[p]));
+                post(
+                    turn.churn(),
+                    (&actor).into(),
+                    script(world, index, ops),
+                    answer.map(|p| &world.promises[p]),
+                );
             }
             Op::SendOn { promise, ops, answer } => {
                 let target = (&world.promises[*promise]).into();
-                post(turn.churn(), target, script(world, usize::MAX, ops), answer.map(|p| &world.promises[p]));
+                post(
+                    turn.churn(),
+                    target,
+                    script(world, usize::MAX, ops),
+                    answer.map(|p| &world.promises[p]),
+                );
             }
             Op::Fulfil(promise, number) => turn.fulfil(&world.promises[*promise], Value::Int(*number)),
             Op::FulfilActor(promise, actor) => {

@@ -54,7 +54,8 @@ impl Env {
 
     pub(super) fn portrait(&self, behavior: &Behavior) -> Result<Portrait<Actor>, String> {
         let sketch = behavior.sketch().ok_or("it has no portrait")?;
-        let (shape, _) = self.makers.get(sketch.label).ok_or_else(|| format!("no label {:?}", sketch.label))?;
+        let (shape, _) =
+            self.makers.get(sketch.label).ok_or_else(|| format!("no label {:?}", sketch.label))?;
         let (mut refs, mut payload) = (Vec::new(), Vec::new());
         for field in sketch.fields {
             encode(field, &mut refs, &mut payload)?;
@@ -62,8 +63,14 @@ impl Env {
         Ok(Portrait { shape: shape.clone(), name: None, version: Vec::new(), refs, payload })
     }
 
-    pub(super) fn rehydrate(&self, shape: &Shape, record: &Record, refs: &[Actor]) -> Result<Behavior, Fault> {
-        let (_, make) = self.makers.get(shape.label.as_str()).ok_or_else(|| raised("the label is not known"))?;
+    pub(super) fn rehydrate(
+        &self,
+        shape: &Shape,
+        record: &Record,
+        refs: &[Actor],
+    ) -> Result<Behavior, Fault> {
+        let (_, make) =
+            self.makers.get(shape.label.as_str()).ok_or_else(|| raised("the label is not known"))?;
         let mut reader = Reader::new(&record.payload);
         let mut fields = Vec::new();
         while !reader.rest().is_empty() {

@@ -96,7 +96,9 @@ impl<'a> Turn<'a> {
     }
 }
 
-fn settled(handler: impl FnOnce(&Turn<'_>, Result<Value, Fault>) -> Result<Value, Fault> + Send + 'static) -> Handler {
+fn settled(
+    handler: impl FnOnce(&Turn<'_>, Result<Value, Fault>) -> Result<Value, Fault> + Send + 'static,
+) -> Handler {
     Box::new(move |turn, outcome| match outcome {
         Some(Outcome::Fulfilled(value)) => handler(turn, Ok(value)),
         Some(Outcome::Broken(error)) => handler(turn, Err(error)),

@@ -143,7 +143,8 @@ impl Gate {
     /// Waits until a thread is held up here.
     pub fn wait_for_one(&self) {
         let state = self.state.lock().unwrap();
-        let (state, timeout) = self.changed.wait_timeout_while(state, PATIENCE, |state| state.inside == 0).unwrap();
+        let (state, timeout) =
+            self.changed.wait_timeout_while(state, PATIENCE, |state| state.inside == 0).unwrap();
         assert!(!timeout.timed_out() && state.inside > 0, "nobody came to the gate");
     }
 

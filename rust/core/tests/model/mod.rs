@@ -14,14 +14,29 @@ pub enum Op {
     Spawn(i64),
     /// The actor becomes this when the call returns.
     Become(i64),
-    Call { to: usize, ops: Vec<Op>, caught: bool },
-    Send { to: usize, ops: Vec<Op>, answer: Option<usize> },
-    SendOn { promise: usize, ops: Vec<Op>, answer: Option<usize> },
+    Call {
+        to: usize,
+        ops: Vec<Op>,
+        caught: bool,
+    },
+    Send {
+        to: usize,
+        ops: Vec<Op>,
+        answer: Option<usize>,
+    },
+    SendOn {
+        promise: usize,
+        ops: Vec<Op>,
+        answer: Option<usize>,
+    },
     Fulfil(usize, i64),
     FulfilActor(usize, usize),
     Chain(usize, usize),
     Break(usize),
-    Listen { promise: usize, ops: Vec<Op> },
+    Listen {
+        promise: usize,
+        ops: Vec<Op>,
+    },
     Raise,
 }
 
@@ -87,8 +102,17 @@ struct Promise {
 
 enum Job {
     /// `shown` is how the program names the actor.
-    Deliver { to: usize, shown: usize, ops: Vec<Op>, answer: Option<usize> },
-    React { promise: usize, ops: Vec<Op>, end: End },
+    Deliver {
+        to: usize,
+        shown: usize,
+        ops: Vec<Op>,
+        answer: Option<usize>,
+    },
+    React {
+        promise: usize,
+        ops: Vec<Op>,
+        end: End,
+    },
 }
 
 enum Given {
@@ -216,9 +240,13 @@ impl Model {
                     let to = to % self.actors.len();
                     self.effects.push(Effect::Send { to, ops, answer });
                 }
-                Op::SendOn { promise, ops, answer } => self.effects.push(Effect::SendOn { promise, ops, answer }),
+                Op::SendOn { promise, ops, answer } => {
+                    self.effects.push(Effect::SendOn { promise, ops, answer })
+                }
                 Op::Fulfil(promise, number) => self.will_settle(promise, End::Number(number)),
-                Op::FulfilActor(promise, actor) => self.will_settle(promise, End::Actor(actor % self.actors.len())),
+                Op::FulfilActor(promise, actor) => {
+                    self.will_settle(promise, End::Actor(actor % self.actors.len()))
+                }
                 Op::Break(promise) => self.will_settle(promise, End::Broken),
                 Op::Chain(promise, next) => self.effects.push(Effect::Settle(promise, Given::Promise(next))),
                 Op::Listen { promise, ops } => self.effects.push(Effect::Listen { promise, ops }),
@@ -234,7 +262,9 @@ impl Model {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { to, ops, answer } => self.queue.push_back(Job::Deliver { to, shown: to, ops, answer }),
+            Effect::Send { to, ops, answer } => {
+                self.queue.push_back(Job::Deliver { to, shown: to, ops, answer })
+            }
             Effect::SendOn { promise, ops, answer } => self.wait(promise, Waiter::Forward { ops, answer }),
             Effect::Listen { promise, ops } => self.wait(promise, Waiter::Listen { promise, ops }),
             Effect::Settle(promise, given) => self.settlements.push_back((promise, given, false)),
