@@ -53,7 +53,7 @@ fn a_result_is_not_returned_before_its_sync_came_back() {
         scope.spawn(|| done.send(add(&tally, 1)).unwrap());
         reins.sync_gate.wait_for_one();
         assert!(not_yet(&returned));
-        assert_eq!(reins.take_batches().len(), 2, "it is written already");
+        assert_eq!(reins.take_batches().len(), 3, "format, founding, and this: it is written already");
         reins.sync_gate.open();
         assert_eq!(soon(&returned).unwrap(), 1);
     });
@@ -181,7 +181,8 @@ fn one_sync_serves_all_who_wait() {
     std::thread::scope(|scope| {
         let (done, returned) = channel();
         let leader = done.clone();
-        scope.spawn(|| leader.send(add(&tally, 1).unwrap()).unwrap());
+        let first = &tally;
+        scope.spawn(move || leader.send(add(first, 1).unwrap()).unwrap());
         reins.sync_gate.wait_for_one();
         reins.take_batches();
         for _ in 1..CALLERS {
