@@ -1,1 +1,9 @@
-//! Placeholder
+//! The [`Store`](goblins_core::store::Store) trait on RocksDB.
+#![forbid(unsafe_code)]
+
+mod errors;
+mod lock;
+mod options;
+mod store;
+
+pub use store::RocksStore;

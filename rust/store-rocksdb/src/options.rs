@@ -1,0 +1,60 @@
+//! How RocksDB is set up, and why.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, WriteBufferManager,
+};
+
+/// One budget for cached blocks and unwritten data.
+const MEMORY: usize = 256 << 20;
+/// The part of the budget that unwritten data may take.
+const WRITE_BUFFERS: usize = 96 << 20;
+const WRITE_BUFFER: usize = 32 << 20;
+/// Bounds the log, and so the time to recover it.
+const WAL: u64 = 64 << 20;
+/// Files that are left to the program around us.
+const FILES_LEFT: u64 = 256;
+
+/// The options of every store.
+pub(crate) fn options() -> Options {
+    let cache = Cache::new_lru_cache(MEMORY);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    // A torn end of the log is cut off; what comes before is a prefix of the batches. Absolute consistency
+    // would refuse a store whose machine lost power.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A recycled log can bring back old records after a crash.
+    options.set_recycle_log_file_num(0);
+    options.set_max_total_wal_size(WAL);
+    options.set_write_buffer_size(WRITE_BUFFER);
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+        WRITE_BUFFERS,
+        false,
+        cache.clone(),
+    ));
+    options.set_max_open_files(max_open_files());
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_max_background_jobs(2);
+    options.set_keep_log_file_num(2);
+    options.set_log_level(LogLevel::Warn);
+    options.set_block_based_table_factory(&tables(&cache));
+    options
+}
+
+fn tables(cache: &Cache) -> BlockBasedOptions {
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_cache(cache);
+    // Index and filter blocks count against the budget too, but the newest stay in.
+    tables.set_cache_index_and_filter_blocks(true);
+    tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // Most reads ask for one key that exists or not.
+    tables.set_bloom_filter(10.0, false);
+    tables.set_format_version(6);
+    tables
+}
+
+/// As many files as the process may have open, less those of the program around us.
+fn max_open_files() -> i32 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(4096);
+    let ours = limit.saturating_sub(FILES_LEFT).clamp(64, 4096);
+    i32::try_from(ours).unwrap_or(4096)
+}

@@ -1,0 +1,153 @@
+//! The store itself.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use goblins_core::store::{Batch, Change, Store, StoreError, Visit};
+use parking_lot::RwLock;
+use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+
+use crate::errors::translate;
+use crate::lock::{Lock, OWNER};
+use crate::options::options;
+
+/// A store in a folder, kept by RocksDB.
+pub struct RocksStore {
+    path: PathBuf,
+    sync: bool,
+    /// `None` once closed. Readers and writers share it; only closing excludes them.
+    open: RwLock<Option<Open>>,
+}
+
+/// The fields are dropped in this order: the lock outlives the database.
+struct Open {
+    db: DB,
+    _lock: Lock,
+}
+
+impl RocksStore {
+    /// Opens the store in a folder, which is made if it is missing.
+    ///
+    /// With `sync`, results wait until the disk has them; without it, until the system has them.
+    pub fn open(path: impl AsRef<Path>, sync: bool) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        prepare(path)?;
+        let lock = Lock::take(path)?;
+        let db = DB::open(&options(), path).map_err(|error| translate(path, "opening", &error))?;
+        let open = RwLock::new(Some(Open { db, _lock: lock }));
+        Ok(Self { path: path.to_owned(), sync, open })
+    }
+
+    fn with<R>(
+        &self,
+        doing: &'static str,
+        f: impl FnOnce(&DB) -> Result<R, rocksdb::Error>,
+    ) -> Result<R, StoreError> {
+        // Recursive: the visitor of a scan may use the store while somebody waits to close it.
+        let open = self.open.read_recursive();
+        let open = open.as_ref().ok_or_else(|| StoreError::Closed { store: self.name() })?;
+        f(&open.db).map_err(|error| translate(&self.path, doing, &error))
+    }
+}
+
+/// Sees to it that `path` is a folder that may hold a store.
+fn prepare(path: &Path) -> Result<(), StoreError> {
+    let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
+    if path.exists() && !path.is_dir() {
+        return Err(unusable("it is a file; a store is a folder: use another path".to_owned()));
+    }
+    std::fs::create_dir_all(path).map_err(|error| {
+        unusable(format!("can't make the folder: {error}; use a path that you may write to"))
+    })?;
+    let entries =
+        std::fs::read_dir(path).map_err(|error| unusable(format!("can't read the folder: {error}")))?;
+    let mut foreign = None;
+    for entry in entries.filter_map(Result::ok) {
+        if entry.file_name() == "CURRENT" {
+            return Ok(());
+        }
+        // A crash while a store was being made leaves such files.
+        if entry.file_name() != OWNER && entry.file_name() != "LOCK" && entry.file_name() != "LOG" {
+            foreign = Some(entry.file_name());
+        }
+    }
+    match foreign {
+        Some(name) if !is_of_rocksdb(&name.to_string_lossy()) => Err(unusable(format!(
+            "the folder holds other files ({}): use an empty folder, or one that does not exist",
+            name.to_string_lossy()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn is_of_rocksdb(name: &str) -> bool {
+    ["MANIFEST-", "OPTIONS-", "IDENTITY", "LOG.old"].iter().any(|start| name.starts_with(start))
+        || [".dbtmp", ".log", ".sst"].iter().any(|end| name.ends_with(end))
+}
+
+fn write_options() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(false);
+    options
+}
+
+impl Store for RocksStore {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.with("reading", |db| db.get(key))
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        if start >= end {
+            return self.with("reading", |_| Ok(()));
+        }
+        self.with("reading", |db| {
+            let mut options = ReadOptions::default();
+            options.set_iterate_upper_bound(end);
+            for entry in db.iterator_opt(IteratorMode::From(start, Direction::Forward), options) {
+                let (key, value) = entry?;
+                if let ControlFlow::Break(()) = visit(&key, &value) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut changes = WriteBatch::default();
+        for change in batch.changes() {
+            match change {
+                Change::Put(key, value) => changes.put(key, value),
+                Change::Delete(key) => changes.delete(key),
+            }
+        }
+        self.with("writing", |db| db.write_opt(changes, &write_options()))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.with("syncing", |db| db.flush_wal(true))
+    }
+
+    fn syncs(&self) -> bool {
+        self.sync
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        let Some(open) = self.open.write().take() else {
+            return Ok(());
+        };
+        let synced = open.db.flush_wal(true);
+        drop(open);
+        synced.map_err(|error| translate(&self.path, "closing", &error))
+    }
+}
+
+impl std::fmt::Debug for RocksStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RocksStore({})", self.path.display())
+    }
+}
