@@ -34,6 +34,6 @@ mod turn;
 pub mod vat;
 
 pub use job::send_outside;
-pub use release::{settle_outside, wait_outside};
+pub use release::{forward_outside, settle_outside, wait_outside};
 pub use saving::Persistence;
 pub use turn::Target;

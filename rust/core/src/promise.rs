@@ -97,6 +97,13 @@ pub enum Reaction<H: Host> {
 pub enum Waiter<H: Host> {
     /// A vat.
     Vat(Arc<Vat<H>>, Reaction<H>),
+    /// A message that was sent outside all vats.
+    Forward {
+        /// The message.
+        message: H::Message,
+        /// The promise of its answer.
+        resolver: H::Promise,
+    },
     /// A promise that was chained to this one outside all vats.
     Chain(H::Promise),
     /// Somebody outside all vats.

@@ -102,7 +102,7 @@ pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen, n
         }
         ready
     };
-    ready.sort_by_key(|(waiter, _)| !matches!(waiter, Waiter::Vat(_, reaction) if reaction.is_forward()));
+    ready.sort_by_key(|(waiter, _)| !waiter.is_forward());
     for (waiter, outcome) in ready {
         tell_waiter(cx, waiter, outcome, next);
     }
@@ -115,6 +115,14 @@ fn tell_waiter<H: Host>(cx: H::Cx<'_>, waiter: Waiter<H>, outcome: Outcome<H>, n
             let job = Job { task: Task::React { reaction, outcome }, cause: Cause::default() };
             post(cx, &vat, job, next);
         }
+        Waiter::Forward { message, resolver } => match receiver::<H>(cx, outcome) {
+            Ok(actor) => {
+                let vat = H::actor_cell(&actor).vat().clone();
+                let task = Task::Deliver { actor, message, resolver: Some(resolver) };
+                post(cx, &vat, Job { task, cause: Cause::default() }, next);
+            }
+            Err(error) => next.push_back((resolver, Outcome::Broken(error), false)),
+        },
         Waiter::Chain(promise) => next.push_back((promise, outcome, true)),
         Waiter::Outside(waker) => H::wake(cx, waker, outcome),
     }
@@ -251,9 +259,29 @@ pub(crate) fn receiver<H: Host>(cx: H::Cx<'_>, outcome: Outcome<H>) -> Result<H:
     }
 }
 
+impl<H: Host> Waiter<H> {
+    fn is_forward(&self) -> bool {
+        match self {
+            Self::Vat(_, reaction) => reaction.is_forward(),
+            Self::Forward { .. } => true,
+            Self::Chain(_) | Self::Outside(_) => false,
+        }
+    }
+}
+
 impl<H: Host> Reaction<H> {
     /// Whether it only passes a message on.
     pub(crate) fn is_forward(&self) -> bool {
         matches!(self, Self::Forward { .. })
     }
+}
+
+/// Sends a message, from outside all vats, to what a promise will turn out to be.
+pub fn forward_outside<H: Host>(
+    cx: H::Cx<'_>,
+    promise: &H::Promise,
+    message: H::Message,
+    resolver: H::Promise,
+) {
+    wait_outside::<H>(cx, promise, Waiter::Forward { message, resolver });
 }

@@ -1,1 +1,36 @@
-//! Placeholder
+//! Python bindings of Goblins. They translate and decide nothing: policy lives in the core.
+
+mod behavior;
+mod cbor;
+mod current;
+mod errors;
+mod host;
+mod methods;
+mod portrait;
+mod promise;
+mod refs;
+mod runtime;
+mod send;
+mod stores;
+mod vat;
+
+/// The compiled part of the package `goblins`.
+#[pyo3::pymodule]
+pub mod _goblins {
+    #[pymodule_export]
+    use crate::behavior::{Bcom, Become, Behavior, Constructor};
+    #[pymodule_export]
+    use crate::methods::{Methods, methods};
+    #[pymodule_export]
+    use crate::promise::{Promise, Resolver, on, promise_and_resolver};
+    #[pymodule_export]
+    use crate::refs::{BoundMessage, Ref};
+    #[pymodule_export]
+    use crate::runtime::{_after_fork_in_child, _at_exit};
+    #[pymodule_export]
+    use crate::send::{send, spawn, spawn_named, tell};
+    #[pymodule_export]
+    use crate::stores::{_open_vat, MemoryStore, RocksStore, Store, StorePart};
+    #[pymodule_export]
+    use crate::vat::Vat;
+}

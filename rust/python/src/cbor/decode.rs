@@ -1,0 +1,169 @@
+//! From bytes to Python values. The bytes may be anything: nothing here trusts them.
+
+use minicbor::Decoder;
+use minicbor::data::Type;
+use num_bigint::BigInt;
+use num_bigint::Sign;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
+
+use super::{MAX_DEPTH, tags};
+
+/// Where the actors are that references stand for.
+pub(crate) trait Actors {
+    /// The reference with this number.
+    fn actor<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>>;
+}
+
+/// Why bytes could not be read.
+#[derive(Debug)]
+pub(crate) enum DecodeError {
+    /// They are not what [`super::encode`] writes.
+    Malformed(String),
+    /// Python raised while a value was being made.
+    Python(PyErr),
+}
+
+impl From<minicbor::decode::Error> for DecodeError {
+    fn from(error: minicbor::decode::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+impl From<PyErr> for DecodeError {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
+    }
+}
+
+impl std::fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Malformed(reason) => f.write_str(reason),
+            Self::Python(error) => error.fmt(f),
+        }
+    }
+}
+
+fn malformed<T>(reason: impl Into<String>) -> Result<T, DecodeError> {
+    Err(DecodeError::Malformed(reason.into()))
+}
+
+/// Reads one item and refuses what comes after it.
+pub(crate) fn decode_all<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    actors: &dyn Actors,
+) -> Result<Bound<'py, PyAny>, DecodeError> {
+    let mut decoder = Decoder::new(bytes);
+    let value = decode(py, &mut decoder, actors)?;
+    if decoder.position() != bytes.len() {
+        return malformed("something stands after the value");
+    }
+    Ok(value)
+}
+
+/// Reads one item.
+pub(crate) fn decode<'py>(
+    py: Python<'py>,
+    from: &mut Decoder<'_>,
+    actors: &dyn Actors,
+) -> Result<Bound<'py, PyAny>, DecodeError> {
+    item(py, from, actors, 0)
+}
+
+fn item<'py>(
+    py: Python<'py>,
+    from: &mut Decoder<'_>,
+    actors: &dyn Actors,
+    depth: usize,
+) -> Result<Bound<'py, PyAny>, DecodeError> {
+    if depth > MAX_DEPTH {
+        return malformed("the value is nested too deeply");
+    }
+    let value = match from.datatype()? {
+        Type::U8 | Type::U16 | Type::U32 | Type::U64 => from.u64()?.into_pyobject(py).map_err(PyErr::from)?.into_any(),
+        Type::I8 | Type::I16 | Type::I32 | Type::I64 | Type::Int => {
+            i128::from(from.int()?).into_pyobject(py)?.into_any()
+        }
+        Type::F64 => from.f64()?.into_pyobject(py).map_err(PyErr::from)?.into_any(),
+        Type::String => PyString::new(py, from.str()?).into_any(),
+        Type::Bytes => PyBytes::new(py, from.bytes()?).into_any(),
+        Type::Null => {
+            from.null()?;
+            py.None().into_bound(py)
+        }
+        Type::Bool => from.bool()?.into_pyobject(py).map_err(PyErr::from)?.to_owned().into_any(),
+        Type::Array => PyList::new(py, items(py, from, actors, depth)?)?.into_any(),
+        Type::Map => map(py, from, actors, depth)?.into_any(),
+        Type::Tag => tagged(py, from, actors, depth)?,
+        other => return malformed(format!("{other} is not used here")),
+    };
+    Ok(value)
+}
+
+/// The members of an array. A claimed length reserves nothing: each member takes a byte at least.
+fn items<'py>(
+    py: Python<'py>,
+    from: &mut Decoder<'_>,
+    actors: &dyn Actors,
+    depth: usize,
+) -> Result<Vec<Bound<'py, PyAny>>, DecodeError> {
+    let Some(count) = from.array()? else {
+        return malformed("an array without length");
+    };
+    let left = from.input().len() - from.position();
+    if count > left as u64 {
+        return malformed("an array is longer than what is left");
+    }
+    (0..count).map(|_| item(py, from, actors, depth + 1)).collect()
+}
+
+fn map<'py>(
+    py: Python<'py>,
+    from: &mut Decoder<'_>,
+    actors: &dyn Actors,
+    depth: usize,
+) -> Result<Bound<'py, PyDict>, DecodeError> {
+    let Some(count) = from.map()? else {
+        return malformed("a map without length");
+    };
+    let dict = PyDict::new(py);
+    for read in 0..count {
+        let key = item(py, from, actors, depth + 1)?;
+        let value = item(py, from, actors, depth + 1)?;
+        dict.set_item(key, value)?;
+        if dict.len() as u64 != read + 1 {
+            return malformed("a map has a key twice");
+        }
+    }
+    Ok(dict)
+}
+
+fn tagged<'py>(
+    py: Python<'py>,
+    from: &mut Decoder<'_>,
+    actors: &dyn Actors,
+    depth: usize,
+) -> Result<Bound<'py, PyAny>, DecodeError> {
+    let value = match from.tag()?.as_u64() {
+        tags::REFERENCE => {
+            let number = from.u64()?;
+            match actors.actor(py, number) {
+                Some(actor) => actor,
+                None => return malformed(format!("there is no reference number {number}")),
+            }
+        }
+        tags::TUPLE => PyTuple::new(py, items(py, from, actors, depth)?)?.into_any(),
+        tags::SET => PySet::new(py, items(py, from, actors, depth)?)?.into_any(),
+        tags::FROZENSET => PyFrozenSet::new(py, items(py, from, actors, depth)?)?.into_any(),
+        tags::BYTEARRAY => PyByteArray::new(py, from.bytes()?).into_any(),
+        tags::POSITIVE => BigInt::from_bytes_be(Sign::Plus, from.bytes()?).into_pyobject(py)?.into_any(),
+        tags::NEGATIVE => {
+            let magnitude = BigInt::from_bytes_be(Sign::Plus, from.bytes()?);
+            (-magnitude - 1).into_pyobject(py)?.into_any()
+        }
+        other => return malformed(format!("tag {other} is not used here")),
+    };
+    Ok(value)
+}

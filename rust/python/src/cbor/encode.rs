@@ -1,0 +1,236 @@
+//! From Python values to bytes.
+
+use std::convert::Infallible;
+
+use minicbor::Encoder;
+use minicbor::data::Tag;
+use minicbor::encode::Error;
+use num_bigint::{BigInt, Sign};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
+
+use super::{MAX_DEPTH, tags};
+use crate::behavior::type_name;
+
+/// Where references to actors go.
+pub(crate) trait Refs {
+    /// The number that stands for a reference; `None` if `value` is none.
+    fn number(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<u64>, NotPortable>;
+}
+
+/// For places where no reference can stand.
+pub(crate) struct NoRefs;
+
+impl Refs for NoRefs {
+    fn number(&mut self, _value: &Bound<'_, PyAny>) -> Result<Option<u64>, NotPortable> {
+        Ok(None)
+    }
+}
+
+/// Why a value can't be stored, and where in the whole it stands.
+#[derive(Debug)]
+pub(crate) struct NotPortable {
+    /// The way to it, innermost step first while it is being built.
+    steps: Vec<String>,
+    pub(crate) reason: String,
+}
+
+impl NotPortable {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self { steps: Vec::new(), reason: reason.into() }
+    }
+
+    fn below(mut self, step: impl FnOnce() -> String) -> Self {
+        self.steps.push(step());
+        self
+    }
+
+    /// The way to the value, such as `[3]["key"]`.
+    pub(crate) fn path(&self) -> String {
+        self.steps.iter().rev().map(String::as_str).collect()
+    }
+}
+
+impl From<Error<Infallible>> for NotPortable {
+    fn from(error: Error<Infallible>) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<PyErr> for NotPortable {
+    fn from(error: PyErr) -> Self {
+        Self::new(format!("a value that could not be read: {error}"))
+    }
+}
+
+/// Appends one item.
+pub(crate) fn encode(value: &Bound<'_, PyAny>, refs: &mut dyn Refs, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+    Writer { refs, above: Vec::new() }.value(value, out)
+}
+
+struct Writer<'r, 'py> {
+    refs: &'r mut dyn Refs,
+    /// The containers that the value stands in.
+    above: Vec<Bound<'py, PyAny>>,
+}
+
+impl<'py> Writer<'_, 'py> {
+    fn value(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+        let mut to = Encoder::new(&mut *out);
+        if let Ok(number) = value.cast_exact::<PyInt>() {
+            return integer(number, out);
+        }
+        if let Ok(text) = value.cast_exact::<PyString>() {
+            let text = text.to_str().map_err(|_| {
+                NotPortable::new("a str with lone surrogates, which has no UTF-8; store it as bytes")
+            })?;
+            to.str(text)?;
+            return Ok(());
+        }
+        if value.is_none() {
+            to.null()?;
+            return Ok(());
+        }
+        if let Some(number) = self.refs.number(value)? {
+            to.tag(Tag::new(tags::REFERENCE))?.u64(number)?;
+            return Ok(());
+        }
+        if let Ok(truth) = value.cast_exact::<PyBool>() {
+            to.bool(truth.is_true())?;
+        } else if let Ok(number) = value.cast_exact::<PyFloat>() {
+            let number = number.value();
+            // One form of NaN, so that equal values give equal bytes.
+            to.f64(if number.is_nan() { f64::NAN } else { number })?;
+        } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+            to.bytes(bytes.as_bytes())?;
+        } else if let Ok(bytes) = value.cast_exact::<PyByteArray>() {
+            to.tag(Tag::new(tags::BYTEARRAY))?.bytes(&bytes.to_vec())?;
+        } else {
+            return self.container(value, out);
+        }
+        Ok(())
+    }
+
+    fn container(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+        if self.above.len() >= MAX_DEPTH {
+            let itself = self.above.iter().any(|above| self.above.iter().filter(|other| other.is(above)).count() > 1);
+            let reason = if itself {
+                "inside a container that contains itself".to_owned()
+            } else {
+                format!("nested more than {MAX_DEPTH} levels deep")
+            };
+            return Err(NotPortable::new(reason));
+        }
+        self.above.push(value.clone());
+        let written = self.members(value, out);
+        self.above.pop();
+        written
+    }
+
+    fn members(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+        let mut to = Encoder::new(&mut *out);
+        if let Ok(list) = value.cast_exact::<PyList>() {
+            to.array(list.len() as u64)?;
+            self.sequence(list.iter(), out)
+        } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+            to.tag(Tag::new(tags::TUPLE))?.array(tuple.len() as u64)?;
+            self.sequence(tuple.iter(), out)
+        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+            to.map(dict.len() as u64)?;
+            self.dict(dict, out)
+        } else if let Ok(set) = value.cast_exact::<PySet>() {
+            to.tag(Tag::new(tags::SET))?.array(set.len() as u64)?;
+            self.set(set.iter(), out)
+        } else if let Ok(set) = value.cast_exact::<PyFrozenSet>() {
+            to.tag(Tag::new(tags::FROZENSET))?.array(set.len() as u64)?;
+            self.set(set.iter(), out)
+        } else {
+            Err(NotPortable::new(unsupported(value)))
+        }
+    }
+
+    fn sequence(
+        &mut self,
+        items: impl Iterator<Item = Bound<'py, PyAny>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), NotPortable> {
+        for (index, item) in items.enumerate() {
+            self.value(&item, out).map_err(|error| error.below(|| format!("[{index}]")))?;
+        }
+        Ok(())
+    }
+
+    fn dict(&mut self, dict: &Bound<'py, PyDict>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+        for (key, item) in dict {
+            self.value(&key, out).map_err(|error| error.below(|| format!("<key {}>", brief(&key))))?;
+            self.value(&item, out).map_err(|error| error.below(|| format!("[{}]", brief(&key))))?;
+        }
+        Ok(())
+    }
+
+    /// Members in the order of their bytes, so that equal sets give equal bytes.
+    fn set(&mut self, members: impl Iterator<Item = Bound<'py, PyAny>>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+        let mut encoded = Vec::new();
+        for member in members {
+            let mut bytes = Vec::new();
+            self.value(&member, &mut bytes).map_err(|error| error.below(|| "<member>".to_owned()))?;
+            encoded.push(bytes);
+        }
+        encoded.sort_unstable();
+        out.extend(encoded.into_iter().flatten());
+        Ok(())
+    }
+}
+
+fn integer(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+    let mut to = Encoder::new(&mut *out);
+    if let Ok(small) = number.extract::<i64>() {
+        to.i64(small)?;
+        return Ok(());
+    }
+    let large: BigInt = number.extract()?;
+    let (sign, mut magnitude) = (large.sign(), large.magnitude().clone());
+    let tag = if sign == Sign::Minus {
+        magnitude -= 1u32;
+        tags::NEGATIVE
+    } else {
+        tags::POSITIVE
+    };
+    match (u64::try_from(&magnitude), sign) {
+        (Ok(small), Sign::Minus) => to.int(minicbor::data::Int::try_from(-1 - i128::from(small)).map_err(|_| {
+            NotPortable::new("an int that could not be written")
+        })?)?,
+        (Ok(small), _) => to.u64(small)?,
+        (Err(_), _) => to.tag(Tag::new(tag))?.bytes(&magnitude.to_bytes_be())?,
+    };
+    Ok(())
+}
+
+/// A key in a path.
+fn brief(key: &Bound<'_, PyAny>) -> String {
+    let plain = key.is_exact_instance_of::<PyString>() || key.is_exact_instance_of::<PyInt>();
+    match key.repr() {
+        Ok(text) if plain && text.len().is_ok_and(|len| len <= 40) => text.to_string_lossy().replace('\'', "\""),
+        _ => type_name(key),
+    }
+}
+
+/// Why a value of this type can't be stored.
+fn unsupported(value: &Bound<'_, PyAny>) -> String {
+    let name = type_name(value);
+    let builtin = value.is_instance_of::<PyInt>()
+        || value.is_instance_of::<PyString>()
+        || value.is_instance_of::<PyDict>()
+        || value.is_instance_of::<PyList>()
+        || value.is_instance_of::<PyTuple>()
+        || value.is_instance_of::<PySet>()
+        || value.is_instance_of::<PyFloat>()
+        || value.is_instance_of::<PyBytes>();
+    if builtin {
+        return format!("{name}, a subclass of a plain type, which would not come back as what it was");
+    }
+    if value.is_callable() {
+        return format!("{name}, and code is never stored: use an actor");
+    }
+    format!("{name}, which is not a portable value")
+}

@@ -1,0 +1,16 @@
+//! Python values as CBOR (RFC 8949), without any other representation between.
+//!
+//! Only exact types are written: what is read back has the type it had. Equal scalars, sets and sequences
+//! give equal bytes; a dict keeps its order, which its user can see.
+
+mod decode;
+mod encode;
+mod tags;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use decode::{Actors, DecodeError, decode, decode_all};
+pub(crate) use encode::{NoRefs, NotPortable, Refs, encode};
+
+/// How deeply containers may be nested.
+pub(crate) const MAX_DEPTH: usize = 200;

@@ -1,0 +1,201 @@
+//! The kernel's host: Python.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use goblins_core::actor::ActorCell;
+use goblins_core::churn::Churn;
+use goblins_core::error::KernelError;
+use goblins_core::host::Host;
+use goblins_core::ids::Slot;
+use goblins_core::promise::{Outcome, PromiseCell};
+use goblins_core::record::{Portrait, Record, Shape};
+use goblins_core::vat::Vat;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+
+use crate::behavior::{Behavior, type_name};
+use crate::errors::{kernel_error, log_unheard};
+use crate::portrait::{self, Environment};
+use crate::promise::{Latch, Promise};
+use crate::refs::{Ref, invoke};
+
+/// Python, as the kernel sees it.
+pub(crate) struct PyHost;
+
+/// A method name and arguments.
+pub(crate) struct Message {
+    pub(crate) method: Option<Py<PyString>>,
+    pub(crate) args: Py<PyTuple>,
+    pub(crate) kwargs: Option<Py<PyDict>>,
+}
+
+impl Message {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.args)?;
+        visit.call(&self.kwargs)
+    }
+}
+
+/// A handler given to `on`.
+pub(crate) struct Handler(pub(crate) Py<PyAny>);
+
+/// Somebody outside all vats who waits for a promise.
+pub(crate) enum Waker {
+    /// A thread in `result()`.
+    Latch(Arc<Latch>),
+    /// A function that gets value and error.
+    Callback(Py<PyAny>),
+}
+
+impl Host for PyHost {
+    type Cx<'a> = Python<'a>;
+    type Actor = Py<Ref>;
+    type WeakActor = Py<PyWeakrefReference>;
+    type Behavior = Py<Behavior>;
+    type Message = Message;
+    type Value = Py<PyAny>;
+    type Error = PyErr;
+    type Promise = Py<Promise>;
+    type Function = Handler;
+    type Waker = Waker;
+    type Env = Environment;
+
+    fn actor_cell(actor: &Py<Ref>) -> &ActorCell<Self> {
+        &actor.get().cell
+    }
+
+    fn promise_cell(promise: &Py<Promise>) -> &PromiseCell<Self> {
+        &promise.get().cell
+    }
+
+    fn clone_actor(py: Python<'_>, actor: &Py<Ref>) -> Py<Ref> {
+        actor.clone_ref(py)
+    }
+
+    fn clone_behavior(py: Python<'_>, behavior: &Py<Behavior>) -> Py<Behavior> {
+        behavior.clone_ref(py)
+    }
+
+    fn clone_value(py: Python<'_>, value: &Py<PyAny>) -> Py<PyAny> {
+        value.clone_ref(py)
+    }
+
+    fn clone_error(py: Python<'_>, error: &PyErr) -> PyErr {
+        error.clone_ref(py)
+    }
+
+    fn clone_promise(py: Python<'_>, promise: &Py<Promise>) -> Py<Promise> {
+        promise.clone_ref(py)
+    }
+
+    fn downgrade(py: Python<'_>, actor: &Py<Ref>) -> PyResult<Py<PyWeakrefReference>> {
+        Ok(PyWeakrefReference::new(actor.bind(py))?.unbind())
+    }
+
+    fn upgrade(py: Python<'_>, weak: &Py<PyWeakrefReference>) -> Option<Py<Ref>> {
+        let actor = weak.bind(py).upgrade()?;
+        Some(actor.cast_into_exact::<Ref>().ok()?.unbind())
+    }
+
+    fn same_behavior(a: &Py<Behavior>, b: &Py<Behavior>) -> bool {
+        a.is(b)
+    }
+
+    fn as_promise(py: Python<'_>, value: &Py<PyAny>) -> Option<Py<Promise>> {
+        Some(value.bind(py).cast_exact::<Promise>().ok()?.clone().unbind())
+    }
+
+    fn as_actor(py: Python<'_>, value: &Py<PyAny>) -> Option<Py<Ref>> {
+        Some(value.bind(py).cast_exact::<Ref>().ok()?.clone().unbind())
+    }
+
+    fn describe_value(py: Python<'_>, value: &Py<PyAny>) -> String {
+        type_name(value.bind(py))
+    }
+
+    fn describe_actor(py: Python<'_>, actor: &Py<Ref>) -> String {
+        actor.get().describe(py)
+    }
+
+    fn method(py: Python<'_>, message: &Message) -> Option<String> {
+        Some(message.method.as_ref()?.bind(py).to_string_lossy().into_owned())
+    }
+
+    fn deliver(py: Python<'_>, churn: &Rc<Churn<Self>>, actor: &Py<Ref>, message: Message) -> PyResult<Py<PyAny>> {
+        let method = message.method.as_ref().map(|method| method.bind(py));
+        let kwargs = message.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
+        invoke(churn, actor.bind(py), method, message.args.bind(py), kwargs).map(Bound::unbind)
+    }
+
+    fn react(
+        py: Python<'_>,
+        _churn: &Rc<Churn<Self>>,
+        handler: Handler,
+        outcome: Option<Outcome<Self>>,
+    ) -> PyResult<Py<PyAny>> {
+        match outcome {
+            None => handler.0.call0(py),
+            Some(Outcome::Fulfilled(value)) => handler.0.call1(py, (value,)),
+            Some(Outcome::Broken(error)) => handler.0.call1(py, (error.into_value(py),)),
+        }
+    }
+
+    fn wake(py: Python<'_>, waker: Waker, outcome: Outcome<Self>) {
+        let callback = match waker {
+            Waker::Latch(latch) => return latch.set(),
+            Waker::Callback(callback) => callback,
+        };
+        let called = match outcome {
+            Outcome::Fulfilled(value) => callback.call1(py, (value, py.None())),
+            Outcome::Broken(error) => callback.call1(py, (py.None(), error.into_value(py))),
+        };
+        if let Err(error) = called {
+            log_unheard(py, "a function that waited for a promise failed", &error);
+        }
+    }
+
+    fn portrait(py: Python<'_>, env: &Environment, actor: &Py<Ref>) -> PyResult<Portrait<Py<Ref>>> {
+        portrait::take(py, env, actor.bind(py))
+    }
+
+    fn rehydrate(
+        py: Python<'_>,
+        env: &Environment,
+        actor: &Py<Ref>,
+        shape: &Shape,
+        record: &Record,
+        refs: Vec<Py<Ref>>,
+    ) -> PyResult<Py<Behavior>> {
+        portrait::rehydrate(py, env, actor.bind(py), shape, record, &refs)
+    }
+
+    fn ghost(py: Python<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> PyResult<Py<Ref>> {
+        Py::new(py, Ref::ghost(vat.clone(), slot))
+    }
+
+    fn error(_py: Python<'_>, error: KernelError) -> PyErr {
+        kernel_error(&error)
+    }
+
+    fn report(py: Python<'_>, vat: &Vat<Self>, what: &str, error: &PyErr) {
+        log_unheard(py, &format!("vat {}: {what}", vat.name()), error);
+    }
+
+    fn set_current(churn: Option<Rc<Churn<Self>>>) -> Option<Rc<Churn<Self>>> {
+        crate::current::replace(churn)
+    }
+
+    fn detached<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {
+        py.detach(f)
+    }
+
+    fn attached<R>(f: impl for<'a> FnOnce(Python<'a>) -> R) -> Option<R> {
+        Python::try_attach(f)
+    }
+
+    fn interrupted(py: Python<'_>) -> PyResult<()> {
+        py.check_signals()
+    }
+}

@@ -1,0 +1,337 @@
+//! Promises and resolvers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use goblins_core::error::KernelError;
+use goblins_core::promise::{Outcome, Progress, PromiseCell, Reaction, Waiter};
+use goblins_core::vat::Vat;
+use goblins_core::{settle_outside, wait_outside};
+use parking_lot::{Condvar, Mutex};
+use pyo3::exceptions::{PyTimeoutError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::current::{current, current_turn};
+use crate::errors::{deadlock, kernel_error, log_unheard, no_turn_error};
+use crate::host::{Handler, PyHost, Waker};
+use crate::refs::{BoundMessage, Ref, Target, invoke};
+
+/// A value that is still to come.
+#[pyclass(frozen, weakref, module = "goblins", name = "Promise")]
+pub(crate) struct Promise {
+    pub(crate) cell: PromiseCell<PyHost>,
+    /// The vat that will settle it, if it came from a `send` outside all turns.
+    vat: Option<Arc<Vat<PyHost>>>,
+    /// What was sent, for the report of an error that nobody asked for.
+    sent: Option<String>,
+}
+
+impl Promise {
+    pub(crate) fn pending(py: Python<'_>) -> PyResult<Py<Self>> {
+        Self::sent_to(py, None, None)
+    }
+
+    pub(crate) fn sent_to(py: Python<'_>, vat: Option<Arc<Vat<PyHost>>>, sent: Option<String>) -> PyResult<Py<Self>> {
+        Py::new(py, Self { cell: PromiseCell::new(), vat, sent })
+    }
+}
+
+/// Signals a thread that waits for a promise.
+#[derive(Default)]
+pub(crate) struct Latch {
+    set: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Latch {
+    pub(crate) fn set(&self) {
+        *self.set.lock() = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, patience: Duration) {
+        let mut set = self.set.lock();
+        if !*set {
+            self.changed.wait_for(&mut set, patience);
+        }
+    }
+}
+
+/// How long a wait may last before Ctrl-C is looked for.
+const SLICE: Duration = Duration::from_millis(50);
+
+#[pymethods]
+impl Promise {
+    /// Waits for the outcome: returns the value, or raises the error that broke the promise.
+    #[pyo3(signature = (timeout=None))]
+    fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        if let Some(churn) = current() {
+            return Err(deadlock(format!(
+                "result() would block the vat {} that must go on for the promise to settle: use on(...) or await",
+                churn.vat().name()
+            )));
+        }
+        let deadline = match timeout {
+            Some(timeout) => Some(Instant::now() + seconds(timeout)?),
+            None => None,
+        };
+        let this = slf.get();
+        if let Some(outcome) = this.cell.outcome(py, None) {
+            return outcome_result(outcome);
+        }
+        if let Some(vat) = &this.vat {
+            vat.help(py);
+        }
+        let latch = Arc::new(Latch::default());
+        wait_outside::<PyHost>(py, slf.as_unbound(), Waiter::Outside(Waker::Latch(latch.clone())));
+        loop {
+            if let Some(outcome) = this.cell.outcome(py, None) {
+                return outcome_result(outcome);
+            }
+            let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Err(PyTimeoutError::new_err(format!("{} has not settled in time", describe(this))));
+            }
+            py.detach(|| latch.wait(left.min(SLICE)));
+            py.check_signals()?;
+        }
+    }
+
+    /// Calls `settled(value, None)` or `settled(None, error)` once, from any thread.
+    fn _subscribe(slf: &Bound<'_, Self>, settled: Py<PyAny>) {
+        wait_outside::<PyHost>(slf.py(), slf.as_unbound(), Waiter::Outside(Waker::Callback(settled)));
+    }
+
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if current().is_some() {
+            return Err(no_turn_error("await works outside turns only, so far; inside a behavior use on(...)"));
+        }
+        py.import("goblins._asyncio")?.call_method1("wait_for", (slf,))
+    }
+
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        call(slf, None, args, kwargs)
+    }
+
+    fn __getattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyString>) -> PyResult<BoundMessage> {
+        BoundMessage::new(Target::Promise(slf.clone().unbind()), name)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = self.cell.state();
+        let progress = match &state.progress {
+            Progress::Pending => "pending",
+            Progress::Chained(_) => "waiting for another promise",
+            Progress::Settled(Outcome::Fulfilled(_), _) => "fulfilled",
+            Progress::Settled(Outcome::Broken(_), _) => "broken",
+        };
+        format!("<Promise {progress}>")
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Some(state) = self.cell.try_state() else {
+            return Ok(());
+        };
+        match &state.progress {
+            Progress::Chained(next) => visit.call(next)?,
+            Progress::Settled(Outcome::Fulfilled(value), _) => visit.call(value)?,
+            Progress::Pending | Progress::Settled(Outcome::Broken(_), _) => {}
+        }
+        state.waiters.iter().try_for_each(|waiter| visit_waiter(waiter, &visit))
+    }
+
+    fn __clear__(&self) {
+        let held = self.cell.clear();
+        drop(held);
+    }
+}
+
+fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    match waiter {
+        Waiter::Chain(promise) => visit.call(promise),
+        Waiter::Forward { message, resolver } => {
+            message.traverse(visit)?;
+            visit.call(resolver)
+        }
+        Waiter::Outside(Waker::Callback(callback)) => visit.call(callback),
+        Waiter::Outside(Waker::Latch(_)) => Ok(()),
+        Waiter::Vat(_, reaction) => match reaction {
+            Reaction::Forward { message, resolver } => {
+                message.traverse(visit)?;
+                visit.call(resolver)
+            }
+            Reaction::Listen { fulfilled, broken, derived } => {
+                visit_handler(fulfilled.as_ref(), visit)?;
+                visit_handler(broken.as_ref(), visit)?;
+                visit.call(derived)
+            }
+            Reaction::Finally { handler, derived } => {
+                visit_handler(Some(handler), visit)?;
+                visit.call(derived)
+            }
+            Reaction::Chain(promise) => visit.call(promise),
+        },
+    }
+}
+
+fn visit_handler(handler: Option<&Handler>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    handler.map_or(Ok(()), |handler| visit.call(&handler.0))
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let Some(state) = self.cell.clear() else {
+            return;
+        };
+        if let (Progress::Settled(Outcome::Broken(error), _), false) = (&state.progress, state.heard) {
+            let what = format!("{} broke, and nobody asked for its outcome", describe(self));
+            Python::try_attach(|py| log_unheard(py, &what, error));
+        }
+    }
+}
+
+fn describe(promise: &Promise) -> String {
+    match &promise.sent {
+        Some(sent) => format!("the promise of {sent}"),
+        None => "a promise".to_owned(),
+    }
+}
+
+pub(crate) fn seconds(timeout: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(timeout.max(0.0)).map_err(|_| PyTypeError::new_err("timeout is a number of seconds"))
+}
+
+fn outcome_result(outcome: Outcome<PyHost>) -> PyResult<Py<PyAny>> {
+    match outcome {
+        Outcome::Fulfilled(value) => Ok(value),
+        Outcome::Broken(error) => Err(error),
+    }
+}
+
+/// A synchronous call of a promise (SYN-04 to SYN-06): a settled one stands for its value.
+pub(crate) fn call<'py>(
+    promise: &Bound<'py, Promise>,
+    method: Option<&Bound<'py, PyString>>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = promise.py();
+    let churn = current_turn("calling a promise")?;
+    let value = match churn.outcome(py, promise.as_unbound()) {
+        Some(outcome) => outcome_result(outcome)?.into_bound(py),
+        None => {
+            return Err(no_turn_error(
+                "the promise has not settled yet, so it can't be called: use send(...), on(...) or await",
+            ));
+        }
+    };
+    match value.cast_exact::<Ref>() {
+        Ok(actor) if churn.is_near(actor.as_unbound()) => invoke(&churn, actor, method, args, kwargs),
+        Ok(actor) => crate::refs::call(actor, method, args, kwargs),
+        Err(_) => match method {
+            None => Ok(value),
+            Some(_) => {
+                let value = crate::behavior::type_name(&value);
+                Err(kernel_error(&KernelError::NotAnActor { value }))
+            }
+        },
+    }
+}
+
+/// The right to settle a promise.
+#[pyclass(frozen, module = "goblins", name = "Resolver")]
+pub(crate) struct Resolver {
+    promise: Py<Promise>,
+}
+
+#[pymethods]
+impl Resolver {
+    /// Settles the promise with a value; with another promise, it will settle as that one does. Only the
+    /// first settlement counts (ASY-10). In a turn it happens if the turn succeeds.
+    fn fulfil(&self, py: Python<'_>, value: Py<PyAny>) {
+        self.settle(py, Outcome::Fulfilled(value));
+    }
+
+    /// Breaks the promise with an exception, or with any other value as the problem (ASY-17).
+    fn break_(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
+        let error = py.import("goblins._errors")?.call_method1("as_exception", (error,))?;
+        self.settle(py, Outcome::Broken(PyErr::from_value(error)));
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Resolver of {}>", self.promise.get().__repr__())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.promise)
+    }
+}
+
+impl Resolver {
+    fn settle(&self, py: Python<'_>, outcome: Outcome<PyHost>) {
+        let promise = self.promise.clone_ref(py);
+        match current() {
+            Some(churn) if churn.in_turn() => churn.settle(promise, outcome),
+            _ => settle_outside::<PyHost>(py, promise, outcome, false),
+        }
+    }
+}
+
+/// Makes a promise and the right to settle it.
+#[pyfunction]
+pub(crate) fn promise_and_resolver(py: Python<'_>) -> PyResult<(Py<Promise>, Resolver)> {
+    let promise = Promise::pending(py)?;
+    let resolver = Resolver { promise: promise.clone_ref(py) };
+    Ok((promise, resolver))
+}
+
+/// Calls a handler in a later turn of this vat, once a promise has settled (ASY-19 to ASY-26).
+#[pyfunction]
+#[pyo3(signature = (promise, fulfilled=None, *, catch=None, finally_=None))]
+pub(crate) fn on(
+    py: Python<'_>,
+    promise: Bound<'_, PyAny>,
+    fulfilled: Option<Bound<'_, PyAny>>,
+    catch: Option<Bound<'_, PyAny>>,
+    finally_: Option<Bound<'_, PyAny>>,
+) -> PyResult<Py<Promise>> {
+    let churn = current_turn("on(...)")?;
+    let fulfilled = handler(fulfilled, "fulfilled")?;
+    let broken = handler(catch, "catch")?;
+    let finally_ = handler(finally_, "finally_")?;
+    let promise = match promise.cast_into_exact::<Promise>() {
+        Ok(promise) => promise.unbind(),
+        Err(error) => {
+            let settled = Promise::pending(py)?;
+            churn.settle(settled.clone_ref(py), Outcome::Fulfilled(error.into_inner().unbind()));
+            settled
+        }
+    };
+    let derived = Promise::pending(py)?;
+    churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: derived.clone_ref(py) });
+    let Some(handler) = finally_ else {
+        return Ok(derived);
+    };
+    let last = Promise::pending(py)?;
+    churn.listen(derived, Reaction::Finally { handler, derived: last.clone_ref(py) });
+    Ok(last)
+}
+
+fn handler(function: Option<Bound<'_, PyAny>>, name: &str) -> PyResult<Option<Handler>> {
+    match function {
+        Some(function) if !function.is_callable() => {
+            Err(PyTypeError::new_err(format!("{name} must be a callable or None, not {}", crate::behavior::type_name(&function))))
+        }
+        function => Ok(function.map(|function| Handler(function.unbind()))),
+    }
+}

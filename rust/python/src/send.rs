@@ -1,0 +1,162 @@
+//! `spawn`, `send` and `tell`.
+
+use goblins_core::{Target as KernelTarget, forward_outside, send_outside};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+
+use crate::behavior::{Bcom, Behavior, constructor_name, not_a_behavior, type_name};
+use crate::current::{current, current_turn};
+use crate::errors::behavior_error;
+use crate::host::{Message, PyHost};
+use crate::promise::Promise;
+use crate::refs::{BoundMessage, Name, Ref, Target, not_a_target};
+
+/// Makes an actor in the vat whose turn this is (ACT-01).
+#[pyfunction]
+#[pyo3(signature = (constructor, /, *args, **kwargs))]
+pub(crate) fn spawn<'py>(
+    constructor: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, Ref>> {
+    make(None, constructor, args, kwargs)
+}
+
+/// Makes an actor with a debug name of its own (ACT-15).
+#[pyfunction]
+#[pyo3(signature = (name, constructor, /, *args, **kwargs))]
+pub(crate) fn spawn_named<'py>(
+    name: Bound<'py, PyString>,
+    constructor: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, Ref>> {
+    make(Some(name), constructor, args, kwargs)
+}
+
+fn make<'py>(
+    name: Option<Bound<'py, PyString>>,
+    constructor: &Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, Ref>> {
+    let py = constructor.py();
+    let churn = current_turn("spawn(...)")?;
+    if !constructor.is_callable() || constructor.is_exact_instance_of::<Ref>() {
+        return Err(behavior_error(format!(
+            "spawn needs a constructor (a callable that takes bcom first), not {}",
+            type_name(constructor)
+        )));
+    }
+    let (vat, slot) = (churn.vat(), churn.new_slot());
+    let bcom = Bound::new(py, Bcom { vat: vat.id(), slot })?.into_any();
+    let all = PyTuple::new(py, std::iter::once(bcom).chain(args.iter()))?;
+    let made = constructor.call(&all, kwargs)?;
+    let made = match made.cast_into_exact::<Ref>() {
+        Ok(actor) => return Ok(actor),
+        Err(error) => error.into_inner(),
+    };
+    let kind = made.clone();
+    let Some(behavior) = Behavior::of(made)? else {
+        return Err(not_a_behavior(&constructor_name(constructor)?.to_string_lossy(), &kind));
+    };
+    let name = match name {
+        Some(name) => Name { text: name.unbind(), given: true },
+        None => Name { text: constructor_name(constructor)?.unbind(), given: false },
+    };
+    let actor = Bound::new(py, Ref::live(py, vat.clone(), slot, behavior.unbind(), name))?;
+    churn.spawned(py, actor.as_unbound());
+    Ok(actor)
+}
+
+/// Sends a message; the promise is that of its answer (ASY-01).
+#[pyfunction]
+#[pyo3(signature = (target, /, *args, **kwargs))]
+pub(crate) fn send(
+    target: &Bound<'_, PyAny>,
+    args: Bound<'_, PyTuple>,
+    kwargs: Option<Bound<'_, PyDict>>,
+) -> PyResult<Py<Promise>> {
+    let py = target.py();
+    let (target, method) = resolve(target)?;
+    let resolver = match (&target, current()) {
+        (Target::Actor(actor), None) => {
+            Promise::sent_to(py, Some(actor.get().cell.vat().clone()), Some(sent(py, actor, method.as_ref())))?
+        }
+        (Target::Actor(actor), Some(_)) => Promise::sent_to(py, None, Some(sent(py, actor, method.as_ref())))?,
+        (Target::Promise(_), _) => Promise::pending(py)?,
+    };
+    let promise = resolver.clone_ref(py);
+    dispatch(py, target, method, args, kwargs, Some(resolver))?;
+    Ok(promise)
+}
+
+/// Sends a message of which nobody wants the answer (ASY-02).
+#[pyfunction]
+#[pyo3(signature = (target, /, *args, **kwargs))]
+pub(crate) fn tell(
+    target: &Bound<'_, PyAny>,
+    args: Bound<'_, PyTuple>,
+    kwargs: Option<Bound<'_, PyDict>>,
+) -> PyResult<()> {
+    let (goal, method) = resolve(target)?;
+    dispatch(target.py(), goal, method, args, kwargs, None)
+}
+
+fn sent(py: Python<'_>, actor: &Py<Ref>, method: Option<&Py<PyString>>) -> String {
+    let actor = actor.get().describe(py);
+    match method {
+        Some(method) => format!("{} to {actor}", method.bind(py).to_string_lossy()),
+        None => format!("a message to {actor}"),
+    }
+}
+
+fn resolve(target: &Bound<'_, PyAny>) -> PyResult<(Target, Option<Py<PyString>>)> {
+    let py = target.py();
+    if let Ok(actor) = target.cast_exact::<Ref>() {
+        return Ok((Target::Actor(actor.clone().unbind()), None));
+    }
+    if let Ok(message) = target.cast_exact::<BoundMessage>() {
+        let message = message.get();
+        let target = match &message.target {
+            Target::Actor(actor) => Target::Actor(actor.clone_ref(py)),
+            Target::Promise(promise) => Target::Promise(promise.clone_ref(py)),
+        };
+        return Ok((target, Some(message.method.clone_ref(py))));
+    }
+    if let Ok(promise) = target.cast_exact::<Promise>() {
+        return Ok((Target::Promise(promise.clone().unbind()), None));
+    }
+    Err(not_a_target(target))
+}
+
+fn dispatch(
+    py: Python<'_>,
+    target: Target,
+    method: Option<Py<PyString>>,
+    args: Bound<'_, PyTuple>,
+    kwargs: Option<Bound<'_, PyDict>>,
+    resolver: Option<Py<Promise>>,
+) -> PyResult<()> {
+    let message = Message { method, args: args.unbind(), kwargs: kwargs.map(Bound::unbind) };
+    if let Some(churn) = current()
+        && churn.in_turn()
+    {
+        let target = match target {
+            Target::Actor(actor) => KernelTarget::Actor(actor),
+            Target::Promise(promise) => KernelTarget::Promise(promise),
+        };
+        churn.send(target, message, resolver);
+        return Ok(());
+    }
+    crate::runtime::check()?;
+    match target {
+        Target::Actor(actor) => send_outside::<PyHost>(py, actor, message, resolver),
+        Target::Promise(promise) => {
+            // Without a promise for it, a failure would be silent.
+            let resolver = resolver.map_or_else(|| Promise::pending(py), Ok)?;
+            forward_outside::<PyHost>(py, &promise, message, resolver);
+        }
+    }
+    Ok(())
+}
