@@ -140,7 +140,6 @@ def compile_archive(recipe: Recipe) -> None:
 def ensure() -> dict[str, str]:
     """Fills the cache if need be; returns the environment that makes cargo use it."""
     environment = bindgen_environment()
-    environment.setdefault("CARGO_TARGET_DIR", os.environ.get("CARGO_TARGET_DIR") or str(cache_dir() / "target"))
     if "ROCKSDB_LIB_DIR" in os.environ:
         return environment
     recipe = Recipe()

@@ -26,7 +26,6 @@ error_classes! {
     migration_error => "MigrationError",
     goblins_error => "GoblinsError",
     persistence_error => "PersistenceError",
-    not_portable_plain => "NotPortableError",
 }
 
 fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {

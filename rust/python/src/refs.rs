@@ -203,7 +203,7 @@ impl BoundMessage {
             (Target::Promise(a), Target::Promise(b)) => a.is(b),
             _ => false,
         };
-        Ok(same && self.method.bind(py).eq(other.method.bind(py))?)
+        Ok(same && self.method.bind(py).as_any().eq(other.method.bind(py))?)
     }
 
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {

@@ -50,7 +50,10 @@ fn make<'py>(
     }
     let (vat, slot) = (churn.vat(), churn.new_slot());
     let bcom = Bound::new(py, Bcom { vat: vat.id(), slot })?.into_any();
-    let all = PyTuple::new(py, std::iter::once(bcom).chain(args.iter()))?;
+    let mut all = Vec::with_capacity(args.len() + 1);
+    all.push(bcom);
+    all.extend(args.iter());
+    let all = PyTuple::new(py, all)?;
     let made = constructor.call(&all, kwargs)?;
     let made = match made.cast_into_exact::<Ref>() {
         Ok(actor) => return Ok(actor),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use goblins_core::memory::MemoryStore as KernelMemoryStore;
 use goblins_core::storage::Storage;
-use goblins_core::store::Store as KernelStore;
 use goblins_core::vat::{Vat as KernelVat, VatOptions};
 use goblins_store_rocksdb::RocksStore as KernelRocksStore;
 use pyo3::prelude::*;
@@ -87,9 +86,9 @@ pub(crate) struct MemoryStore;
 #[pymethods]
 impl MemoryStore {
     #[new]
-    fn new(py: Python<'_>) -> PyResult<(Self, Store)> {
+    fn new(py: Python<'_>) -> PyResult<PyClassInitializer<Self>> {
         let store = Store::open(py, || Storage::open(KernelMemoryStore::new()))?;
-        Ok((Self, store))
+        Ok(PyClassInitializer::from(store).add_subclass(Self))
     }
 }
 
@@ -104,10 +103,10 @@ pub(crate) struct RocksStore {
 impl RocksStore {
     #[new]
     #[pyo3(signature = (path, *, sync=true))]
-    fn new(py: Python<'_>, path: PathBuf, sync: bool) -> PyResult<(Self, Store)> {
+    fn new(py: Python<'_>, path: PathBuf, sync: bool) -> PyResult<PyClassInitializer<Self>> {
         let folder = path.clone();
         let store = Store::open(py, move || Storage::open(KernelRocksStore::open(folder, sync)?))?;
-        Ok((Self { path, sync }, store))
+        Ok(PyClassInitializer::from(store).add_subclass(Self { path, sync }))
     }
 
     /// The folder.

@@ -84,7 +84,7 @@ fn item<'py>(
     let value = match from.datatype()? {
         Type::U8 | Type::U16 | Type::U32 | Type::U64 => from.u64()?.into_pyobject(py).map_err(PyErr::from)?.into_any(),
         Type::I8 | Type::I16 | Type::I32 | Type::I64 | Type::Int => {
-            i128::from(from.int()?).into_pyobject(py)?.into_any()
+            i128::from(from.int()?).into_pyobject(py).map_err(PyErr::from)?.into_any()
         }
         Type::F64 => from.f64()?.into_pyobject(py).map_err(PyErr::from)?.into_any(),
         Type::String => PyString::new(py, from.str()?).into_any(),
@@ -161,7 +161,8 @@ fn tagged<'py>(
         tags::POSITIVE => BigInt::from_bytes_be(Sign::Plus, from.bytes()?).into_pyobject(py)?.into_any(),
         tags::NEGATIVE => {
             let magnitude = BigInt::from_bytes_be(Sign::Plus, from.bytes()?);
-            (-magnitude - 1).into_pyobject(py)?.into_any()
+            let number: BigInt = -magnitude - 1;
+            number.into_pyobject(py)?.into_any()
         }
         other => return malformed(format!("tag {other} is not used here")),
     };

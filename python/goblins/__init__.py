@@ -1,0 +1,97 @@
+"""Durable objects in vats: one message at a time, all or nothing, on disk before anyone hears of it."""
+
+import atexit as _atexit
+import os as _os
+
+from goblins import _goblins
+from goblins._actor import actor
+from goblins._errors import (
+    BehaviorError,
+    BrokenPromiseError,
+    DeadlockError,
+    DuplicateLabelError,
+    FarCallError,
+    GoblinsError,
+    MigrationError,
+    NoSuchActorError,
+    NoSuchMethodError,
+    NotPortableError,
+    NoTurnError,
+    PersistenceError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+    UnknownLabelError,
+    VatClosedError,
+    VatTimeoutError,
+)
+from goblins._goblins import (
+    Bcom,
+    Constructor,
+    MemoryStore,
+    Methods,
+    Promise,
+    Ref,
+    Resolver,
+    RocksStore,
+    Store,
+    StorePart,
+    Vat,
+    methods,
+    on,
+    promise_and_resolver,
+    send,
+    spawn,
+    spawn_named,
+    tell,
+)
+from goblins._persistence import PersistenceEnv, spawn_persistent_vat
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bcom",
+    "BehaviorError",
+    "BrokenPromiseError",
+    "Constructor",
+    "DeadlockError",
+    "DuplicateLabelError",
+    "FarCallError",
+    "GoblinsError",
+    "MemoryStore",
+    "Methods",
+    "MigrationError",
+    "NoSuchActorError",
+    "NoSuchMethodError",
+    "NoTurnError",
+    "NotPortableError",
+    "PersistenceEnv",
+    "PersistenceError",
+    "Promise",
+    "Ref",
+    "Resolver",
+    "RocksStore",
+    "Store",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreFullError",
+    "StoreLockedError",
+    "StorePart",
+    "UnknownLabelError",
+    "Vat",
+    "VatClosedError",
+    "VatTimeoutError",
+    "actor",
+    "methods",
+    "on",
+    "promise_and_resolver",
+    "send",
+    "spawn",
+    "spawn_named",
+    "spawn_persistent_vat",
+    "tell",
+]
+
+_atexit.register(_goblins._at_exit)
+_os.register_at_fork(after_in_child=_goblins._after_fork_in_child)

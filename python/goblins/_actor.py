@@ -1,0 +1,89 @@
+"""The decorator ``@actor``: functional constructors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NoReturn, overload
+
+from goblins._errors import BehaviorError
+from goblins._goblins import Constructor
+
+_KINDS = {
+    inspect.Parameter.POSITIONAL_ONLY: "positional",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD: "positional",
+    inspect.Parameter.VAR_POSITIONAL: "rest",
+    inspect.Parameter.KEYWORD_ONLY: "keyword",
+    inspect.Parameter.VAR_KEYWORD: "keywords",
+}
+
+
+@overload
+def actor(fn: Callable[..., Any], /) -> Constructor: ...
+@overload
+def actor(
+    fn: None = None,
+    /,
+    *,
+    label: str | None = None,
+    version: Any = 0,
+    upgrade: Any = None,
+    portrait: Any = None,
+    restore: Any = None,
+) -> Callable[[Callable[..., Any]], Constructor]: ...
+def actor(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    label: str | None = None,
+    version: Any = 0,
+    upgrade: Any = None,
+    portrait: Any = None,
+    restore: Any = None,
+) -> Any:
+    """Makes a function a constructor of actors that know their own portrait (POR-09).
+
+    The function takes ``bcom`` first, then the actor's state, and returns its behavior: a callable, or
+    ``methods(...)``. The portrait of the actor is the state, by parameter name.
+
+    Args:
+        label: the stored name; without it the environment makes one of its namespace and the function's name.
+        version: the version of the portrait, any plain value.
+        upgrade, portrait, restore: not there yet; anything but None raises NotImplementedError.
+
+    Returns:
+        A ``Constructor``, to be given to ``spawn`` and ``PersistenceEnv``, and to be called in ``bcom(...)``.
+
+    Raises:
+        BehaviorError: the function has no parameter for ``bcom``.
+    """
+    for name, value in (("upgrade", upgrade), ("portrait", portrait), ("restore", restore)):
+        if value is not None:
+            _not_yet(f"@actor({name}=...)")
+    if fn is None:
+        return lambda function: _constructor(function, label, version)
+    return _constructor(fn, label, version)
+
+
+def _constructor(function: Callable[..., Any], label: str | None, version: Any) -> Constructor:
+    if not callable(function):
+        raise BehaviorError(f"@actor makes a constructor of a function, not of {function!r}")
+    name = getattr(function, "__name__", type(function).__name__)
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or _KINDS[parameters[0].kind] != "positional":
+        raise BehaviorError(f"the constructor {name} must take bcom as its first argument")
+    fields = []
+    for parameter in parameters[1:]:
+        has_default = parameter.default is not inspect.Parameter.empty
+        default = parameter.default if has_default else None
+        fields.append((parameter.name, _KINDS[parameter.kind], has_default, default))
+    made = Constructor(function, name, label, fields, version)
+    for attribute in ("__module__", "__qualname__", "__doc__"):
+        value = getattr(function, attribute, None)
+        if value is not None:
+            made.__dict__[attribute] = value
+    return made
+
+
+def _not_yet(what: str) -> NoReturn:
+    raise NotImplementedError(f"{what} is not there yet in this version of goblins")

@@ -1,0 +1,108 @@
+"""The errors of goblins: one tree, each also a fitting builtin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class GoblinsError(Exception):
+    """Parent of all errors that goblins raises itself."""
+
+
+class BehaviorError(GoblinsError, TypeError):
+    """A constructor gave no behavior, or a ``bcom`` was used wrongly (ACT-05, ACT-09, ACT-10, ACT-21)."""
+
+
+class NotPortableError(GoblinsError, TypeError):
+    """A value can't be stored. ``path`` leads to it; ``label``, ``slot`` and ``vat`` name the actor."""
+
+    label: str = ""
+    slot: int = -1
+    vat: str = ""
+    path: str = ""
+
+
+class FarCallError(GoblinsError, RuntimeError):
+    """A synchronous call to an actor of another vat, from inside a turn: use ``send``."""
+
+
+class NoTurnError(GoblinsError, RuntimeError):
+    """Something that works only inside a turn was used outside (ACT-19)."""
+
+
+class NoSuchActorError(GoblinsError, LookupError):
+    """The actor's spawn was undone with its turn (SYN-03)."""
+
+
+class NoSuchMethodError(GoblinsError, AttributeError):
+    """An actor has no method of that name; the message lists those that it has (LIB-05)."""
+
+
+class BrokenPromiseError(GoblinsError, RuntimeError):
+    """A promise was broken. ``problem`` is the value it was broken with, where that was no exception."""
+
+    problem: Any = None
+
+
+class DeadlockError(GoblinsError, RuntimeError):
+    """A wait that could never end."""
+
+
+class VatClosedError(GoblinsError, RuntimeError):
+    """The vat is closed, or was closed before a message was handled."""
+
+
+class VatTimeoutError(GoblinsError, TimeoutError):
+    """A vat did not come to rest in time."""
+
+
+class PersistenceError(GoblinsError, RuntimeError):
+    """A vat can't go on from its store as it is."""
+
+
+class UnknownLabelError(PersistenceError, LookupError):
+    """A stored label is not in the environment: ``count`` actors have ``label``, ``slot`` is one of them."""
+
+    label: str = ""
+    count: int = 0
+    slot: int = -1
+
+
+class DuplicateLabelError(PersistenceError, ValueError):
+    """A label or a constructor was given twice (ENV-05, ENV-11)."""
+
+
+class MigrationError(PersistenceError):
+    """What is stored has another version than the program, and no upgrade leads there."""
+
+
+class StoreError(PersistenceError, OSError):
+    """A store failed."""
+
+
+class StoreLockedError(StoreError):
+    """The store has an owner already: process ``pid`` on ``host``, running ``command``."""
+
+    path: str = ""
+    pid: int = 0
+    host: str = ""
+    command: str = ""
+
+
+class StoreCorruptError(StoreError):
+    """What stands in a store is damaged."""
+
+
+class StoreFullError(StoreError):
+    """No room is left for a store."""
+
+
+def as_exception(problem: Any) -> BaseException:
+    """The exception that stands for the problem of a broken promise (ASY-17)."""
+    if isinstance(problem, BaseException):
+        return problem
+    if isinstance(problem, type) and issubclass(problem, BaseException):
+        return problem()
+    error = BrokenPromiseError(f"the promise was broken with {problem!r}")
+    error.problem = problem
+    return error

@@ -1,0 +1,145 @@
+"""Environments, and vats that live in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from goblins._actor import _not_yet
+from goblins._errors import BehaviorError, DuplicateLabelError
+from goblins._goblins import Constructor, Store, StorePart, Vat, _open_vat
+
+MAIN_PART = "main"
+
+
+class PersistenceEnv:
+    """The map from labels to the constructors that may make stored actors (ENV-01).
+
+    ``PersistenceEnv("bank", counter, account)`` gives the labels ``bank.counter`` and ``bank.account``;
+    ``PersistenceEnv({"label": constructor})`` names each. A constructor's own ``label=`` wins over the first.
+
+    Args:
+        namespace: the first part of the labels, or the whole map.
+        constructors: made with ``@actor``.
+        extends: environments whose labels are taken over.
+
+    Raises:
+        DuplicateLabelError: a label, or a constructor, is given twice (ENV-05, ENV-11).
+        BehaviorError: something given is not made with ``@actor``.
+    """
+
+    __slots__ = ("_constructors",)
+
+    def __init__(
+        self,
+        namespace: str | Mapping[str, Any],
+        /,
+        *constructors: Constructor,
+        extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
+    ) -> None:
+        self._constructors: dict[str, Constructor] = {}
+        if isinstance(namespace, str):
+            for constructor in constructors:
+                _check(constructor)
+                self._add(constructor.label or f"{namespace}.{constructor.__name__}", constructor)
+        else:
+            if constructors:
+                raise TypeError("give either a namespace with constructors, or one mapping")
+            for label, constructor in namespace.items():
+                if isinstance(constructor, tuple):
+                    _not_yet("a rehydrator in a PersistenceEnv")
+                self._add(label, constructor)
+        for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
+            self._take_over(other)
+
+    def _add(self, label: str, constructor: Constructor) -> None:
+        _check(constructor)
+        if label in self._constructors:
+            raise DuplicateLabelError(f"the label {label!r} is given twice")
+        for known, other in self._constructors.items():
+            if other is constructor:
+                raise DuplicateLabelError(f"the constructor {constructor.__name__} has two labels: {known!r} and {label!r}")
+        self._constructors[label] = constructor
+
+    def _take_over(self, other: PersistenceEnv) -> None:
+        for label, constructor in other._constructors.items():
+            if self._constructors.get(label) is not constructor:
+                self._add(label, constructor)
+
+    def __or__(self, other: PersistenceEnv) -> PersistenceEnv:
+        if not isinstance(other, PersistenceEnv):
+            return NotImplemented
+        return PersistenceEnv({}, extends=(self, other))
+
+    def labels(self) -> list[str]:
+        """The labels, in the order in which they were given."""
+        return list(self._constructors)
+
+    def __repr__(self) -> str:
+        return f"<PersistenceEnv {', '.join(self._constructors)}>"
+
+
+def _check(constructor: Any) -> None:
+    if not isinstance(constructor, Constructor):
+        raise BehaviorError(f"a PersistenceEnv holds constructors made with @actor, not {constructor!r}")
+
+
+def spawn_persistent_vat(
+    env: PersistenceEnv,
+    spawn_roots: Callable[[], Any],
+    store: Store | StorePart,
+    *,
+    persist_on: str = "churn",
+    vat_constructor: Any = Vat,
+    name: str | None = None,
+    log: bool = False,
+    log_capacity: int = 256,
+    persistence_registry: Any = None,
+    version: Any = 0,
+    upgrade: Any = None,
+    sleep: Any = None,
+) -> tuple[Any, ...]:
+    """Opens the vat that lives in a store, or makes it if the store is empty (PV-01 to PV-03).
+
+    Args:
+        env: the constructors of all actors that may be stored.
+        spawn_roots: called in the new vat if the store is empty; returns a Ref, or a tuple of Refs.
+        store: a store (its part "main"), or ``store.vat(name)``.
+        name: the vat's name; without it that of the part.
+        log, log_capacity: keep the last so many events.
+        version: the version of the roots, any plain value; must be the one that is stored.
+        persist_on, vat_constructor, persistence_registry, upgrade, sleep: only the defaults are there yet;
+            anything else raises NotImplementedError.
+
+    Returns:
+        The vat, then each root, in the order in which ``spawn_roots`` returned them.
+
+    Raises:
+        UnknownLabelError: the store has actors whose label is not in ``env``; the store is left as it was.
+        MigrationError: the stored roots have another version.
+        NotPortableError: what ``spawn_roots`` made can't be stored; nothing is.
+        StoreLockedError: another live vat is open on that part.
+        StoreError: the store failed.
+    """
+    if persist_on != "churn":
+        _not_yet(f"persist_on={persist_on!r}")
+    if vat_constructor is not Vat:
+        _not_yet("vat_constructor=")
+    for option, value in (("persistence_registry", persistence_registry), ("upgrade", upgrade), ("sleep", sleep)):
+        if value is not None:
+            _not_yet(f"{option}=")
+    if not isinstance(env, PersistenceEnv):
+        raise TypeError(f"env is a PersistenceEnv, not {env!r}")
+    if not callable(spawn_roots):
+        raise TypeError(f"spawn_roots is a function that returns the roots, not {spawn_roots!r}")
+    if isinstance(store, StorePart):
+        store, part = store.store, store.name
+    elif isinstance(store, Store):
+        part = MAIN_PART
+    else:
+        raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
+    capacity = log_capacity if log else None
+    vat, roots = _open_vat(
+        env._constructors, spawn_roots, store, part, name=name, log_capacity=capacity, version=version
+    )
+    return (vat, *roots)
