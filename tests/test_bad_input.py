@@ -319,8 +319,8 @@ def test_after_every_kind_of_bad_input_the_vat_and_the_store_still_work(place):
     for n, attempt in enumerate(attempts):
         with failing_turn(vat, (GoblinsError, TypeError, Boom)):
             ticks()
+            # Some fail at once, and some make their turn fail at its end.
             attempt()
-            raise AssertionError(f"attempt {n} did not fail")
         collect()
         assert ticks() == n
     _, ticks, box = place.restart(vat)

@@ -16,7 +16,8 @@ class PersistenceEnv:
     """The map from labels to the constructors that may make stored actors (ENV-01).
 
     ``PersistenceEnv("bank", counter, account)`` gives the labels ``bank.counter`` and ``bank.account``;
-    ``PersistenceEnv({"label": constructor})`` names each. A constructor's own ``label=`` wins over the first.
+    ``PersistenceEnv({"label": constructor})`` names each. In the first form a constructor's ``label=`` stands in
+    for its name; one with a dot in it is taken as the whole label.
 
     Args:
         namespace: the first part of the labels, or the whole map.
@@ -41,7 +42,7 @@ class PersistenceEnv:
         if isinstance(namespace, str):
             for constructor in constructors:
                 _check(constructor)
-                self._add(constructor.label or f"{namespace}.{constructor.__name__}", constructor)
+                self._add(_label(namespace, constructor), constructor)
         else:
             if constructors:
                 raise TypeError("give either a namespace with constructors, or one mapping")
@@ -79,6 +80,12 @@ class PersistenceEnv:
         return f"<PersistenceEnv {', '.join(self._constructors)}>"
 
 
+def _label(namespace: str, constructor: Constructor) -> str:
+    """The label of a constructor in a namespace. One that names a namespace itself is taken as it is."""
+    name = constructor.label or constructor.__name__
+    return name if constructor.label and "." in name else f"{namespace}.{name}"
+
+
 def _check(constructor: Any) -> None:
     if not isinstance(constructor, Constructor):
         raise BehaviorError(f"a PersistenceEnv holds constructors made with @actor, not {constructor!r}")
@@ -103,7 +110,7 @@ def spawn_persistent_vat(
 
     Args:
         env: the constructors of all actors that may be stored.
-        spawn_roots: called in the new vat if the store is empty; returns a Ref, or a tuple of Refs.
+        spawn_roots: called in the new vat if the store is empty; returns a Ref, or a tuple (or list) of Refs.
         store: a store (its part "main"), or ``store.vat(name)``.
         name: the vat's name; without it that of the part.
         log, log_capacity: keep the last so many events.
@@ -121,8 +128,10 @@ def spawn_persistent_vat(
         StoreLockedError: another live vat is open on that part.
         StoreError: the store failed.
     """
+    if persist_on == "manual":
+        _not_yet('persist_on="manual"')
     if persist_on != "churn":
-        _not_yet(f"persist_on={persist_on!r}")
+        raise ValueError(f"persist_on is \"churn\" or \"manual\", not {persist_on!r}")
     if vat_constructor is not Vat:
         _not_yet("vat_constructor=")
     for option, value in (("persistence_registry", persistence_registry), ("upgrade", upgrade), ("sleep", sleep)):

@@ -87,7 +87,7 @@ pub enum KernelError {
         target: String,
     },
     /// The vat has no store.
-    #[error("vat {vat} is not persistent")]
+    #[error("vat {vat} is not persistent; only one that was opened from a store is")]
     NotPersistent {
         /// The vat's name.
         vat: String,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -110,12 +111,16 @@ impl<H: Host> Runtime<H> {
         })
     }
 
-    /// Stops the workers and waits for the turns they are in. What is queued stays queued.
-    pub fn stop(&self, cx: H::Cx<'_>) {
+    /// Stops the workers and waits for the turns they are in, but no longer than `patience`: a turn may
+    /// never end. What is queued stays queued.
+    pub fn stop(&self, cx: H::Cx<'_>, patience: Duration) {
         self.queue.with(|queue| queue.stopped = true);
         self.queue.notify_all();
         let threads = std::mem::take(&mut *self.threads.lock());
         H::detached(cx, || {
+            if self.queue.wait(patience, |queue| (queue.workers == 0).then_some(())).is_none() {
+                return;
+            }
             for thread in threads {
                 // A panic there has been reported by the thread itself.
                 let _ = thread.join();
@@ -138,6 +143,8 @@ impl<H: Host> Drop for Worker<H> {
             queue.workers += usize::from(start);
             start
         });
+        // One may wait for the last of them.
+        runtime.queue.notify_all();
         if start {
             runtime.start_worker();
         }

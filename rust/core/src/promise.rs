@@ -59,7 +59,12 @@ pub enum Progress<H: Host> {
     /// Nobody has settled it.
     Pending,
     /// It was fulfilled with another promise, and waits for that one.
-    Chained(H::Promise),
+    Chained {
+        /// The one that it waits for.
+        next: H::Promise,
+        /// The same, or one that this waits for in turn: so that long chains are walked in leaps.
+        ahead: H::Promise,
+    },
     /// It has its outcome.
     Settled(Outcome<H>, Seen),
 }

@@ -166,7 +166,7 @@ fn wait<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, waiter: Waiter<H>, next: &
 /// A promise that waits for another on behalf of a vat goes on waiting outside all vats.
 pub(crate) fn wait_on_outside<H: Host>(cx: H::Cx<'_>, promise: H::Promise, next: &mut Settlements<H>) {
     let other = match &H::promise_cell(&promise).state().progress {
-        Progress::Chained(other) => Some(H::clone_promise(cx, other)),
+        Progress::Chained { next: other, .. } => Some(H::clone_promise(cx, other)),
         Progress::Pending | Progress::Settled(..) => None,
     };
     if let Some(other) = other {
@@ -198,33 +198,48 @@ pub(crate) fn chain<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, outcome: Outco
         return Step::Settle(outcome);
     };
     let start: *const _ = H::promise_cell(promise);
-    // Kept, so that none is dropped under a lock.
-    let mut walked = vec![H::clone_promise(cx, &other)];
     let chaining = CHAINING.lock();
-    while let Some(here) = walked.last() {
-        if std::ptr::eq(start, H::promise_cell(here)) {
-            drop(chaining);
-            return Step::Settle(Outcome::Broken(H::error(cx, KernelError::PromiseCycle)));
-        }
-        let further = match &H::promise_cell(here).state().progress {
-            Progress::Chained(further) => H::clone_promise(cx, further),
-            Progress::Pending | Progress::Settled(..) => break,
-        };
-        walked.push(further);
+    let (end, mut kept) = end_of_chain::<H>(cx, &other);
+    if std::ptr::eq(start, H::promise_cell(&end)) {
+        drop(chaining);
+        return Step::Settle(Outcome::Broken(H::error(cx, KernelError::PromiseCycle)));
     }
-    let mark = H::clone_promise(cx, &other);
-    let unused = {
+    let next = H::clone_promise(cx, &other);
+    let waits = {
         let mut state = H::promise_cell(promise).state();
-        match state.progress {
-            Progress::Pending => {
-                state.progress = Progress::Chained(mark);
-                None
-            }
-            Progress::Chained(_) | Progress::Settled(..) => Some(mark),
+        let open = matches!(state.progress, Progress::Pending);
+        if open {
+            state.progress = Progress::Chained { next, ahead: end };
+        } else {
+            kept.extend([next, end]);
         }
+        open
     };
     drop(chaining);
-    if unused.is_some() { Step::Nothing } else { Step::Wait(other) }
+    drop(kept);
+    if waits { Step::Wait(other) } else { Step::Nothing }
+}
+
+/// The promise at the end of the chain that begins with `first`, and what is to be dropped outside the lock.
+/// Those on the way learn where the end is: so long chains are not walked again and again.
+fn end_of_chain<H: Host>(cx: H::Cx<'_>, first: &H::Promise) -> (H::Promise, Vec<H::Promise>) {
+    let mut walked = Vec::new();
+    let mut end = H::clone_promise(cx, first);
+    loop {
+        let further = match &H::promise_cell(&end).state().progress {
+            Progress::Chained { ahead, .. } => H::clone_promise(cx, ahead),
+            Progress::Pending | Progress::Settled(..) => break,
+        };
+        walked.push(std::mem::replace(&mut end, further));
+    }
+    for index in 0..walked.len() {
+        let mut last = H::clone_promise(cx, &end);
+        if let Progress::Chained { ahead, .. } = &mut H::promise_cell(&walked[index]).state().progress {
+            std::mem::swap(ahead, &mut last);
+        }
+        walked.push(last);
+    }
+    (end, walked)
 }
 
 /// Writes the outcome into a promise; false if it had one, or waits for another promise.
@@ -237,7 +252,7 @@ pub(crate) fn settle_cell<H: Host>(
     let mut state = H::promise_cell(promise).state();
     let open = match state.progress {
         Progress::Pending => true,
-        Progress::Chained(_) => chained,
+        Progress::Chained { .. } => chained,
         Progress::Settled(..) => false,
     };
     let dropped = if open {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -162,9 +162,16 @@ impl<H: Host> Storage<H> {
     /// Closes the vats that live here, makes all durable, and closes the store: as far as it can, whatever
     /// fails. The error is the first one that nobody was told of before.
     pub fn close(&self, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        self.close_before(cx, None)
+    }
+
+    /// As [`Storage::close`], for the end of a process: what is written is made durable, but a store with a
+    /// vat whose turn goes on beyond the deadline stays open, and that is an error.
+    pub fn close_before(&self, cx: H::Cx<'_>, deadline: Option<Instant>) -> Result<(), H::Error> {
         let known = self.durability.failure().is_some();
         let vats: Vec<_> = self.vats.lock().iter().filter_map(Weak::upgrade).collect();
-        let mut result = vats.iter().map(|vat| vat.close(cx)).fold(Ok(()), Result::and);
+        let mut result = vats.iter().map(|vat| vat.close_before(cx, deadline)).fold(Ok(()), Result::and);
+        let busy = vats.iter().any(|vat| !vat.is_at_rest());
         let committer = self.committer.lock().take();
         let last = self.durability.last();
         let synced = H::detached(cx, || {
@@ -180,6 +187,9 @@ impl<H: Host> Storage<H> {
         let failed = |error| H::error(cx, KernelError::Store(error));
         if !known {
             result = result.and(synced.map_err(failed));
+        }
+        if busy {
+            return result;
         }
         result.and(H::detached(cx, || self.store.close()).map_err(|error| failed(Arc::new(error))))
     }
@@ -319,6 +329,20 @@ impl<H: Host> Claim<H> {
     /// The record of an actor.
     pub fn read_actor(&self, slot: Slot) -> Result<Option<Record>, StoreError> {
         self.get(Kind::Actor, slot.0, Record::decode)
+    }
+
+    /// What a stored actor is called: by its own name, if one was given, or by its label.
+    pub fn read_title(&self, slot: Slot) -> Result<Option<String>, StoreError> {
+        let Some(record) = self.read_actor(slot)? else {
+            return Ok(None);
+        };
+        if record.name.is_some() {
+            return Ok(record.name);
+        }
+        let shape = self.get(Kind::Shape, u64::from(record.shape.0), |content| {
+            Shape::decode(content).ok_or_else(malformed)
+        })?;
+        Ok(shape.map(|shape| shape.label))
     }
 
     /// All shapes, by number.

@@ -134,6 +134,12 @@ impl<H: Host> Vat<H> {
         self.persistence.as_ref()
     }
 
+    /// What the store calls an actor, for messages about one that is not in memory; `None` if it can't be
+    /// read. To be called detached.
+    pub fn stored_title(&self, slot: Slot) -> Option<String> {
+        self.persistence.as_ref()?.claim.read_title(slot).ok().flatten()
+    }
+
     pub(crate) fn store_id(&self) -> Option<StoreId> {
         self.persistence.as_ref().map(|persistence| persistence.claim.storage().id())
     }
@@ -227,7 +233,7 @@ impl<H: Host> Vat<H> {
 
     /// Waits until the vat has nothing left to do, doing it itself where nobody else does.
     pub fn drain(self: &Arc<Self>, cx: H::Cx<'_>, timeout: Option<Duration>) -> Result<(), H::Error> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let session = self.enter_before(cx, deadline)?;
             if !session.do_jobs(cx, CHURNS_AT_A_TIME) {
@@ -277,6 +283,15 @@ impl<H: Host> Vat<H> {
 
     /// Closes the vat: the turn that runs is finished, what waits is broken. A second call does nothing.
     pub fn close(self: &Arc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        self.close_before(cx, None)
+    }
+
+    /// As [`Vat::close`], but a turn that goes on beyond the deadline is left to itself: an error.
+    pub(crate) fn close_before(
+        self: &Arc<Self>,
+        cx: H::Cx<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<(), H::Error> {
         loop {
             match H::detached(cx, || self.mailbox.close(SLICE)) {
                 Some(closed) => {
@@ -292,6 +307,9 @@ impl<H: Host> Vat<H> {
                     }
                     return Ok(());
                 }
+                None if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    return Err(H::error(cx, KernelError::TimedOut { vat: self.name.clone() }));
+                }
                 None => H::interrupted(cx)?,
             }
         }
@@ -304,6 +322,11 @@ impl<H: Host> Vat<H> {
     /// Whether it is closed, or about to be.
     pub fn is_closed(&self) -> bool {
         self.mailbox.is_closed()
+    }
+
+    /// Whether it is closed, and nobody is inside.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.is_closed() && self.mailbox.is_quiet()
     }
 
     fn wait_durable(&self, cx: H::Cx<'_>, ticket: Ticket) -> Result<(), H::Error> {

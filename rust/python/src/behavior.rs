@@ -5,8 +5,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
+use crate::calls;
 use crate::cbor;
 use crate::errors::{behavior_error, no_such_method};
 use crate::methods::Methods;
@@ -97,7 +98,7 @@ impl Constructor {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let made = slf.get().function.bind(slf.py()).call(args, kwargs)?;
+        let made = calls::call(slf.get().function.bind(slf.py()), args, kwargs)?;
         Self::wrap(slf, made, args, kwargs)
     }
 
@@ -161,11 +162,14 @@ impl Behavior {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        slf.get().code.bind(slf.py()).call(args, kwargs)
+        calls::call(slf.get().code.bind(slf.py()), args, kwargs)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        format!("<behavior of {}>", self.constructor_name(py).unwrap_or_else(|| "a plain function".to_owned()))
+        format!(
+            "<behavior of {}>",
+            self.constructor_name(py).unwrap_or_else(|| "a plain function".to_owned())
+        )
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -212,8 +216,8 @@ impl Behavior {
         let code = self.code.bind(py);
         let methods = code.cast_exact::<Methods>();
         match (method, methods) {
-            (None, Err(_)) => code.call(args, kwargs),
-            (Some(name), Ok(methods)) => methods.get().find(name, actor)?.call(args, kwargs),
+            (None, Err(_)) => calls::call(code, args, kwargs),
+            (Some(name), Ok(methods)) => calls::call(&methods.get().find(name, actor)?, args, kwargs),
             (None, Ok(methods)) => Err(no_such_method(format!(
                 "{} answers to methods only ({}); call one of them",
                 actor.get().describe(py),
@@ -230,7 +234,9 @@ impl Behavior {
 
 fn is_behavior(value: &Bound<'_, PyAny>) -> bool {
     value.is_exact_instance_of::<Methods>()
-        || (value.is_callable() && !value.is_exact_instance_of::<Become>() && !value.is_exact_instance_of::<Ref>())
+        || (value.is_callable()
+            && !value.is_exact_instance_of::<Become>()
+            && !value.is_exact_instance_of::<Ref>())
 }
 
 /// The error for a constructor that returned neither behavior nor Ref (ACT-05).
@@ -247,6 +253,19 @@ pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
     }
     let name = value.get_type().name().map(|name| name.to_string_lossy().into_owned());
     name.map_or_else(|_| "a value".to_owned(), |name| format!("a value of type {name}"))
+}
+
+/// A value in a few words: plain ones as they are written, others by their type.
+pub(crate) fn describe_value(value: &Bound<'_, PyAny>) -> String {
+    let plain = value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_exact_instance_of::<PyFloat>()
+        || value.is_exact_instance_of::<PyString>();
+    let text = plain.then(|| value.repr().ok()).flatten().map(|text| text.to_string_lossy().into_owned());
+    match text {
+        Some(text) if text.len() <= 60 => text,
+        _ => type_name(value),
+    }
 }
 
 /// The right to change one actor's behavior: its constructor's first argument (ACT-07).

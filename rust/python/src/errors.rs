@@ -7,6 +7,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyType};
 
+use crate::calls;
+
 macro_rules! error_classes {
     ($($function:ident => $name:literal),* $(,)?) => {
         $(
@@ -64,7 +66,14 @@ pub(crate) fn no_turn(what: &str) -> PyErr {
 }
 
 /// A value in a portrait can't be stored.
-pub(crate) fn not_portable(actor: &str, label: &str, slot: u64, vat: &str, path: &str, reason: &str) -> PyErr {
+pub(crate) fn not_portable(
+    actor: &str,
+    label: &str,
+    slot: u64,
+    vat: &str,
+    path: &str,
+    reason: &str,
+) -> PyErr {
     let message = format!(
         "{actor} can't be stored: {path} is {reason}; keep it out of the constructor's arguments, or replace it by \
          plain data or by a Ref"
@@ -121,9 +130,9 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
     let class = match error {
         KernelError::Store(store) => return store_error(store),
         KernelError::VatClosed { .. } => "VatClosedError",
-        KernelError::Poisoned { .. } | KernelError::NotPersistent { .. } | KernelError::MissingRecord { .. } => {
-            "PersistenceError"
-        }
+        KernelError::Poisoned { .. }
+        | KernelError::NotPersistent { .. }
+        | KernelError::MissingRecord { .. } => "PersistenceError",
         KernelError::StaleBecome { .. } | KernelError::ForeignBecome { .. } => "BehaviorError",
         KernelError::NotAnActor { .. } | KernelError::PromiseCycle => "BrokenPromiseError",
         KernelError::FarReference { .. } => "NotPortableError",
@@ -139,8 +148,10 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
 pub(crate) fn log_unheard(py: Python<'_>, message: &str, error: &PyErr) {
     let logged = (|| -> PyResult<()> {
         let logger = py.import("logging")?.call_method1("getLogger", ("goblins",))?;
-        let keywords: Bound<'_, PyDict> = [("exc_info", error.value(py))].into_py_dict(py)?;
-        logger.call_method("error", ("%s", message), Some(&keywords))?;
+        // With the traceback that the error was caught with.
+        let error = error.clone_ref(py).into_value(py);
+        let keywords: Bound<'_, PyDict> = [("exc_info", error)].into_py_dict(py)?;
+        calls::call(&logger.getattr("error")?, &("%s", message).into_pyobject(py)?, Some(&keywords))?;
         Ok(())
     })();
     if let Err(failure) = logged {

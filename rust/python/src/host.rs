@@ -15,7 +15,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
-use crate::behavior::{Behavior, type_name};
+use crate::behavior::{Behavior, describe_value};
+use crate::calls;
 use crate::errors::{kernel_error, log_unheard};
 use crate::portrait::{self, Environment};
 use crate::promise::{Latch, Promise};
@@ -112,7 +113,7 @@ impl Host for PyHost {
     }
 
     fn describe_value(py: Python<'_>, value: &Py<PyAny>) -> String {
-        type_name(value.bind(py))
+        describe_value(value.bind(py))
     }
 
     fn describe_actor(py: Python<'_>, actor: &Py<Ref>) -> String {
@@ -123,7 +124,12 @@ impl Host for PyHost {
         Some(message.method.as_ref()?.bind(py).to_string_lossy().into_owned())
     }
 
-    fn deliver(py: Python<'_>, churn: &Rc<Churn<Self>>, actor: &Py<Ref>, message: Message) -> PyResult<Py<PyAny>> {
+    fn deliver(
+        py: Python<'_>,
+        churn: &Rc<Churn<Self>>,
+        actor: &Py<Ref>,
+        message: Message,
+    ) -> PyResult<Py<PyAny>> {
         let method = message.method.as_ref().map(|method| method.bind(py));
         let kwargs = message.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
         invoke(churn, actor.bind(py), method, message.args.bind(py), kwargs).map(Bound::unbind)
@@ -136,10 +142,11 @@ impl Host for PyHost {
         outcome: Option<Outcome<Self>>,
     ) -> PyResult<Py<PyAny>> {
         match outcome {
-            None => handler.0.call0(py),
-            Some(Outcome::Fulfilled(value)) => handler.0.call1(py, (value,)),
-            Some(Outcome::Broken(error)) => handler.0.call1(py, (error.into_value(py),)),
+            None => calls::call_with(handler.0.bind(py), ()),
+            Some(Outcome::Fulfilled(value)) => calls::call_with(handler.0.bind(py), (value,)),
+            Some(Outcome::Broken(error)) => calls::call_with(handler.0.bind(py), (error.into_value(py),)),
         }
+        .map(Bound::unbind)
     }
 
     fn wake(py: Python<'_>, waker: Waker, outcome: Outcome<Self>) {
@@ -148,8 +155,8 @@ impl Host for PyHost {
             Waker::Callback(callback) => callback,
         };
         let called = match outcome {
-            Outcome::Fulfilled(value) => callback.call1(py, (value, py.None())),
-            Outcome::Broken(error) => callback.call1(py, (py.None(), error.into_value(py))),
+            Outcome::Fulfilled(value) => calls::call_with(callback.bind(py), (value, py.None())),
+            Outcome::Broken(error) => calls::call_with(callback.bind(py), (py.None(), error.into_value(py))),
         };
         if let Err(error) = called {
             log_unheard(py, "a function that waited for a promise failed", &error);

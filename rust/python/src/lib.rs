@@ -1,6 +1,7 @@
 //! Python bindings of Goblins. They translate and decide nothing: policy lives in the core.
 
 mod behavior;
+mod calls;
 mod cbor;
 mod current;
 mod errors;

@@ -51,7 +51,11 @@ impl Methods {
     }
 
     /// The function behind a name.
-    pub(crate) fn find<'py>(&self, name: &Bound<'py, PyString>, actor: &Bound<'py, Ref>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn find<'py>(
+        &self,
+        name: &Bound<'py, PyString>,
+        actor: &Bound<'py, Ref>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let py = name.py();
         self.named.bind(py).get_item(name)?.ok_or_else(|| {
             let (actor, names) = (actor.get().describe(py), self.names(py));

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::behavior::{Bcom, Behavior, Constructor, Parameter, ParameterKind, Source, not_a_behavior};
+use crate::calls;
 use crate::cbor::{self, Actors, DecodeError, NotPortable, Refs};
 use crate::errors::{migration_error, not_portable, persistence_error, unknown_label};
 use crate::promise::Promise;
@@ -185,7 +186,7 @@ pub(crate) fn rehydrate(
         DecodeError::Malformed(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
     })?;
     let (args, kwargs) = arguments(py, actor, constructor.get(), shape, fields, &place)?;
-    let made = constructor.get().function.bind(py).call(&args, kwargs.as_ref())?;
+    let made = calls::call(constructor.get().function.bind(py), &args, kwargs.as_ref())?;
     let made = Constructor::wrap(constructor, made, &args, kwargs.as_ref())?;
     let label = constructor.get().name.bind(py);
     let behavior = match made.cast_into_exact::<Behavior>() {
@@ -211,7 +212,8 @@ fn fields<'py>(
         return Err(DecodeError::Malformed("it has another number of fields than its shape".to_owned()));
     }
     let stored = Stored(refs);
-    let fields = shape.fields.iter().map(|_| cbor::decode(py, &mut decoder, &stored)).collect::<Result<_, _>>()?;
+    let fields =
+        shape.fields.iter().map(|_| cbor::decode(py, &mut decoder, &stored)).collect::<Result<_, _>>()?;
     if decoder.position() != record.payload.len() {
         return Err(DecodeError::Malformed("something stands after its fields".to_owned()));
     }
@@ -229,7 +231,8 @@ fn arguments<'py>(
     place: &dyn Fn() -> String,
 ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
     let cell = &actor.get().cell;
-    let mut stored: HashMap<&str, Bound<'py, PyAny>> = shape.fields.iter().map(String::as_str).zip(fields).collect();
+    let mut stored: HashMap<&str, Bound<'py, PyAny>> =
+        shape.fields.iter().map(String::as_str).zip(fields).collect();
     let mut args = vec![Bound::new(py, Bcom { vat: cell.vat().id(), slot: cell.slot() })?.into_any()];
     let kwargs = PyDict::new(py);
     for parameter in &constructor.parameters {

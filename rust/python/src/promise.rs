@@ -8,7 +8,7 @@ use goblins_core::promise::{Outcome, Progress, PromiseCell, Reaction, Waiter};
 use goblins_core::vat::Vat;
 use goblins_core::{settle_outside, wait_outside};
 use parking_lot::{Condvar, Mutex};
-use pyo3::exceptions::{PyTimeoutError, PyTypeError};
+use pyo3::exceptions::{PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -33,7 +33,11 @@ impl Promise {
         Self::sent_to(py, None, None)
     }
 
-    pub(crate) fn sent_to(py: Python<'_>, vat: Option<Arc<Vat<PyHost>>>, sent: Option<String>) -> PyResult<Py<Self>> {
+    pub(crate) fn sent_to(
+        py: Python<'_>,
+        vat: Option<Arc<Vat<PyHost>>>,
+        sent: Option<String>,
+    ) -> PyResult<Py<Self>> {
         Py::new(py, Self { cell: PromiseCell::new(), vat, sent })
     }
 }
@@ -74,10 +78,9 @@ impl Promise {
                 churn.vat().name()
             )));
         }
-        let deadline = match timeout {
-            Some(timeout) => Some(Instant::now() + seconds(timeout)?),
-            None => None,
-        };
+        // One that is too far off for the clock is none.
+        let deadline =
+            timeout.map(seconds).transpose()?.flatten().and_then(|wait| Instant::now().checked_add(wait));
         let this = slf.get();
         if let Some(outcome) = this.cell.outcome(py, None) {
             return outcome_result(outcome);
@@ -108,7 +111,9 @@ impl Promise {
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         if current().is_some() {
-            return Err(no_turn_error("await works outside turns only, so far; inside a behavior use on(...)"));
+            return Err(no_turn_error(
+                "await works outside turns only, so far; inside a behavior use on(...)",
+            ));
         }
         py.import("goblins._asyncio")?.call_method1("wait_for", (slf,))
     }
@@ -130,7 +135,7 @@ impl Promise {
         let state = self.cell.state();
         let progress = match &state.progress {
             Progress::Pending => "pending",
-            Progress::Chained(_) => "waiting for another promise",
+            Progress::Chained { .. } => "waiting for another promise",
             Progress::Settled(Outcome::Fulfilled(_), _) => "fulfilled",
             Progress::Settled(Outcome::Broken(_), _) => "broken",
         };
@@ -142,7 +147,10 @@ impl Promise {
             return Ok(());
         };
         match &state.progress {
-            Progress::Chained(next) => visit.call(next)?,
+            Progress::Chained { next, ahead } => {
+                visit.call(next)?;
+                visit.call(ahead)?;
+            }
             Progress::Settled(Outcome::Fulfilled(value), _) => visit.call(value)?,
             Progress::Pending | Progress::Settled(Outcome::Broken(_), _) => {}
         }
@@ -206,8 +214,12 @@ fn describe(promise: &Promise) -> String {
     }
 }
 
-pub(crate) fn seconds(timeout: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(timeout.max(0.0)).map_err(|_| PyTypeError::new_err("timeout is a number of seconds"))
+/// A timeout; `None` if it is longer than can be counted.
+pub(crate) fn seconds(timeout: f64) -> PyResult<Option<Duration>> {
+    if timeout.is_nan() {
+        return Err(PyValueError::new_err("timeout is a number of seconds, not nan"));
+    }
+    Ok(Duration::try_from_secs_f64(timeout.max(0.0)).ok())
 }
 
 fn outcome_result(outcome: Outcome<PyHost>) -> PyResult<Py<PyAny>> {
@@ -240,7 +252,7 @@ pub(crate) fn call<'py>(
         Err(_) => match method {
             None => Ok(value),
             Some(_) => {
-                let value = crate::behavior::type_name(&value);
+                let value = crate::behavior::describe_value(&value);
                 Err(kernel_error(&KernelError::NotAnActor { value }))
             }
         },
@@ -329,9 +341,10 @@ pub(crate) fn on(
 
 fn handler(function: Option<Bound<'_, PyAny>>, name: &str) -> PyResult<Option<Handler>> {
     match function {
-        Some(function) if !function.is_callable() => {
-            Err(PyTypeError::new_err(format!("{name} must be a callable or None, not {}", crate::behavior::type_name(&function))))
-        }
+        Some(function) if !function.is_callable() => Err(PyTypeError::new_err(format!(
+            "{name} must be a callable or None, not {}",
+            crate::behavior::type_name(&function)
+        ))),
         function => Ok(function.map(|function| Handler(function.unbind()))),
     }
 }

@@ -34,7 +34,13 @@ pub(crate) struct Name {
 }
 
 impl Ref {
-    pub(crate) fn live(py: Python<'_>, vat: Arc<Vat<PyHost>>, slot: Slot, behavior: Py<Behavior>, name: Name) -> Self {
+    pub(crate) fn live(
+        py: Python<'_>,
+        vat: Arc<Vat<PyHost>>,
+        slot: Slot,
+        behavior: Py<Behavior>,
+        name: Name,
+    ) -> Self {
         let named = PyOnceLock::new();
         let _ = named.set(py, name);
         Self { cell: ActorCell::live(vat, slot, behavior), name: named }
@@ -46,7 +52,10 @@ impl Ref {
 
     /// The actor in a few words, for messages.
     pub(crate) fn describe(&self, py: Python<'_>) -> String {
-        let name = self.name.get(py).map(|name| name.text.bind(py).to_string_lossy().into_owned());
+        let name = match self.name.get(py) {
+            Some(name) => Some(name.text.bind(py).to_string_lossy().into_owned()),
+            None => py.detach(|| self.cell.vat().stored_title(self.cell.slot())),
+        };
         let name = name.as_deref().unwrap_or("an unused actor");
         format!("{name}#{} of vat {}", self.cell.slot(), self.cell.vat().name())
     }
@@ -106,7 +115,9 @@ pub(crate) fn call<'py>(
     let py = actor.py();
     let vat = actor.get().cell.vat();
     match current() {
-        Some(churn) if Arc::ptr_eq(churn.vat(), vat) && churn.in_turn() => invoke(&churn, actor, method, args, kwargs),
+        Some(churn) if Arc::ptr_eq(churn.vat(), vat) && churn.in_turn() => {
+            invoke(&churn, actor, method, args, kwargs)
+        }
         Some(churn) if churn.in_turn() => Err(far_call(format!(
             "{} is in another vat than the one whose turn this is ({}): use send(...), and on(...) or await for the answer",
             actor.get().describe(py),
@@ -181,7 +192,9 @@ impl BoundMessage {
     ) -> PyResult<Bound<'py, PyAny>> {
         match &self.target {
             Target::Actor(actor) => call(actor.bind(py), Some(self.method.bind(py)), args, kwargs),
-            Target::Promise(promise) => crate::promise::call(promise.bind(py), Some(self.method.bind(py)), args, kwargs),
+            Target::Promise(promise) => {
+                crate::promise::call(promise.bind(py), Some(self.method.bind(py)), args, kwargs)
+            }
         }
     }
 

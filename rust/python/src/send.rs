@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::behavior::{Bcom, Behavior, constructor_name, not_a_behavior, type_name};
+use crate::calls;
 use crate::current::{current, current_turn};
 use crate::errors::behavior_error;
 use crate::host::{Message, PyHost};
@@ -54,7 +55,7 @@ fn make<'py>(
     all.push(bcom);
     all.extend(args.iter());
     let all = PyTuple::new(py, all)?;
-    let made = constructor.call(&all, kwargs)?;
+    let made = calls::call(constructor, &all, kwargs)?;
     let made = match made.cast_into_exact::<Ref>() {
         Ok(actor) => return Ok(actor),
         Err(error) => error.into_inner(),
@@ -83,10 +84,14 @@ pub(crate) fn send(
     let py = target.py();
     let (target, method) = resolve(target)?;
     let resolver = match (&target, current()) {
-        (Target::Actor(actor), None) => {
-            Promise::sent_to(py, Some(actor.get().cell.vat().clone()), Some(sent(py, actor, method.as_ref())))?
+        (Target::Actor(actor), None) => Promise::sent_to(
+            py,
+            Some(actor.get().cell.vat().clone()),
+            Some(sent(py, actor, method.as_ref())),
+        )?,
+        (Target::Actor(actor), Some(_)) => {
+            Promise::sent_to(py, None, Some(sent(py, actor, method.as_ref())))?
         }
-        (Target::Actor(actor), Some(_)) => Promise::sent_to(py, None, Some(sent(py, actor, method.as_ref())))?,
         (Target::Promise(_), _) => Promise::pending(py)?,
     };
     let promise = resolver.clone_ref(py);

@@ -8,9 +8,10 @@ use goblins_core::storage::Storage;
 use goblins_core::vat::{Vat as KernelVat, VatOptions};
 use goblins_store_rocksdb::RocksStore as KernelRocksStore;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::behavior::type_name;
+use crate::calls;
 use crate::cbor;
 use crate::current::current;
 use crate::errors::{behavior_error, deadlock, kernel_error, migration_error, open_error, store_error};
@@ -27,7 +28,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    fn open(py: Python<'_>, make: impl FnOnce() -> Result<Arc<Storage<PyHost>>, goblins_core::store::StoreError> + Send) -> PyResult<Self> {
+    fn open(
+        py: Python<'_>,
+        make: impl FnOnce() -> Result<Arc<Storage<PyHost>>, goblins_core::store::StoreError> + Send,
+    ) -> PyResult<Self> {
         check()?;
         let storage = py.detach(make).map_err(|error| store_error(&error))?;
         remember(&storage);
@@ -104,6 +108,7 @@ impl RocksStore {
     #[new]
     #[pyo3(signature = (path, *, sync=true))]
     fn new(py: Python<'_>, path: PathBuf, sync: bool) -> PyResult<PyClassInitializer<Self>> {
+        crate::runtime::rocksdb_runs();
         let folder = path.clone();
         let store = Store::open(py, move || Storage::open(KernelRocksStore::open(folder, sync)?))?;
         Ok(PyClassInitializer::from(store).add_subclass(Self { path, sync }))
@@ -161,7 +166,9 @@ pub(crate) fn _open_vat<'py>(
 ) -> PyResult<(Vat, Vec<Py<Ref>>)> {
     check()?;
     if current().is_some() {
-        return Err(deadlock("a persistent vat can't be opened in a turn: open it outside, and pass refs on"));
+        return Err(deadlock(
+            "a persistent vat can't be opened in a turn: open it outside, and pass refs on",
+        ));
     }
     let storage = &store.get().storage;
     let env = Environment::new(py, labels)?;
@@ -170,11 +177,15 @@ pub(crate) fn _open_vat<'py>(
     let options = VatOptions { name: Some(name.unwrap_or_else(|| part.to_owned())), log_capacity };
     let claim = storage.claim(part).map_err(|error| store_error(&error))?;
     let opened = py
-        .detach(|| KernelVat::open(runtime(), options, claim, env, |label| known.iter().any(|known| known == label)))
+        .detach(|| {
+            KernelVat::open(runtime(), options, claim, env, |label| known.iter().any(|known| known == label))
+        })
         .map_err(|error| open_error(&error))?;
     let vat = opened.vat;
     let roots = match &opened.record {
-        Some(record) if record.roots_version != version_bytes => Err(version_differs(py, &record.roots_version, version)),
+        Some(record) if record.roots_version != version_bytes => {
+            Err(version_differs(py, &record.roots_version, version))
+        }
         Some(record) => vat.roots(py, record),
         None => found(&vat, spawn_roots, version_bytes),
     };
@@ -186,7 +197,11 @@ pub(crate) fn _open_vat<'py>(
         Err(error) => {
             // The part is free for another attempt.
             if let Err(failure) = vat.close(py) {
-                crate::errors::log_unheard(py, "a vat that could not be opened could not be closed", &failure);
+                crate::errors::log_unheard(
+                    py,
+                    "a vat that could not be opened could not be closed",
+                    &failure,
+                );
             }
             Err(error)
         }
@@ -195,8 +210,9 @@ pub(crate) fn _open_vat<'py>(
 
 fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     let mut bytes = Vec::new();
-    cbor::encode(version, &mut cbor::NoRefs, &mut bytes)
-        .map_err(|error| behavior_error(format!("the version of the roots must be a plain value: {}", error.reason)))?;
+    cbor::encode(version, &mut cbor::NoRefs, &mut bytes).map_err(|error| {
+        behavior_error(format!("the version of the roots must be a plain value: {}", error.reason))
+    })?;
     Ok(bytes)
 }
 
@@ -207,21 +223,29 @@ fn version_differs(py: Python<'_>, stored: &[u8], wanted: &Bound<'_, PyAny>) -> 
             None
         }
     }
-    let stored = cbor::decode_all(py, stored, &NoActors).map_or_else(|error| error.to_string(), |value| value.to_string());
+    let stored = cbor::decode_all(py, stored, &NoActors)
+        .map_or_else(|error| error.to_string(), |value| value.to_string());
     migration_error(format!(
         "the roots in the store have version {stored}, and this program wants {wanted}; there is no upgrade between \
          them (nothing was changed)"
     ))
 }
 
-fn found(vat: &Arc<KernelVat<PyHost>>, spawn_roots: &Bound<'_, PyAny>, version: Vec<u8>) -> PyResult<Vec<Py<Ref>>> {
+fn found(
+    vat: &Arc<KernelVat<PyHost>>,
+    spawn_roots: &Bound<'_, PyAny>,
+    version: Vec<u8>,
+) -> PyResult<Vec<Py<Ref>>> {
     let py = spawn_roots.py();
-    let id: [u8; 16] = py.import("os")?.call_method1("urandom", (16,))?.cast::<PyBytes>()?.as_bytes().try_into()?;
+    let id: [u8; 16] =
+        py.import("os")?.call_method1("urandom", (16,))?.cast::<PyBytes>()?.as_bytes().try_into()?;
     vat.found(py, id, version, |_| {
-        let made = spawn_roots.call0()?;
-        let roots = match made.cast::<PyTuple>() {
-            Ok(many) => many.iter().map(|root| as_root(vat, root)).collect::<PyResult<Vec<_>>>()?,
-            Err(_) => vec![as_root(vat, made)?],
+        let made = calls::call_with(spawn_roots, ())?;
+        let several = made.is_instance_of::<PyTuple>() || made.is_instance_of::<PyList>();
+        let roots = if several {
+            made.try_iter()?.map(|root| as_root(vat, root?)).collect::<PyResult<Vec<_>>>()?
+        } else {
+            vec![as_root(vat, made)?]
         };
         if roots.is_empty() {
             return Err(behavior_error("spawn_roots returned no root: return a Ref, or a tuple of Refs"));
@@ -239,7 +263,9 @@ fn as_root(vat: &Arc<KernelVat<PyHost>>, root: Bound<'_, PyAny>) -> PyResult<Py<
         })),
         Err(error) => {
             let kind = type_name(&error.into_inner());
-            Err(behavior_error(format!("spawn_roots returned {kind} as a root: return a Ref, or a tuple of Refs")))
+            Err(behavior_error(format!(
+                "spawn_roots returned {kind} as a root: return a Ref, or a tuple of Refs"
+            )))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use goblins_core::error::KernelError;
 use goblins_core::vat::{Session, Vat as KernelVat, VatOptions};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
@@ -10,8 +11,9 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::calls;
 use crate::current::current;
-use crate::errors::{deadlock, far_call, no_turn_error};
+use crate::errors::{deadlock, far_call, kernel_error, no_turn_error};
 use crate::host::PyHost;
 use crate::promise::seconds;
 use crate::refs::Ref;
@@ -94,9 +96,9 @@ impl Vat {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if self.is_inside("run(...)")? {
-            return function.call(args, kwargs);
+            return calls::call(function, args, kwargs);
         }
-        self.vat.run(function.py(), |_| function.call(args, kwargs))
+        self.vat.run(function.py(), |_| calls::call(function, args, kwargs))
     }
 
     /// Makes an actor in this vat, in a turn of its own.
@@ -117,7 +119,16 @@ impl Vat {
     #[pyo3(signature = (timeout=None))]
     fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         self.refuse_in_turn("drain()")?;
-        self.vat.drain(py, timeout.map(seconds).transpose()?)
+        self.vat.drain(py, timeout.map(seconds).transpose()?.flatten())
+    }
+
+    /// Returns when all that this vat did is in its store. It saves by itself after each churn.
+    fn save(&self, py: Python<'_>) -> PyResult<()> {
+        self.refuse_in_turn("save()")?;
+        if self.vat.persistence().is_none() {
+            return Err(kernel_error(&KernelError::NotPersistent { vat: self.vat.name().to_owned() }));
+        }
+        self.vat.run(py, |_| Ok(()))
     }
 
     /// Closes the vat: the running turn ends, waiting messages are broken. Closing twice does nothing.

@@ -82,7 +82,9 @@ fn item<'py>(
         return malformed("the value is nested too deeply");
     }
     let value = match from.datatype()? {
-        Type::U8 | Type::U16 | Type::U32 | Type::U64 => from.u64()?.into_pyobject(py).map_err(PyErr::from)?.into_any(),
+        Type::U8 | Type::U16 | Type::U32 | Type::U64 => {
+            from.u64()?.into_pyobject(py).map_err(PyErr::from)?.into_any()
+        }
         Type::I8 | Type::I16 | Type::I32 | Type::I64 | Type::Int => {
             i128::from(from.int()?).into_pyobject(py).map_err(PyErr::from)?.into_any()
         }

@@ -7,7 +7,9 @@ use minicbor::data::Tag;
 use minicbor::encode::Error;
 use num_bigint::{BigInt, Sign};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
+};
 
 use super::{MAX_DEPTH, tags};
 use crate::behavior::type_name;
@@ -45,7 +47,7 @@ impl NotPortable {
         self
     }
 
-    /// The way to the value, such as `[3]["key"]`.
+    /// The way to the value, such as `[3].name["two words"]`.
     pub(crate) fn path(&self) -> String {
         self.steps.iter().rev().map(String::as_str).collect()
     }
@@ -64,7 +66,11 @@ impl From<PyErr> for NotPortable {
 }
 
 /// Appends one item.
-pub(crate) fn encode(value: &Bound<'_, PyAny>, refs: &mut dyn Refs, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+pub(crate) fn encode(
+    value: &Bound<'_, PyAny>,
+    refs: &mut dyn Refs,
+    out: &mut Vec<u8>,
+) -> Result<(), NotPortable> {
     Writer { refs, above: Vec::new() }.value(value, out)
 }
 
@@ -113,7 +119,8 @@ impl<'py> Writer<'_, 'py> {
 
     fn container(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
         if self.above.len() >= MAX_DEPTH {
-            let itself = self.above.iter().any(|above| self.above.iter().filter(|other| other.is(above)).count() > 1);
+            let itself =
+                self.above.iter().any(|above| self.above.iter().filter(|other| other.is(above)).count() > 1);
             let reason = if itself {
                 "inside a container that contains itself".to_owned()
             } else {
@@ -163,13 +170,17 @@ impl<'py> Writer<'_, 'py> {
     fn dict(&mut self, dict: &Bound<'py, PyDict>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
         for (key, item) in dict {
             self.value(&key, out).map_err(|error| error.below(|| format!("<key {}>", brief(&key))))?;
-            self.value(&item, out).map_err(|error| error.below(|| format!("[{}]", brief(&key))))?;
+            self.value(&item, out).map_err(|error| error.below(|| item_step(&key)))?;
         }
         Ok(())
     }
 
     /// Members in the order of their bytes, so that equal sets give equal bytes.
-    fn set(&mut self, members: impl Iterator<Item = Bound<'py, PyAny>>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+    fn set(
+        &mut self,
+        members: impl Iterator<Item = Bound<'py, PyAny>>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), NotPortable> {
         let mut encoded = Vec::new();
         for member in members {
             let mut bytes = Vec::new();
@@ -197,20 +208,39 @@ fn integer(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Result<(), NotPortab
         tags::POSITIVE
     };
     match (u64::try_from(&magnitude), sign) {
-        (Ok(small), Sign::Minus) => to.int(minicbor::data::Int::try_from(-1 - i128::from(small)).map_err(|_| {
-            NotPortable::new("an int that could not be written")
-        })?)?,
+        (Ok(small), Sign::Minus) => to.int(
+            minicbor::data::Int::try_from(-1 - i128::from(small))
+                .map_err(|_| NotPortable::new("an int that could not be written"))?,
+        )?,
         (Ok(small), _) => to.u64(small)?,
         (Err(_), _) => to.tag(Tag::new(tag))?.bytes(&magnitude.to_bytes_be())?,
     };
     Ok(())
 }
 
+/// The step to what stands under a key: `.name` where that is how one would write it.
+fn item_step(key: &Bound<'_, PyAny>) -> String {
+    let name = key.cast_exact::<PyString>().ok().and_then(|text| text.to_str().ok());
+    match name {
+        Some(name) if is_identifier(name) => format!(".{name}"),
+        _ => format!("[{}]", brief(key)),
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    let mut letters = name.chars();
+    name.len() <= 40
+        && letters.next().is_some_and(|first| first.is_alphabetic() || first == '_')
+        && letters.all(|letter| letter.is_alphanumeric() || letter == '_')
+}
+
 /// A key in a path.
 fn brief(key: &Bound<'_, PyAny>) -> String {
     let plain = key.is_exact_instance_of::<PyString>() || key.is_exact_instance_of::<PyInt>();
     match key.repr() {
-        Ok(text) if plain && text.len().is_ok_and(|len| len <= 40) => text.to_string_lossy().replace('\'', "\""),
+        Ok(text) if plain && text.len().is_ok_and(|len| len <= 40) => {
+            text.to_string_lossy().replace('\'', "\"")
+        }
         _ => type_name(key),
     }
 }
