@@ -147,6 +147,8 @@ def spawn_persistent_vat(
         part = MAIN_PART
     else:
         raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
+    if log_capacity < 1:
+        raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
     capacity = log_capacity if log else None
     vat, roots = _open_vat(
         env._constructors, spawn_roots, store, part, name=name, log_capacity=capacity, version=version

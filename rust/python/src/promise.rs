@@ -78,6 +78,7 @@ impl Promise {
                 churn.vat().name()
             )));
         }
+        crate::runtime::check()?;
         // One that is too far off for the clock is none.
         let deadline =
             timeout.map(seconds).transpose()?.flatten().and_then(|wait| Instant::now().checked_add(wait));

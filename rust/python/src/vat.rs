@@ -78,6 +78,9 @@ impl Vat {
     #[pyo3(signature = (name=None, *, log=false, log_capacity=256))]
     fn new(name: Option<String>, log: bool, log_capacity: usize) -> PyResult<Self> {
         check()?;
+        if log_capacity == 0 {
+            return Err(PyValueError::new_err("log_capacity is a number of events, at least 1, not 0"));
+        }
         let options = VatOptions { name, log_capacity: log.then_some(log_capacity) };
         Ok(Self::new_with_roots(KernelVat::new(runtime(), options), Vec::new()))
     }
@@ -167,7 +170,11 @@ impl Vat {
     ) -> PyResult<bool> {
         let block = BLOCKS.with(|blocks| blocks.borrow_mut().pop());
         let session = match block {
-            None => return Err(PyValueError::new_err("`with vat:` ends on another thread than it began on")),
+            None => {
+                return Err(no_turn_error(
+                    "`with vat:` ends where it did not begin: it must be left once, on the thread that entered it",
+                ));
+            }
             Some(Block::Inner) => return Ok(false),
             Some(Block::Outer(session)) => session,
         };
