@@ -124,10 +124,32 @@ impl<H: Host> Churn<H> {
             return Ok(());
         };
         let mut scanned = 0;
-        let mut todo = self.changed(cx, &mut scanned);
+        let todo = self.changed(cx, &mut scanned);
         if todo.is_empty() {
             return Ok(());
         }
+        let shapes = self.work().saving.as_ref().map_or(0, |saving| saving.shapes.len());
+        let described = self.describe(cx, persistence, todo, scanned);
+        let mut work = self.work();
+        let Some(saving) = &mut work.saving else {
+            return described.map(drop);
+        };
+        if described.is_err() {
+            // No actor has those that are new.
+            saving.shapes.truncate(shapes);
+        }
+        saving.records.extend(described?);
+        Ok(())
+    }
+
+    /// The records of the actors in `todo`, and of all that must be stored with them.
+    fn describe(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        persistence: &Persistence<H>,
+        mut todo: Vec<H::Actor>,
+        mut scanned: usize,
+    ) -> Result<HashMap<Slot, Vec<u8>>, H::Error> {
         let mut sealed = HashMap::with_capacity(todo.len());
         let mut fresh = Vec::new();
         while let Some(actor) = todo.pop() {
@@ -166,10 +188,7 @@ impl<H: Host> Churn<H> {
         for actor in fresh {
             self.remember(cx, &actor)?;
         }
-        if let Some(saving) = &mut self.work().saving {
-            saving.records.extend(sealed);
-        }
-        Ok(())
+        Ok(sealed)
     }
 
     /// The stored actors that this turn changed, each once, leaving out the first `scanned` changes.

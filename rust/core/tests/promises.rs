@@ -1,5 +1,5 @@
 //! Promises: who is told what, in which order, and that nobody waits for ever.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::unit_arg)]
 
 mod common;
 

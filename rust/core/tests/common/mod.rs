@@ -69,6 +69,14 @@ pub fn get(actor: &Actor) -> i64 {
     int(&goblins_core::toy::call(actor, "get", Value::Unit).unwrap())
 }
 
+/// The actor that a cell holds.
+pub fn held(cell: &Actor) -> Actor {
+    match goblins_core::toy::call(cell, "get", Value::Unit).unwrap() {
+        Value::Actor(actor) => actor,
+        other => panic!("{other:?} is not an actor"),
+    }
+}
+
 pub fn add(actor: &Actor, more: i64) -> Result<i64, Fault> {
     goblins_core::toy::call(actor, "add", Value::Int(more)).map(|value| int(&value))
 }
