@@ -23,6 +23,8 @@ pub struct ActorState<B> {
     pub life: Life<B>,
     /// It has a record in the store, or in the batch being made.
     pub stored: bool,
+    /// When its state was last noted for undoing: see [`Churn::change`](crate::churn::Churn::change).
+    pub(crate) noted: u64,
 }
 
 /// How alive an actor is.
@@ -39,12 +41,13 @@ pub enum Life<B> {
 impl<H: Host> ActorCell<H> {
     /// An actor just spawned.
     pub fn live(vat: Arc<Vat<H>>, slot: Slot, behavior: H::Behavior) -> Self {
-        Self { vat, slot, state: Mutex::new(ActorState { life: Life::Live(behavior), stored: false }) }
+        let state = ActorState { life: Life::Live(behavior), stored: false, noted: 0 };
+        Self { vat, slot, state: Mutex::new(state) }
     }
 
     /// A stored actor that has not been used yet (guarantee G7).
     pub fn ghost(vat: Arc<Vat<H>>, slot: Slot) -> Self {
-        Self { vat, slot, state: Mutex::new(ActorState { life: Life::Ghost, stored: true }) }
+        Self { vat, slot, state: Mutex::new(ActorState { life: Life::Ghost, stored: true, noted: 0 }) }
     }
 
     /// The vat it lives in.

@@ -29,6 +29,8 @@ pub(crate) struct Work<H: Host> {
     pub(crate) next_slot: u64,
     pub(crate) churn: u64,
     pub(crate) turn: u64,
+    /// Counts the moments from which on a change of any actor must be noted anew.
+    pub(crate) epoch: u64,
     pub(crate) clock: u64,
     pub(crate) log: Option<Ring>,
     /// A turn is open.
@@ -54,6 +56,7 @@ impl<H: Host> Work<H> {
             next_slot: next_slot.0,
             churn: 0,
             turn: 0,
+            epoch: 0,
             clock: 0,
             log: log_capacity.map(Ring::new),
             open: false,

@@ -193,7 +193,9 @@ impl<H: Host> Churn<H> {
 
     /// The stored actors that this turn changed, each once, leaving out the first `scanned` changes.
     fn changed(&self, cx: H::Cx<'_>, scanned: &mut usize) -> Vec<H::Actor> {
-        let work = self.work();
+        let mut work = self.work();
+        // What changes from now on (by code that takes portraits) is noted again.
+        work.epoch += 1;
         let mut seen = HashSet::new();
         let mut changed = Vec::new();
         let first = std::mem::replace(scanned, work.undo.len());

@@ -54,6 +54,7 @@ impl<H: Host> Churn<H> {
         debug_assert!(!work.open, "a turn is open");
         work.open = true;
         work.turn += 1;
+        work.epoch += 1;
         work.clock += 1;
     }
 
@@ -142,12 +143,15 @@ impl<H: Host> Churn<H> {
 
     /// Notes that an actor was spawned in this turn.
     pub fn spawned(&self, cx: H::Cx<'_>, actor: &H::Actor) {
-        let actor = H::clone_actor(cx, actor);
-        self.work().undo.push(Undo::Spawned { actor });
+        let mut work = self.work();
+        H::actor_cell(actor).state().noted = work.epoch;
+        work.undo.push(Undo::Spawned { actor: H::clone_actor(cx, actor) });
     }
 
     /// The actor becomes `new`. `seen` is the behavior that was called: if the actor has changed since, in
     /// a call that it made itself, the change is refused (BEHAVIOURS ACT-21).
+    ///
+    /// Only what the actor was at the start of the turn is kept for undoing: what it was in between is dropped.
     pub fn change(
         &self,
         cx: H::Cx<'_>,
@@ -156,11 +160,13 @@ impl<H: Host> Churn<H> {
         new: H::Behavior,
     ) -> Result<(), H::Error> {
         let cell = H::actor_cell(actor);
-        let old = {
+        let epoch = self.work().epoch;
+        let (old, noted) = {
             let mut state = cell.state();
             match &state.life {
                 Life::Live(now) if H::same_behavior(now, seen) => {
-                    std::mem::replace(&mut state.life, Life::Live(new))
+                    let noted = std::mem::replace(&mut state.noted, epoch) == epoch;
+                    (std::mem::replace(&mut state.life, Life::Live(new)), noted)
                 }
                 _ => {
                     drop(state);
@@ -170,7 +176,7 @@ impl<H: Host> Churn<H> {
                 }
             }
         };
-        if let Life::Live(old) = old {
+        if let (Life::Live(old), false) = (old, noted) {
             let actor = H::clone_actor(cx, actor);
             self.work().undo.push(Undo::Changed { actor, old });
         }

@@ -134,7 +134,7 @@ impl Constructor {
             args: args.clone().unbind(),
             kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
         };
-        let behavior = Behavior { code: made.unbind(), source: Some(source) };
+        let behavior = Behavior { code: made.unbind(), source };
         Ok(Bound::new(py, behavior)?.into_any())
     }
 }
@@ -150,8 +150,8 @@ pub(crate) struct Source {
 /// What an actor does with a message, and where that came from.
 #[pyclass(frozen, module = "goblins", name = "Behavior")]
 pub(crate) struct Behavior {
-    pub(crate) code: Py<PyAny>,
-    pub(crate) source: Option<Source>,
+    code: Py<PyAny>,
+    pub(crate) source: Source,
 }
 
 #[pymethods]
@@ -166,73 +166,55 @@ impl Behavior {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        format!(
-            "<behavior of {}>",
-            self.constructor_name(py).unwrap_or_else(|| "a plain function".to_owned())
-        )
+        let name = self.source.constructor.get().name.bind(py);
+        format!("<behavior of {}>", name.to_string_lossy())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.code)?;
-        if let Some(source) = &self.source {
-            visit.call(&source.constructor)?;
-            visit.call(&source.args)?;
-            visit.call(&source.kwargs)?;
-        }
-        Ok(())
+        visit.call(&self.source.constructor)?;
+        visit.call(&self.source.args)?;
+        visit.call(&self.source.kwargs)
     }
 }
 
-impl Behavior {
-    pub(crate) fn constructor_name(&self, py: Python<'_>) -> Option<String> {
-        let source = self.source.as_ref()?;
-        Some(source.constructor.get().name.bind(py).to_string_lossy().into_owned())
-    }
+/// The call that a behavior came from, if that is known.
+pub(crate) fn source<'a>(behavior: &'a Bound<'_, PyAny>) -> Option<&'a Source> {
+    Some(&behavior.cast_exact::<Behavior>().ok()?.get().source)
+}
 
-    /// What a constructor, `bcom` or a rehydrated record gave, as a behavior.
-    pub(crate) fn of<'py>(value: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Self>>> {
-        let py = value.py();
-        match value.cast_into_exact::<Self>() {
-            Ok(behavior) => Ok(Some(behavior)),
-            Err(error) => {
-                let value = error.into_inner();
-                if !is_behavior(&value) {
-                    return Ok(None);
-                }
-                Bound::new(py, Self { code: value.unbind(), source: None }).map(Some)
-            }
-        }
-    }
-
-    /// Gives a message to the behavior.
-    pub(crate) fn call<'py>(
-        &self,
-        actor: &Bound<'py, Ref>,
-        method: Option<&Bound<'py, PyString>>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = actor.py();
-        let code = self.code.bind(py);
-        let methods = code.cast_exact::<Methods>();
-        match (method, methods) {
-            (None, Err(_)) => calls::call(code, args, kwargs),
-            (Some(name), Ok(methods)) => calls::call(&methods.get().find(name, actor)?, args, kwargs),
-            (None, Ok(methods)) => Err(no_such_method(format!(
-                "{} answers to methods only ({}); call one of them",
-                actor.get().describe(py),
-                methods.get().names(py)
-            ))),
-            (Some(name), Err(_)) => Err(no_such_method(format!(
-                "{} has no method {:?}: its behavior is a function, to be called as ref(...)",
-                actor.get().describe(py),
-                name.to_string_lossy()
-            ))),
-        }
+/// Gives a message to a behavior: to its code, or to one of its methods.
+pub(crate) fn invoke<'py>(
+    behavior: &Bound<'py, PyAny>,
+    actor: &Bound<'py, Ref>,
+    method: Option<&Bound<'py, PyString>>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = actor.py();
+    let code = match behavior.cast_exact::<Behavior>() {
+        Ok(behavior) => behavior.get().code.bind(py),
+        Err(_) => behavior,
+    };
+    let methods = code.cast_exact::<Methods>();
+    match (method, methods) {
+        (None, Err(_)) => calls::call(code, args, kwargs),
+        (Some(name), Ok(methods)) => calls::call(&methods.get().find(name, actor)?, args, kwargs),
+        (None, Ok(methods)) => Err(no_such_method(format!(
+            "{} answers to methods only ({}); call one of them",
+            actor.get().describe(py),
+            methods.get().names(py)
+        ))),
+        (Some(name), Err(_)) => Err(no_such_method(format!(
+            "{} has no method {:?}: its behavior is a function, to be called as ref(...)",
+            actor.get().describe(py),
+            name.to_string_lossy()
+        ))),
     }
 }
 
-fn is_behavior(value: &Bound<'_, PyAny>) -> bool {
+/// Whether a constructor may return this, or `bcom` be given it.
+pub(crate) fn is_behavior(value: &Bound<'_, PyAny>) -> bool {
     value.is_exact_instance_of::<Methods>()
         || (value.is_callable()
             && !value.is_exact_instance_of::<Become>()
@@ -285,12 +267,13 @@ impl Bcom {
         behavior: Bound<'py, PyAny>,
         value: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Become> {
-        let kind = type_name(&behavior);
-        let Some(behavior) = Behavior::of(behavior)? else {
+        if !is_behavior(&behavior) {
             return Err(behavior_error(format!(
-                "bcom got {kind}, which is no behavior: give it what a constructor returns (a callable or `methods(...)`)"
+                "bcom got {}, which is no behavior: give it what a constructor returns (a callable or \
+                 `methods(...)`)",
+                type_name(&behavior)
             )));
-        };
+        }
         let value = value.map_or_else(|| py.None(), Bound::unbind);
         Ok(Become { vat: self.vat, slot: self.slot, behavior: behavior.unbind(), value })
     }
@@ -305,7 +288,7 @@ impl Bcom {
 pub(crate) struct Become {
     pub(crate) vat: VatId,
     pub(crate) slot: Slot,
-    pub(crate) behavior: Py<Behavior>,
+    pub(crate) behavior: Py<PyAny>,
     pub(crate) value: Py<PyAny>,
 }
 

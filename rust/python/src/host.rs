@@ -15,7 +15,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
-use crate::behavior::{Behavior, describe_value};
+use crate::behavior::describe_value;
 use crate::calls;
 use crate::errors::{kernel_error, log_unheard};
 use crate::portrait::{self, Environment};
@@ -54,7 +54,7 @@ impl Host for PyHost {
     type Cx<'a> = Python<'a>;
     type Actor = Py<Ref>;
     type WeakActor = Py<PyWeakrefReference>;
-    type Behavior = Py<Behavior>;
+    type Behavior = Py<PyAny>;
     type Message = Message;
     type Value = Py<PyAny>;
     type Error = PyErr;
@@ -75,7 +75,7 @@ impl Host for PyHost {
         actor.clone_ref(py)
     }
 
-    fn clone_behavior(py: Python<'_>, behavior: &Py<Behavior>) -> Py<Behavior> {
+    fn clone_behavior(py: Python<'_>, behavior: &Py<PyAny>) -> Py<PyAny> {
         behavior.clone_ref(py)
     }
 
@@ -100,7 +100,7 @@ impl Host for PyHost {
         Some(actor.cast_into_exact::<Ref>().ok()?.unbind())
     }
 
-    fn same_behavior(a: &Py<Behavior>, b: &Py<Behavior>) -> bool {
+    fn same_behavior(a: &Py<PyAny>, b: &Py<PyAny>) -> bool {
         a.is(b)
     }
 
@@ -174,7 +174,7 @@ impl Host for PyHost {
         shape: &Shape,
         record: &Record,
         refs: Vec<Py<Ref>>,
-    ) -> PyResult<Py<Behavior>> {
+    ) -> PyResult<Py<PyAny>> {
         portrait::rehydrate(py, env, actor.bind(py), shape, record, &refs)
     }
 

@@ -8,7 +8,7 @@ use minicbor::{Decoder, Encoder};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::behavior::{Bcom, Behavior, Constructor, Parameter, ParameterKind, Source, not_a_behavior};
+use crate::behavior::{self, Bcom, Behavior, Constructor, Parameter, ParameterKind, Source, not_a_behavior};
 use crate::calls;
 use crate::cbor::{self, Actors, DecodeError, NotPortable, Refs};
 use crate::errors::{migration_error, not_portable, persistence_error, unknown_label};
@@ -80,7 +80,7 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
         _ => return Err(persistence_error(format!("{} is not in memory", described()))),
     };
     let vat = cell.vat().name();
-    let Some(source) = &behavior.get().source else {
+    let Some(source) = behavior::source(behavior.bind(py)) else {
         let reason = "a behavior without a portrait: make it with an @actor constructor";
         return Err(not_portable(&described(), "", cell.slot().0, vat, "its behavior", reason));
     };
@@ -166,7 +166,7 @@ pub(crate) fn rehydrate(
     shape: &Shape,
     record: &Record,
     refs: &[Py<Ref>],
-) -> PyResult<Py<Behavior>> {
+) -> PyResult<Py<PyAny>> {
     let cell = &actor.get().cell;
     let place = || format!("slot {} of vat {} (label {:?})", cell.slot(), cell.vat().name(), shape.label);
     let Some(constructor) = env.by_label.get(&shape.label) else {
@@ -190,7 +190,7 @@ pub(crate) fn rehydrate(
     let made = Constructor::wrap(constructor, made, &args, kwargs.as_ref())?;
     let label = constructor.get().name.bind(py);
     let behavior = match made.cast_into_exact::<Behavior>() {
-        Ok(behavior) => behavior.unbind(),
+        Ok(behavior) => behavior.into_any().unbind(),
         Err(error) => return Err(not_a_behavior(&label.to_string_lossy(), &error.into_inner())),
     };
     let name = match &record.name {

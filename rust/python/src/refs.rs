@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::behavior::{Become, Behavior};
+use crate::behavior::{self, Become};
 use crate::current::current;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
 use crate::host::PyHost;
@@ -38,7 +38,7 @@ impl Ref {
         py: Python<'_>,
         vat: Arc<Vat<PyHost>>,
         slot: Slot,
-        behavior: Py<Behavior>,
+        behavior: Py<PyAny>,
         name: Name,
     ) -> Self {
         let named = PyOnceLock::new();
@@ -144,7 +144,7 @@ pub(crate) fn invoke<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = actor.py();
     let behavior = churn.behavior(py, actor.as_unbound())?;
-    let answer = behavior.get().call(actor, method, args, kwargs)?;
+    let answer = behavior::invoke(behavior.bind(py), actor, method, args, kwargs)?;
     let Ok(token) = answer.cast_exact::<Become>() else {
         return Ok(answer);
     };

@@ -4,7 +4,7 @@ use goblins_core::{Target as KernelTarget, forward_outside, send_outside};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::behavior::{Bcom, Behavior, constructor_name, not_a_behavior, type_name};
+use crate::behavior::{Bcom, constructor_name, is_behavior, not_a_behavior, type_name};
 use crate::calls;
 use crate::current::{current, current_turn};
 use crate::errors::behavior_error;
@@ -56,14 +56,13 @@ fn make<'py>(
     all.extend(args.iter());
     let all = PyTuple::new(py, all)?;
     let made = calls::call(constructor, &all, kwargs)?;
-    let made = match made.cast_into_exact::<Ref>() {
+    let behavior = match made.cast_into_exact::<Ref>() {
         Ok(actor) => return Ok(actor),
         Err(error) => error.into_inner(),
     };
-    let kind = made.clone();
-    let Some(behavior) = Behavior::of(made)? else {
-        return Err(not_a_behavior(&constructor_name(constructor)?.to_string_lossy(), &kind));
-    };
+    if !is_behavior(&behavior) {
+        return Err(not_a_behavior(&constructor_name(constructor)?.to_string_lossy(), &behavior));
+    }
     let name = match name {
         Some(name) => Name { text: name.unbind(), given: true },
         None => Name { text: constructor_name(constructor)?.unbind(), given: false },
