@@ -1,6 +1,6 @@
 //! A store that fails when it is told to, and remembers what was asked of it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -15,6 +15,7 @@ pub struct FaultyStore<S> {
     gets: AtomicU64,
     syncs: AtomicU64,
     batches: Mutex<Vec<Batch>>,
+    keeps: AtomicBool,
     syncing: bool,
 }
 
@@ -28,6 +29,7 @@ impl<S: Store> FaultyStore<S> {
             gets: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             batches: Mutex::new(Vec::new()),
+            keeps: AtomicBool::new(false),
             syncing,
         }
     }
@@ -40,6 +42,11 @@ impl<S: Store> FaultyStore<S> {
     /// After `count` more syncs each sync fails.
     pub fn fail_sync_after(&self, count: u64) {
         self.syncs_left.store(count, Ordering::SeqCst);
+    }
+
+    /// From now on a write that fails is made all the same, and only its caller does not know.
+    pub fn keep_failed_writes(&self) {
+        self.keeps.store(true, Ordering::SeqCst);
     }
 
     /// The batches written so far.
@@ -89,7 +96,12 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.spend(&self.writes_left, "writing")?;
+        if let Err(error) = self.spend(&self.writes_left, "writing") {
+            if self.keeps.load(Ordering::SeqCst) {
+                self.inner.write(batch)?;
+            }
+            return Err(error);
+        }
         self.inner.write(batch)?;
         self.batches.lock().push(batch.clone());
         Ok(())

@@ -5,12 +5,12 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use common::{ToyVat, code, puppet, raised, run, runtime, vat};
+use common::{ToyVat, code, occupy, puppet, raised, run, runtime, vat};
 use goblins_core::error::KernelError;
 use goblins_core::settle_outside;
 use goblins_core::toy::{
-    Actor, Behavior, Fault, Promise, Reply, Toy, Turn, Value, behavior, call, counter, fulfil, outcome,
-    reports, result, send, spawn, tell, wait,
+    Behavior, Fault, Promise, Reply, Toy, Turn, Value, behavior, call, counter, fulfil, outcome, reports,
+    result, send, spawn, wait,
 };
 
 type Notes = Arc<Mutex<Vec<String>>>;
@@ -329,21 +329,6 @@ fn a_handler_registered_on_a_settled_promise_runs_in_a_later_turn() {
     })
     .unwrap();
     assert_eq!(notes(&heard), ["listener"]);
-}
-
-/// Holds the vat's runner inside a turn until the returned sender is used.
-fn occupy(actor: &Actor) -> std::sync::mpsc::SyncSender<()> {
-    let (entered, inside) = std::sync::mpsc::sync_channel(0);
-    let (release, released) = std::sync::mpsc::sync_channel(1);
-    let released = Mutex::new(released);
-    let block = code(move |_, _| {
-        entered.send(()).unwrap();
-        released.lock().unwrap().recv().unwrap();
-        Ok(Value::Unit)
-    });
-    tell(actor, "do", block);
-    inside.recv().unwrap();
-    release
 }
 
 #[test]

@@ -86,6 +86,21 @@ pub fn run<T>(vat: &ToyVat, body: impl FnOnce(&Turn<'_>) -> Result<T, Fault>) ->
     vat.run((), |churn| body(&Turn::new(churn)))
 }
 
+/// Holds the one who runs a puppet's vat inside a turn, until the returned sender is used.
+pub fn occupy(puppet: &Actor) -> std::sync::mpsc::SyncSender<()> {
+    let (entered, inside) = std::sync::mpsc::sync_channel(0);
+    let (release, released) = std::sync::mpsc::sync_channel(1);
+    let released = Mutex::new(released);
+    let block = code(move |_, _| {
+        entered.send(()).unwrap();
+        released.lock().unwrap().recv().unwrap();
+        Ok(Value::Unit)
+    });
+    goblins_core::toy::tell(puppet, "do", block);
+    inside.recv().unwrap();
+    release
+}
+
 /// Opens the vat that lives in a part of the storage.
 pub fn open(runtime: &Arc<Runtime<Toy>>, storage: &Arc<Storage<Toy>>, part: &str) -> Opened<Toy> {
     try_open(runtime, storage.claim(part).unwrap(), Env::default()).unwrap()
