@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn, overload
 
+from goblins import _goblins
 from goblins._errors import BehaviorError
 from goblins._goblins import Constructor
 
@@ -78,7 +79,7 @@ def _constructor(function: Callable[..., Any], label: str | None, version: Any) 
         has_default = parameter.default is not inspect.Parameter.empty
         default = parameter.default if has_default else None
         fields.append((parameter.name, _KINDS[parameter.kind], has_default, default))
-    made = Constructor(function, name, label, fields, version)
+    made = _goblins._constructor(function, name, label, fields, version)
     for attribute in ("__module__", "__qualname__", "__doc__"):
         value = getattr(function, attribute, None)
         if value is not None:

@@ -172,14 +172,15 @@ impl<O> Durability<O> {
             return;
         }
         loop {
-            let (ready, left) = self.state.with(|state| {
+            let (ready, wake) = self.state.with(|state| {
                 let ready = state.durable_count();
                 state.emitting = ready > 0;
                 let ready: Vec<_> = state.held.drain(..ready).collect();
-                (ready, !state.held.is_empty())
+                // The committer has something to do, or has to end.
+                (ready, !state.held.is_empty() || state.closed)
             });
             if ready.is_empty() {
-                if left {
+                if wake {
                     self.state.notify_all();
                 }
                 return;

@@ -65,12 +65,16 @@ impl<T> Monitor<T> {
         f(&mut self.value.lock().unwrap())
     }
 
-    /// Loom has no clock: it waits for as long as it takes, so that a lost wake-up is a deadlock.
-    pub fn wait<R>(&self, _patience: Duration, mut f: impl FnMut(&mut T) -> Option<R>) -> Option<R> {
+    /// Loom has no clock: it waits for as long as it takes, so that a lost wake-up is a deadlock. Without
+    /// any patience it doesn't wait.
+    pub fn wait<R>(&self, patience: Duration, mut f: impl FnMut(&mut T) -> Option<R>) -> Option<R> {
         let mut guard = self.value.lock().unwrap();
         loop {
             if let Some(found) = f(&mut guard) {
                 return Some(found);
+            }
+            if patience.is_zero() {
+                return None;
             }
             guard = self.changed.wait(guard).unwrap();
         }

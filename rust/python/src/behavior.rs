@@ -1,5 +1,7 @@
 //! Constructors, the behaviors that they make, and `bcom`.
 
+use std::sync::Once;
+
 use goblins_core::ids::{Slot, VatId};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -7,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 
-use crate::calls;
+use crate::calls::{self, Args, Callable, Entry};
 use crate::cbor;
 use crate::errors::{behavior_error, no_such_method};
 use crate::methods::Methods;
@@ -39,37 +41,57 @@ pub(crate) struct Constructor {
     pub(crate) version: Py<PyAny>,
     /// The version as it is stored.
     pub(crate) version_bytes: Vec<u8>,
+    entry: Entry,
+}
+
+impl Callable for Constructor {
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    fn once() -> &'static Once {
+        static ONCE: Once = Once::new();
+        &ONCE
+    }
+
+    fn call<'py>(slf: &Bound<'py, Self>, args: Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let made = args.call(slf.get().function.bind(slf.py()))?;
+        Self::wrap(slf, made, args)
+    }
+}
+
+/// Makes a constructor of a function, its name, label and version, and its parameters after `bcom`: name, kind,
+/// whether there is a default, default.
+#[pyfunction]
+pub(crate) fn _constructor(
+    py: Python<'_>,
+    function: Py<PyAny>,
+    name: Py<PyString>,
+    label: Option<String>,
+    parameters: Vec<(Py<PyString>, String, bool, Py<PyAny>)>,
+    version: Py<PyAny>,
+) -> PyResult<Bound<'_, Constructor>> {
+    let parameters = parameters.into_iter().map(|(name, kind, has_default, default)| {
+        let kind = match kind.as_str() {
+            "positional" => ParameterKind::Positional,
+            "keyword" => ParameterKind::KeywordOnly,
+            "rest" => ParameterKind::Rest,
+            "keywords" => ParameterKind::RestKeywords,
+            other => return Err(PyTypeError::new_err(format!("unknown kind of parameter: {other}"))),
+        };
+        Ok(Parameter { name, kind, default: has_default.then_some(default) })
+    });
+    let parameters = parameters.collect::<PyResult<_>>()?;
+    let mut version_bytes = Vec::new();
+    cbor::encode(version.bind(py), &mut cbor::NoRefs, &mut version_bytes).map_err(|error| {
+        PyTypeError::new_err(format!("the version of an actor must be a plain value: {}", error.reason))
+    })?;
+    let entry = Entry::of::<Constructor>();
+    calls::make(py, Constructor { function, name, label, parameters, version, version_bytes, entry })
 }
 
 #[pymethods]
 impl Constructor {
-    #[new]
-    fn new(
-        py: Python<'_>,
-        function: Py<PyAny>,
-        name: Py<PyString>,
-        label: Option<String>,
-        parameters: Vec<(Py<PyString>, String, bool, Py<PyAny>)>,
-        version: Py<PyAny>,
-    ) -> PyResult<Self> {
-        let parameters = parameters.into_iter().map(|(name, kind, has_default, default)| {
-            let kind = match kind.as_str() {
-                "positional" => ParameterKind::Positional,
-                "keyword" => ParameterKind::KeywordOnly,
-                "rest" => ParameterKind::Rest,
-                "keywords" => ParameterKind::RestKeywords,
-                other => return Err(PyTypeError::new_err(format!("unknown kind of parameter: {other}"))),
-            };
-            Ok(Parameter { name, kind, default: has_default.then_some(default) })
-        });
-        let parameters = parameters.collect::<PyResult<_>>()?;
-        let mut version_bytes = Vec::new();
-        cbor::encode(version.bind(py), &mut cbor::NoRefs, &mut version_bytes).map_err(|error| {
-            PyTypeError::new_err(format!("the version of an actor must be a plain value: {}", error.reason))
-        })?;
-        Ok(Self { function, name, label, parameters, version, version_bytes })
-    }
-
     #[getter(__name__)]
     fn dunder_name(&self, py: Python<'_>) -> Py<PyString> {
         self.name.clone_ref(py)
@@ -98,8 +120,7 @@ impl Constructor {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let made = calls::call(slf.get().function.bind(slf.py()), args, kwargs)?;
-        Self::wrap(slf, made, args, kwargs)
+        <Self as Callable>::call(slf, Args::Packed(args, kwargs))
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
@@ -119,8 +140,7 @@ impl Constructor {
     pub(crate) fn wrap<'py>(
         slf: &Bound<'py, Self>,
         made: Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
+        args: Args<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if made.is_exact_instance_of::<Ref>() || made.is_exact_instance_of::<Behavior>() {
             return Ok(made);
@@ -131,8 +151,8 @@ impl Constructor {
         }
         let source = Source {
             constructor: slf.clone().unbind(),
-            args: args.clone().unbind(),
-            kwargs: kwargs.map(|kwargs| kwargs.clone().unbind()),
+            args: args.tuple(py)?.unbind(),
+            kwargs: args.dict(py)?.map(Bound::unbind),
         };
         let behavior = Behavior { code: made.unbind(), source };
         Ok(Bound::new(py, behavior)?.into_any())
@@ -162,7 +182,7 @@ impl Behavior {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        calls::call(slf.get().code.bind(slf.py()), args, kwargs)
+        Args::Packed(args, kwargs).call(slf.get().code.bind(slf.py()))
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
@@ -188,8 +208,7 @@ pub(crate) fn invoke<'py>(
     behavior: &Bound<'py, PyAny>,
     actor: &Bound<'py, Ref>,
     method: Option<&Bound<'py, PyString>>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
+    args: Args<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = actor.py();
     let code = match behavior.cast_exact::<Behavior>() {
@@ -198,8 +217,8 @@ pub(crate) fn invoke<'py>(
     };
     let methods = code.cast_exact::<Methods>();
     match (method, methods) {
-        (None, Err(_)) => calls::call(code, args, kwargs),
-        (Some(name), Ok(methods)) => calls::call(&methods.get().find(name, actor)?, args, kwargs),
+        (None, Err(_)) => args.call(code),
+        (Some(name), Ok(methods)) => args.call(&methods.get().find(name, actor)?),
         (None, Ok(methods)) => Err(no_such_method(format!(
             "{} answers to methods only ({}); call one of them",
             actor.get().describe(py),
@@ -253,8 +272,58 @@ pub(crate) fn describe_value(value: &Bound<'_, PyAny>) -> String {
 /// The right to change one actor's behavior: its constructor's first argument (ACT-07).
 #[pyclass(frozen, module = "goblins", name = "Bcom")]
 pub(crate) struct Bcom {
-    pub(crate) vat: VatId,
-    pub(crate) slot: Slot,
+    vat: VatId,
+    slot: Slot,
+    entry: Entry,
+}
+
+impl Bcom {
+    pub(crate) fn new(vat: VatId, slot: Slot) -> Self {
+        Self { vat, slot, entry: Entry::of::<Self>() }
+    }
+
+    fn token<'py>(
+        &self,
+        behavior: &Bound<'py, PyAny>,
+        value: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = behavior.py();
+        if !is_behavior(behavior) {
+            return Err(behavior_error(format!(
+                "bcom got {}, which is no behavior: give it what a constructor returns (a callable or \
+                 `methods(...)`)",
+                type_name(behavior)
+            )));
+        }
+        let value = value.map_or_else(|| py.None(), |value| value.clone().unbind());
+        let behavior = behavior.clone().unbind();
+        Ok(Bound::new(py, Become { vat: self.vat, slot: self.slot, behavior, value })?.into_any())
+    }
+}
+
+impl Callable for Bcom {
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    fn once() -> &'static Once {
+        static ONCE: Once = Once::new();
+        &ONCE
+    }
+
+    fn call<'py>(slf: &Bound<'py, Self>, args: Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Args::Vector(vector) = args
+            && !vector.has_names()
+        {
+            let mut given = vector.positional(slf.py());
+            if let (1 | 2, Some(behavior)) = (given.len(), given.next()) {
+                return slf.get().token(&behavior, given.next().as_deref());
+            }
+        }
+        // The error that Python has for wrong arguments.
+        let (args, kwargs) = (args.tuple(slf.py())?, args.dict(slf.py())?);
+        slf.getattr("__call__")?.call(args, kwargs.as_ref())
+    }
 }
 
 #[pymethods]
@@ -263,19 +332,10 @@ impl Bcom {
     #[pyo3(signature = (behavior, value=None, /))]
     fn __call__<'py>(
         &self,
-        py: Python<'py>,
-        behavior: Bound<'py, PyAny>,
-        value: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Become> {
-        if !is_behavior(&behavior) {
-            return Err(behavior_error(format!(
-                "bcom got {}, which is no behavior: give it what a constructor returns (a callable or \
-                 `methods(...)`)",
-                type_name(&behavior)
-            )));
-        }
-        let value = value.map_or_else(|| py.None(), Bound::unbind);
-        Ok(Become { vat: self.vat, slot: self.slot, behavior: behavior.unbind(), value })
+        behavior: &Bound<'py, PyAny>,
+        value: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.token(behavior, value)
     }
 
     fn __repr__(&self) -> String {

@@ -1,16 +1,33 @@
-//! Calls into the user's Python.
+//! Calls out of Python into us, and from us into the user's Python, without tuples in between (PEP 590).
 
 use std::ptr::null_mut;
+use std::sync::Once;
 
-use pyo3::ffi::PyObject;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi::{self, PyObject};
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-// As in PyO3, but these may unwind: see `Hang`.
-#[allow(clashing_extern_declarations)]
-unsafe extern "C-unwind" {
-    fn PyObject_Call(function: *mut PyObject, args: *mut PyObject, kwargs: *mut PyObject) -> *mut PyObject;
-}
+type CallPacked = unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut PyObject) -> *mut PyObject;
+type CallVector =
+    unsafe extern "C-unwind" fn(*mut PyObject, *const *mut PyObject, usize, *mut PyObject) -> *mut PyObject;
+
+// PyO3 declares that these never unwind: but see `Hang`.
+// SAFETY: the same functions, which may do more than was said.
+static CALL_PACKED: CallPacked = unsafe {
+    std::mem::transmute::<
+        unsafe extern "C" fn(*mut PyObject, *mut PyObject, *mut PyObject) -> *mut PyObject,
+        CallPacked,
+    >(ffi::PyObject_Call)
+};
+// SAFETY: as above.
+static CALL_VECTOR: CallVector = unsafe {
+    std::mem::transmute::<
+        unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, usize, *mut PyObject) -> *mut PyObject,
+        CallVector,
+    >(ffi::PyObject_Vectorcall)
+};
 
 /// Stops a thread for good, should it be unwound.
 ///
@@ -26,19 +43,103 @@ impl Drop for Hang {
     }
 }
 
-/// Calls a function that may run any code for any time.
-pub(crate) fn call<'py>(
-    function: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let kwargs = kwargs.map_or(null_mut(), |kwargs| kwargs.as_ptr());
-    let hang = Hang;
-    // SAFETY: the three are alive and borrowed for the call, and the thread is attached.
-    let answer = unsafe { PyObject_Call(function.as_ptr(), args.as_ptr(), kwargs) };
-    std::mem::forget(hang);
-    // SAFETY: the call gives an owned reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(function.py(), answer) }
+/// The arguments of a call.
+#[derive(Clone, Copy)]
+pub(crate) enum Args<'a, 'py> {
+    /// In a tuple and a dict.
+    Packed(&'a Bound<'py, PyTuple>, Option<&'a Bound<'py, PyDict>>),
+    /// As the interpreter has them.
+    Vector(Vector<'a, 'py>),
+}
+
+/// The arguments of a call as the interpreter has them: positional ones, then those that have a name.
+#[derive(Clone, Copy)]
+pub(crate) struct Vector<'a, 'py> {
+    values: *const *mut PyObject,
+    /// The number of positional ones, and a flag of the interpreter.
+    count: usize,
+    names: *mut PyObject,
+    lives: std::marker::PhantomData<(&'a (), Python<'py>)>,
+}
+
+impl<'a, 'py> Vector<'a, 'py> {
+    /// The positional arguments.
+    pub(crate) fn positional(
+        self,
+        py: Python<'py>,
+    ) -> impl ExactSizeIterator<Item = Borrowed<'a, 'py, PyAny>> {
+        let count = self.positional_count();
+        // SAFETY: the interpreter keeps all of them alive during the call, which `'a` does not outlive.
+        (0..count).map(move |index| unsafe { Borrowed::from_ptr(py, *self.values.add(index)) })
+    }
+
+    pub(crate) fn has_names(self) -> bool {
+        !self.names.is_null()
+    }
+
+    fn positional_count(self) -> usize {
+        self.count & !ffi::PY_VECTORCALL_ARGUMENTS_OFFSET
+    }
+
+    fn tuple(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.positional(py))
+    }
+
+    fn dict(self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        if self.names.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: as above; the interpreter gives a tuple of names, and a value for each.
+        let names = unsafe { Borrowed::from_ptr(py, self.names) }.cast::<PyTuple>()?.to_owned();
+        let dict = PyDict::new(py);
+        for (index, name) in names.iter().enumerate() {
+            // SAFETY: as above.
+            let value = unsafe { Borrowed::from_ptr(py, *self.values.add(self.positional_count() + index)) };
+            dict.set_item(name, value)?;
+        }
+        Ok(Some(dict))
+    }
+}
+
+impl<'py> Args<'_, 'py> {
+    /// Calls a function that may run any code for any time.
+    pub(crate) fn call(self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let hang = Hang;
+        // Read in a way that hides the function from the optimizer, which would believe PyO3's declaration.
+        // SAFETY: all of them are alive and borrowed for the call, and the thread is attached.
+        let answer = unsafe {
+            match self {
+                Self::Packed(args, kwargs) => {
+                    let kwargs = kwargs.map_or(null_mut(), |kwargs| kwargs.as_ptr());
+                    let call = std::ptr::read_volatile(&raw const CALL_PACKED);
+                    call(function.as_ptr(), args.as_ptr(), kwargs)
+                }
+                Self::Vector(Vector { values, count, names, .. }) => {
+                    let call = std::ptr::read_volatile(&raw const CALL_VECTOR);
+                    call(function.as_ptr(), values, count, names)
+                }
+            }
+        };
+        std::mem::forget(hang);
+        // SAFETY: the call gives an owned reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(function.py(), answer) }
+    }
+
+    /// The positional arguments in a tuple.
+    pub(crate) fn tuple(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        match self {
+            Self::Packed(args, _) => Ok(args.clone()),
+            Self::Vector(vector) => vector.tuple(py),
+        }
+    }
+
+    /// The arguments with a name in a dict, if there are any.
+    pub(crate) fn dict(self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        match self {
+            Self::Packed(_, kwargs) => Ok(kwargs.cloned()),
+            Self::Vector(vector) => vector.dict(py),
+        }
+    }
 }
 
 /// Calls a function with what makes a tuple.
@@ -46,5 +147,82 @@ pub(crate) fn call_with<'py>(
     function: &Bound<'py, PyAny>,
     args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error: Into<PyErr>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    call(function, &args.into_pyobject(function.py()).map_err(Into::into)?, None)
+    let args = args.into_pyobject(function.py()).map_err(Into::into)?;
+    Args::Packed(&args, None).call(function)
+}
+
+/// A field of objects that Python calls without making a tuple of the arguments.
+pub(crate) struct Entry(#[allow(dead_code, reason = "read by the interpreter")] ffi::vectorcallfunc);
+
+impl Entry {
+    /// The entry of a class.
+    pub(crate) fn of<T: Callable>() -> Self {
+        Self(enter::<T>)
+    }
+}
+
+/// A class of objects with such a field.
+pub(crate) trait Callable: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync {
+    /// Where the field is.
+    fn entry(&self) -> &Entry;
+    /// The one of this class.
+    fn once() -> &'static Once;
+    /// What a call does.
+    fn call<'py>(slf: &Bound<'py, Self>, args: Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>>;
+}
+
+/// Makes an object, and tells the interpreter of the entry of its class.
+pub(crate) fn make<T: Callable>(py: Python<'_>, value: T) -> PyResult<Bound<'_, T>>
+where
+    T: Into<PyClassInitializer<T>>,
+{
+    let object = Bound::new(py, value)?;
+    T::once().call_once(|| {
+        let offset = std::ptr::from_ref(object.get().entry()) as usize - object.as_ptr() as usize;
+        let class = object.as_any().get_type().as_type_ptr();
+        // SAFETY: the class is ours and has no subclasses. Each object of it has, from its making on, a
+        // function at this offset.
+        unsafe {
+            (*class).tp_vectorcall_offset = offset as ffi::Py_ssize_t;
+            (*class).tp_flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL;
+        }
+    });
+    Ok(object)
+}
+
+unsafe extern "C" fn enter<T: Callable>(
+    callee: *mut PyObject,
+    values: *const *mut PyObject,
+    count: usize,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    let answer = Python::try_attach(|py| {
+        let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // SAFETY: the interpreter calls this with an object of the class whose entry this is.
+            let callee = unsafe { Borrowed::from_ptr(py, callee).cast_unchecked::<T>() };
+            let vector = Vector { values, count, names, lives: std::marker::PhantomData };
+            T::call(&callee, Args::Vector(vector))
+        }));
+        match called {
+            Ok(Ok(answer)) => answer.into_ptr(),
+            Ok(Err(error)) => {
+                error.restore(py);
+                null_mut()
+            }
+            Err(panic) => {
+                let what = panic.downcast_ref::<String>().cloned();
+                let what = what.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                PanicException::new_err((what.unwrap_or_else(|| "a panic in goblins".to_owned()),))
+                    .restore(py);
+                null_mut()
+            }
+        }
+    });
+    answer.unwrap_or_else(|| {
+        // SAFETY: the interpreter itself calls this, though it is about to end.
+        let py = unsafe { Python::assume_attached() };
+        PyRuntimeError::new_err("the interpreter is shutting down: actors can't be called any more")
+            .restore(py);
+        null_mut()
+    })
 }

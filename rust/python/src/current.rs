@@ -29,3 +29,8 @@ pub(crate) fn current_turn(what: &str) -> PyResult<Rc<Churn<PyHost>>> {
 pub(crate) fn replace(churn: Option<Rc<Churn<PyHost>>>) -> Option<Rc<Churn<PyHost>>> {
     CURRENT.with(|current| current.replace(churn))
 }
+
+/// Whether this thread runs a churn.
+pub(crate) fn in_turn() -> bool {
+    CURRENT.with(|current| current.borrow().is_some())
+}

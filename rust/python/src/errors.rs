@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyType};
 
-use crate::calls;
+use crate::calls::Args;
 
 macro_rules! error_classes {
     ($($function:ident => $name:literal),* $(,)?) => {
@@ -151,7 +151,7 @@ pub(crate) fn log_unheard(py: Python<'_>, message: &str, error: &PyErr) {
         // With the traceback that the error was caught with.
         let error = error.clone_ref(py).into_value(py);
         let keywords: Bound<'_, PyDict> = [("exc_info", error)].into_py_dict(py)?;
-        calls::call(&logger.getattr("error")?, &("%s", message).into_pyobject(py)?, Some(&keywords))?;
+        Args::Packed(&("%s", message).into_pyobject(py)?, Some(&keywords)).call(&logger.getattr("error")?)?;
         Ok(())
     })();
     if let Err(failure) = logged {

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::behavior::describe_value;
-use crate::calls;
+use crate::calls::{self, Args};
 use crate::errors::{kernel_error, log_unheard};
 use crate::portrait::{self, Environment};
 use crate::promise::{Latch, Promise};
@@ -132,7 +132,7 @@ impl Host for PyHost {
     ) -> PyResult<Py<PyAny>> {
         let method = message.method.as_ref().map(|method| method.bind(py));
         let kwargs = message.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
-        invoke(churn, actor.bind(py), method, message.args.bind(py), kwargs).map(Bound::unbind)
+        invoke(churn, actor.bind(py), method, Args::Packed(message.args.bind(py), kwargs)).map(Bound::unbind)
     }
 
     fn react(
@@ -179,7 +179,7 @@ impl Host for PyHost {
     }
 
     fn ghost(py: Python<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> PyResult<Py<Ref>> {
-        Py::new(py, Ref::ghost(vat.clone(), slot))
+        calls::make(py, Ref::ghost(vat.clone(), slot)).map(Bound::unbind)
     }
 
     fn error(_py: Python<'_>, error: KernelError) -> PyErr {

@@ -19,7 +19,7 @@ mod vat;
 #[pyo3::pymodule]
 pub mod _goblins {
     #[pymodule_export]
-    use crate::behavior::{Bcom, Become, Behavior, Constructor};
+    use crate::behavior::{_constructor, Bcom, Become, Behavior, Constructor};
     #[pymodule_export]
     use crate::methods::{Methods, methods};
     #[pymodule_export]

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::behavior::{self, Bcom, Behavior, Constructor, Parameter, ParameterKind, Source, not_a_behavior};
-use crate::calls;
+use crate::calls::{self, Args};
 use crate::cbor::{self, Actors, DecodeError, NotPortable, Refs};
 use crate::errors::{migration_error, not_portable, persistence_error, unknown_label};
 use crate::promise::Promise;
@@ -186,8 +186,9 @@ pub(crate) fn rehydrate(
         DecodeError::Malformed(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
     })?;
     let (args, kwargs) = arguments(py, actor, constructor.get(), shape, fields, &place)?;
-    let made = calls::call(constructor.get().function.bind(py), &args, kwargs.as_ref())?;
-    let made = Constructor::wrap(constructor, made, &args, kwargs.as_ref())?;
+    let args = Args::Packed(&args, kwargs.as_ref());
+    let made = args.call(constructor.get().function.bind(py))?;
+    let made = Constructor::wrap(constructor, made, args)?;
     let label = constructor.get().name.bind(py);
     let behavior = match made.cast_into_exact::<Behavior>() {
         Ok(behavior) => behavior.into_any().unbind(),
@@ -233,7 +234,7 @@ fn arguments<'py>(
     let cell = &actor.get().cell;
     let mut stored: HashMap<&str, Bound<'py, PyAny>> =
         shape.fields.iter().map(String::as_str).zip(fields).collect();
-    let mut args = vec![Bound::new(py, Bcom { vat: cell.vat().id(), slot: cell.slot() })?.into_any()];
+    let mut args = vec![calls::make(py, Bcom::new(cell.vat().id(), cell.slot()))?.into_any()];
     let kwargs = PyDict::new(py);
     for parameter in &constructor.parameters {
         let name = name(py, parameter);

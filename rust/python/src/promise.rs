@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use goblins_core::error::KernelError;
+use goblins_core::ids::Slot;
 use goblins_core::promise::{Outcome, Progress, PromiseCell, Reaction, Waiter};
 use goblins_core::vat::Vat;
 use goblins_core::{settle_outside, wait_outside};
@@ -13,32 +14,37 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use crate::calls::Args;
 use crate::current::{current, current_turn};
 use crate::errors::{deadlock, kernel_error, log_unheard, no_turn_error};
 use crate::host::{Handler, PyHost, Waker};
-use crate::refs::{BoundMessage, Ref, Target, invoke};
+use crate::refs::{self, BoundMessage, Ref, Target, invoke, is_hidden, own_attribute};
 
 /// A value that is still to come.
 #[pyclass(frozen, weakref, module = "goblins", name = "Promise")]
 pub(crate) struct Promise {
     pub(crate) cell: PromiseCell<PyHost>,
-    /// The vat that will settle it, if it came from a `send` outside all turns.
-    vat: Option<Arc<Vat<PyHost>>>,
-    /// What was sent, for the report of an error that nobody asked for.
-    sent: Option<String>,
+    /// It came from a `send` outside all turns: one who waits for it may do the work.
+    helped: bool,
+    /// The message whose answer it is.
+    sent: Option<Sent>,
+}
+
+/// A message, for the report of an error that nobody asked for.
+pub(crate) struct Sent {
+    pub(crate) vat: Arc<Vat<PyHost>>,
+    pub(crate) slot: Slot,
+    pub(crate) name: Option<Py<PyString>>,
+    pub(crate) method: Option<Py<PyString>>,
 }
 
 impl Promise {
     pub(crate) fn pending(py: Python<'_>) -> PyResult<Py<Self>> {
-        Self::sent_to(py, None, None)
+        Self::sent_to(py, false, None)
     }
 
-    pub(crate) fn sent_to(
-        py: Python<'_>,
-        vat: Option<Arc<Vat<PyHost>>>,
-        sent: Option<String>,
-    ) -> PyResult<Py<Self>> {
-        Py::new(py, Self { cell: PromiseCell::new(), vat, sent })
+    pub(crate) fn sent_to(py: Python<'_>, helped: bool, sent: Option<Sent>) -> PyResult<Py<Self>> {
+        Py::new(py, Self { cell: PromiseCell::new(), helped, sent })
     }
 }
 
@@ -86,8 +92,8 @@ impl Promise {
         if let Some(outcome) = this.cell.outcome(py, None) {
             return outcome_result(outcome);
         }
-        if let Some(vat) = &this.vat {
-            vat.help(py);
+        if let (true, Some(sent)) = (this.helped, &this.sent) {
+            sent.vat.help(py);
         }
         let latch = Arc::new(Latch::default());
         wait_outside::<PyHost>(py, slf.as_unbound(), Waiter::Outside(Waker::Latch(latch.clone())));
@@ -97,7 +103,10 @@ impl Promise {
             }
             let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                return Err(PyTimeoutError::new_err(format!("{} has not settled in time", describe(this))));
+                return Err(PyTimeoutError::new_err(format!(
+                    "{} has not settled in time",
+                    describe(py, this)
+                )));
             }
             py.detach(|| latch.wait(left.min(SLICE)));
             py.check_signals()?;
@@ -125,11 +134,17 @@ impl Promise {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        call(slf, None, args, kwargs)
+        call(slf, None, Args::Packed(args, kwargs))
     }
 
-    fn __getattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyString>) -> PyResult<BoundMessage> {
-        BoundMessage::new(Target::Promise(slf.clone().unbind()), name)
+    fn __getattribute__<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if is_hidden(name)? || name.to_str()? == "result" {
+            return own_attribute(slf.as_any(), name);
+        }
+        BoundMessage::make(slf.py(), Target::Promise(slf.clone().unbind()), name)
     }
 
     fn __repr__(&self) -> String {
@@ -202,15 +217,24 @@ impl Drop for Promise {
             return;
         };
         if let (Progress::Settled(Outcome::Broken(error), _), false) = (&state.progress, state.heard) {
-            let what = format!("{} broke, and nobody asked for its outcome", describe(self));
-            Python::try_attach(|py| log_unheard(py, &what, error));
+            Python::try_attach(|py| {
+                let what = format!("{} broke, and nobody asked for its outcome", describe(py, self));
+                log_unheard(py, &what, error);
+            });
         }
     }
 }
 
-fn describe(promise: &Promise) -> String {
+fn describe(py: Python<'_>, promise: &Promise) -> String {
     match &promise.sent {
-        Some(sent) => format!("the promise of {sent}"),
+        Some(sent) => {
+            let actor =
+                refs::describe(py, sent.name.as_ref().map(|name| name.bind(py)), &sent.vat, sent.slot);
+            match &sent.method {
+                Some(method) => format!("the promise of {} to {actor}", method.bind(py).to_string_lossy()),
+                None => format!("the promise of a message to {actor}"),
+            }
+        }
         None => "a promise".to_owned(),
     }
 }
@@ -234,8 +258,7 @@ fn outcome_result(outcome: Outcome<PyHost>) -> PyResult<Py<PyAny>> {
 pub(crate) fn call<'py>(
     promise: &Bound<'py, Promise>,
     method: Option<&Bound<'py, PyString>>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
+    args: Args<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = promise.py();
     let churn = current_turn("calling a promise")?;
@@ -248,8 +271,8 @@ pub(crate) fn call<'py>(
         }
     };
     match value.cast_exact::<Ref>() {
-        Ok(actor) if churn.is_near(actor.as_unbound()) => invoke(&churn, actor, method, args, kwargs),
-        Ok(actor) => crate::refs::call(actor, method, args, kwargs),
+        Ok(actor) if churn.is_near(actor.as_unbound()) => invoke(&churn, actor, method, args),
+        Ok(actor) => crate::refs::call(actor, method, args),
         Err(_) => match method {
             None => Ok(value),
             Some(_) => {

@@ -1,6 +1,6 @@
 //! `Ref`: the one object that stands for an actor, and owns its behavior.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use goblins_core::actor::{ActorCell, Life};
 use goblins_core::churn::Churn;
@@ -14,6 +14,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::behavior::{self, Become};
+use crate::calls::{self, Args, Callable, Entry};
 use crate::current::current;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
 use crate::host::PyHost;
@@ -24,6 +25,22 @@ use crate::promise::Promise;
 pub(crate) struct Ref {
     pub(crate) cell: ActorCell<PyHost>,
     pub(crate) name: PyOnceLock<Name>,
+    entry: Entry,
+}
+
+impl Callable for Ref {
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    fn once() -> &'static Once {
+        static ONCE: Once = Once::new();
+        &ONCE
+    }
+
+    fn call<'py>(slf: &Bound<'py, Self>, args: Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        call(slf, None, args)
+    }
 }
 
 /// An actor's debug name (ACT-15).
@@ -43,22 +60,32 @@ impl Ref {
     ) -> Self {
         let named = PyOnceLock::new();
         let _ = named.set(py, name);
-        Self { cell: ActorCell::live(vat, slot, behavior), name: named }
+        Self { cell: ActorCell::live(vat, slot, behavior), name: named, entry: Entry::of::<Self>() }
     }
 
     pub(crate) fn ghost(vat: Arc<Vat<PyHost>>, slot: Slot) -> Self {
-        Self { cell: ActorCell::ghost(vat, slot), name: PyOnceLock::new() }
+        Self { cell: ActorCell::ghost(vat, slot), name: PyOnceLock::new(), entry: Entry::of::<Self>() }
     }
 
     /// The actor in a few words, for messages.
     pub(crate) fn describe(&self, py: Python<'_>) -> String {
-        let name = match self.name.get(py) {
-            Some(name) => Some(name.text.bind(py).to_string_lossy().into_owned()),
-            None => py.detach(|| self.cell.vat().stored_title(self.cell.slot())),
-        };
-        let name = name.as_deref().unwrap_or("an unused actor");
-        format!("{name}#{} of vat {}", self.cell.slot(), self.cell.vat().name())
+        let name = self.name.get(py).map(|name| name.text.bind(py));
+        describe(py, name, self.cell.vat(), self.cell.slot())
     }
+}
+
+/// An actor in a few words. One without a name has not been used: its store knows more.
+pub(crate) fn describe(
+    py: Python<'_>,
+    name: Option<&Bound<'_, PyString>>,
+    vat: &Vat<PyHost>,
+    slot: Slot,
+) -> String {
+    let name = match name {
+        Some(name) => Some(name.to_string_lossy().into_owned()),
+        None => py.detach(|| vat.stored_title(slot)),
+    };
+    format!("{}#{slot} of vat {}", name.as_deref().unwrap_or("an unused actor"), vat.name())
 }
 
 #[pymethods]
@@ -69,12 +96,17 @@ impl Ref {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        call(slf, None, args, kwargs)
+        call(slf, None, Args::Packed(args, kwargs))
     }
 
-    fn __getattr__(slf: &Bound<'_, Self>, name: Bound<'_, PyString>) -> PyResult<BoundMessage> {
-        let target = slf.clone().unbind();
-        BoundMessage::new(Target::Actor(target), name)
+    fn __getattribute__<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if is_hidden(name)? {
+            return own_attribute(slf.as_any(), name);
+        }
+        BoundMessage::make(slf.py(), Target::Actor(slf.clone().unbind()), name)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
@@ -109,14 +141,13 @@ impl Drop for Ref {
 pub(crate) fn call<'py>(
     actor: &Bound<'py, Ref>,
     method: Option<&Bound<'py, PyString>>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
+    args: Args<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = actor.py();
     let vat = actor.get().cell.vat();
     match current() {
         Some(churn) if Arc::ptr_eq(churn.vat(), vat) && churn.in_turn() => {
-            invoke(&churn, actor, method, args, kwargs)
+            invoke(&churn, actor, method, args)
         }
         Some(churn) if churn.in_turn() => Err(far_call(format!(
             "{} is in another vat than the one whose turn this is ({}): use send(...), and on(...) or await for the answer",
@@ -129,7 +160,7 @@ pub(crate) fn call<'py>(
         ))),
         None => {
             crate::runtime::check()?;
-            vat.run(py, |churn| invoke(churn, actor, method, args, kwargs))
+            vat.run(py, |churn| invoke(churn, actor, method, args))
         }
     }
 }
@@ -139,12 +170,11 @@ pub(crate) fn invoke<'py>(
     churn: &std::rc::Rc<Churn<PyHost>>,
     actor: &Bound<'py, Ref>,
     method: Option<&Bound<'py, PyString>>,
-    args: &Bound<'py, PyTuple>,
-    kwargs: Option<&Bound<'py, PyDict>>,
+    args: Args<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = actor.py();
     let behavior = churn.behavior(py, actor.as_unbound())?;
-    let answer = behavior::invoke(behavior.bind(py), actor, method, args, kwargs)?;
+    let answer = behavior::invoke(behavior.bind(py), actor, method, args)?;
     let Ok(token) = answer.cast_exact::<Become>() else {
         return Ok(answer);
     };
@@ -163,21 +193,67 @@ pub(crate) enum Target {
     Promise(Py<Promise>),
 }
 
+/// Whether a name is not for messages: Python itself asks for such names, to find out what an object can do.
+pub(crate) fn is_hidden(name: &Bound<'_, PyString>) -> PyResult<bool> {
+    Ok(name.to_str()?.starts_with('_'))
+}
+
+/// An attribute that the object itself has.
+pub(crate) fn own_attribute<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    // SAFETY: both are alive; the answer is an owned reference, or null with an exception set.
+    let found = unsafe {
+        let found = pyo3::ffi::PyObject_GenericGetAttr(object.as_ptr(), name.as_ptr());
+        Bound::from_owned_ptr_or_err(py, found)
+    };
+    found.map_err(|error| {
+        if !error.is_instance_of::<PyAttributeError>(py) {
+            return error;
+        }
+        let name = name.to_string_lossy();
+        PyAttributeError::new_err(format!("names with an underscore can't be sent to an actor: {name}"))
+    })
+}
+
 /// `ref.method`: call it, or give it to `send` or `tell`.
 #[pyclass(frozen, module = "goblins", name = "BoundMessage")]
 pub(crate) struct BoundMessage {
     pub(crate) target: Target,
     pub(crate) method: Py<PyString>,
+    entry: Entry,
 }
 
 impl BoundMessage {
-    pub(crate) fn new(target: Target, method: Bound<'_, PyString>) -> PyResult<Self> {
-        // Python itself asks for such names, to find out what an object can do.
-        if method.to_str()?.starts_with('_') {
-            let text = format!("names with an underscore can't be sent to an actor: {}", method.to_str()?);
-            return Err(PyAttributeError::new_err(text));
+    pub(crate) fn make<'py>(
+        py: Python<'py>,
+        target: Target,
+        method: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let message = Self { target, method: method.clone().unbind(), entry: Entry::of::<Self>() };
+        Ok(calls::make(py, message)?.into_any())
+    }
+}
+
+impl Callable for BoundMessage {
+    fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    fn once() -> &'static Once {
+        static ONCE: Once = Once::new();
+        &ONCE
+    }
+
+    fn call<'py>(slf: &Bound<'py, Self>, args: Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (this, py) = (slf.get(), slf.py());
+        let method = Some(this.method.bind(py));
+        match &this.target {
+            Target::Actor(actor) => call(actor.bind(py), method, args),
+            Target::Promise(promise) => crate::promise::call(promise.bind(py), method, args),
         }
-        Ok(Self { target, method: method.unbind() })
     }
 }
 
@@ -185,17 +261,11 @@ impl BoundMessage {
 impl BoundMessage {
     #[pyo3(signature = (*args, **kwargs))]
     fn __call__<'py>(
-        &self,
-        py: Python<'py>,
+        slf: &Bound<'py, Self>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        match &self.target {
-            Target::Actor(actor) => call(actor.bind(py), Some(self.method.bind(py)), args, kwargs),
-            Target::Promise(promise) => {
-                crate::promise::call(promise.bind(py), Some(self.method.bind(py)), args, kwargs)
-            }
-        }
+        <Self as Callable>::call(slf, Args::Packed(args, kwargs))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -5,11 +5,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::behavior::{Bcom, constructor_name, is_behavior, not_a_behavior, type_name};
-use crate::calls;
-use crate::current::{current, current_turn};
+use crate::calls::{self, Args};
+use crate::current::{current, current_turn, in_turn};
 use crate::errors::behavior_error;
 use crate::host::{Message, PyHost};
-use crate::promise::Promise;
+use crate::promise::{Promise, Sent};
 use crate::refs::{BoundMessage, Name, Ref, Target, not_a_target};
 
 /// Makes an actor in the vat whose turn this is (ACT-01).
@@ -50,12 +50,12 @@ fn make<'py>(
         )));
     }
     let (vat, slot) = (churn.vat(), churn.new_slot());
-    let bcom = Bound::new(py, Bcom { vat: vat.id(), slot })?.into_any();
+    let bcom = calls::make(py, Bcom::new(vat.id(), slot))?.into_any();
     let mut all = Vec::with_capacity(args.len() + 1);
     all.push(bcom);
     all.extend(args.iter());
     let all = PyTuple::new(py, all)?;
-    let made = calls::call(constructor, &all, kwargs)?;
+    let made = Args::Packed(&all, kwargs).call(constructor)?;
     let behavior = match made.cast_into_exact::<Ref>() {
         Ok(actor) => return Ok(actor),
         Err(error) => error.into_inner(),
@@ -67,7 +67,7 @@ fn make<'py>(
         Some(name) => Name { text: name.unbind(), given: true },
         None => Name { text: constructor_name(constructor)?.unbind(), given: false },
     };
-    let actor = Bound::new(py, Ref::live(py, vat.clone(), slot, behavior.unbind(), name))?;
+    let actor = calls::make(py, Ref::live(py, vat.clone(), slot, behavior.unbind(), name))?;
     churn.spawned(py, actor.as_unbound());
     Ok(actor)
 }
@@ -82,16 +82,14 @@ pub(crate) fn send(
 ) -> PyResult<Py<Promise>> {
     let py = target.py();
     let (target, method) = resolve(target)?;
-    let resolver = match (&target, current()) {
-        (Target::Actor(actor), None) => Promise::sent_to(
-            py,
-            Some(actor.get().cell.vat().clone()),
-            Some(sent(py, actor, method.as_ref())),
-        )?,
-        (Target::Actor(actor), Some(_)) => {
-            Promise::sent_to(py, None, Some(sent(py, actor, method.as_ref())))?
+    let resolver = match &target {
+        Target::Actor(actor) => {
+            let (actor, method) = (actor.get(), method.as_ref().map(|method| method.clone_ref(py)));
+            let name = actor.name.get(py).map(|name| name.text.clone_ref(py));
+            let sent = Sent { vat: actor.cell.vat().clone(), slot: actor.cell.slot(), name, method };
+            Promise::sent_to(py, !in_turn(), Some(sent))?
         }
-        (Target::Promise(_), _) => Promise::pending(py)?,
+        Target::Promise(_) => Promise::pending(py)?,
     };
     let promise = resolver.clone_ref(py);
     dispatch(py, target, method, args, kwargs, Some(resolver))?;
@@ -108,14 +106,6 @@ pub(crate) fn tell(
 ) -> PyResult<()> {
     let (goal, method) = resolve(target)?;
     dispatch(target.py(), goal, method, args, kwargs, None)
-}
-
-fn sent(py: Python<'_>, actor: &Py<Ref>, method: Option<&Py<PyString>>) -> String {
-    let actor = actor.get().describe(py);
-    match method {
-        Some(method) => format!("{} to {actor}", method.bind(py).to_string_lossy()),
-        None => format!("a message to {actor}"),
-    }
 }
 
 fn resolve(target: &Bound<'_, PyAny>) -> PyResult<(Target, Option<Py<PyString>>)> {

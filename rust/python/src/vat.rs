@@ -11,7 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::calls;
+use crate::calls::Args;
 use crate::current::current;
 use crate::errors::{deadlock, far_call, kernel_error, no_turn_error};
 use crate::host::PyHost;
@@ -99,9 +99,9 @@ impl Vat {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if self.is_inside("run(...)")? {
-            return calls::call(function, args, kwargs);
+            return Args::Packed(args, kwargs).call(function);
         }
-        self.vat.run(function.py(), |_| calls::call(function, args, kwargs))
+        self.vat.run(function.py(), |_| Args::Packed(args, kwargs).call(function))
     }
 
     /// Makes an actor in this vat, in a turn of its own.
