@@ -160,7 +160,9 @@ def ensure() -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("verb", choices=["build", "env", "run"])
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()

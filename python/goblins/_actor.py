@@ -48,8 +48,8 @@ def actor(
     ``methods(...)``. The portrait of the actor is the state, by parameter name.
 
     Args:
-        label: the stored name, in place of the function's: the environment puts its namespace before it, unless
-            there is a dot in it.
+        label: the stored name, in place of the function's: the environment puts its namespace before it,
+            unless there is a dot in it.
         version: the version of the portrait, any plain value.
         upgrade, portrait, restore: not there yet; anything but None raises NotImplementedError.
 

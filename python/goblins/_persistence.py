@@ -16,8 +16,8 @@ class PersistenceEnv:
     """The map from labels to the constructors that may make stored actors (ENV-01).
 
     ``PersistenceEnv("bank", counter, account)`` gives the labels ``bank.counter`` and ``bank.account``;
-    ``PersistenceEnv({"label": constructor})`` names each. In the first form a constructor's ``label=`` stands in
-    for its name; one with a dot in it is taken as the whole label.
+    ``PersistenceEnv({"label": constructor})`` names each. In the first form a constructor's ``label=`` stands
+    in for its name; one with a dot in it is taken as the whole label.
 
     Args:
         namespace: the first part of the labels, or the whole map.
@@ -59,7 +59,9 @@ class PersistenceEnv:
             raise DuplicateLabelError(f"the label {label!r} is given twice")
         for known, other in self._constructors.items():
             if other is constructor:
-                raise DuplicateLabelError(f"the constructor {constructor.__name__} has two labels: {known!r} and {label!r}")
+                raise DuplicateLabelError(
+                    f"the constructor {constructor.__name__} has two labels: {known!r} and {label!r}"
+                )
         self._constructors[label] = constructor
 
     def _take_over(self, other: PersistenceEnv) -> None:
@@ -131,10 +133,14 @@ def spawn_persistent_vat(
     if persist_on == "manual":
         _not_yet('persist_on="manual"')
     if persist_on != "churn":
-        raise ValueError(f"persist_on is \"churn\" or \"manual\", not {persist_on!r}")
+        raise ValueError(f'persist_on is "churn" or "manual", not {persist_on!r}')
     if vat_constructor is not Vat:
         _not_yet("vat_constructor=")
-    for option, value in (("persistence_registry", persistence_registry), ("upgrade", upgrade), ("sleep", sleep)):
+    for option, value in (
+        ("persistence_registry", persistence_registry),
+        ("upgrade", upgrade),
+        ("sleep", sleep),
+    ):
         if value is not None:
             _not_yet(f"{option}=")
     if not isinstance(env, PersistenceEnv):
@@ -142,7 +148,7 @@ def spawn_persistent_vat(
     if not callable(spawn_roots):
         raise TypeError(f"spawn_roots is a function that returns the roots, not {spawn_roots!r}")
     if isinstance(store, StorePart):
-        store, part = store.store, store.name
+        part, store = store.name, store.store
     elif isinstance(store, Store):
         part = MAIN_PART
     else:

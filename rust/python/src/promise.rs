@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::exceptions::{PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::calls::Args;
 use crate::current::{current, current_turn};
@@ -116,6 +116,14 @@ impl Promise {
     /// Calls `settled(value, None)` or `settled(None, error)` once, from any thread.
     fn _subscribe(slf: &Bound<'_, Self>, settled: Py<PyAny>) {
         wait_outside::<PyHost>(slf.py(), slf.as_unbound(), Waiter::Outside(Waker::Callback(settled)));
+    }
+
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        class: &Bound<'py, PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        class.py().import("types")?.getattr("GenericAlias")?.call1((class, item))
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

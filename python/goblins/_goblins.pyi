@@ -1,0 +1,391 @@
+"""The compiled part of the package: actors, promises, vats and stores."""
+
+from collections.abc import Callable, Generator, Mapping
+from os import PathLike
+from pathlib import Path
+from types import GenericAlias, TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, final, overload
+
+from typing_extensions import disjoint_base
+
+__all__ = [
+    "Bcom",
+    "Become",
+    "Behavior",
+    "BoundMessage",
+    "Constructor",
+    "MemoryStore",
+    "Methods",
+    "Promise",
+    "Ref",
+    "Resolver",
+    "RocksStore",
+    "Store",
+    "StorePart",
+    "Vat",
+    "_after_fork_in_child",
+    "_at_exit",
+    "_constructor",
+    "_open_vat",
+    "methods",
+    "on",
+    "promise_and_resolver",
+    "send",
+    "spawn",
+    "spawn_named",
+    "tell",
+]
+
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+
+@final
+class Bcom:
+    """The right to change one actor's behavior: its constructor's first argument (ACT-07).
+
+    Idea: the "become" of the actor model, as in Spritely Goblins.
+    """
+
+    @overload
+    def __call__(self, behavior: Any, value: _T, /) -> _T:
+        """Makes a token that the actor returns to become something else within its turn.
+
+        Args:
+            behavior: what a constructor returns: a callable, or ``methods(...)``.
+            value: what the caller of the actor gets.
+
+        Returns:
+            The token, typed as the value that it stands for. It changes the actor, and no other, when the
+            actor returns it.
+
+        Raises:
+            BehaviorError: ``behavior`` is none.
+        """
+
+    @overload
+    def __call__(self, behavior: Any, value: None = None, /) -> None: ...
+
+@final
+class Become:
+    """What ``bcom`` gives. It counts when its actor returns it, and is worth nothing to others."""
+
+@final
+class Behavior:
+    """What a constructor made with ``@actor`` returns: the code, and the call that it came from (POR-09)."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the code: for a constructor that hands on the behavior of another."""
+
+@final
+class Constructor:
+    """What ``@actor`` makes of a function: its actors know their portrait (POR-09)."""
+
+    __name__: str
+    __wrapped__: Callable[..., Any]
+    @property
+    def label(self) -> str | None:
+        """The label given with ``@actor(label=...)``, or None."""
+
+    @property
+    def version(self) -> Any:
+        """The version given with ``@actor(version=...)``; 0 without one."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Makes a behavior: to be given to ``bcom``, or returned by another constructor."""
+
+@final
+class Methods:
+    """A behavior made of named functions: see ``methods``."""
+
+@final
+class BoundMessage:
+    """``ref.method``: call it, or give it to ``send`` or ``tell``."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """A synchronous call of the method: see ``Ref``."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self, /) -> int: ...
+
+@final
+class Ref:
+    """The capability to send to an actor. There is one ``Ref`` per actor: compare with ``is`` or ``==``.
+
+    ``ref(...)`` and ``ref.method(...)`` are synchronous: inside a turn of the same vat a plain call (SYN-01);
+    from a thread that is in no turn, one turn of its own, run on this thread, durable when it returns. Inside
+    a turn of another vat they raise FarCallError: use ``send``.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the actor, and returns what it answers.
+
+        Raises:
+            FarCallError: this is a turn of another vat.
+            NoSuchActorError: the turn that spawned the actor was undone.
+            VatClosedError: the vat is closed.
+            PersistenceError: the vat has stopped, since its store failed.
+        """
+
+    def __getattribute__(self, name: str, /) -> Any: ...
+
+@final
+class Promise(Generic[_T_co]):
+    """A value that is still to come.
+
+    ``await`` it in any asyncio loop, wait with ``result``, or listen with ``on`` inside a turn.
+    ``promise(...)`` and ``promise.method(...)`` call what a settled one stands for (SYN-04 to SYN-06). Give
+    the promise, or its method, to ``send`` to send a message on to what it will stand for (ASY-29).
+    """
+
+    def result(self, timeout: float | None = None) -> _T_co:
+        """Waits for the outcome, outside of all turns.
+
+        Args:
+            timeout: seconds; None waits for as long as it takes.
+
+        Returns:
+            The value.
+
+        Raises:
+            BaseException: the error that broke the promise.
+            TimeoutError: it has not settled in time; it still may.
+            DeadlockError: this is a turn, which the promise may have to wait for.
+        """
+
+    def __await__(self) -> Generator[Any, None, _T_co]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __getattribute__(self, name: str, /) -> Any: ...
+    @classmethod
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+    def _subscribe(self, settled: Callable[[Any, BaseException | None], object]) -> None: ...
+
+@final
+class Resolver:
+    """The right to settle a promise. Only the first settlement counts (ASY-10)."""
+
+    def fulfil(self, value: Any) -> None:
+        """Settles the promise with a value; with another promise, it will settle as that one does (ASY-13).
+
+        In a turn it happens at the end, if the turn succeeds.
+        """
+
+    def break_(self, error: Any) -> None:
+        """Breaks the promise with an exception; any other value becomes the ``problem`` of a
+        BrokenPromiseError (ASY-17). In a turn it happens at the end, if the turn succeeds.
+        """
+
+@final
+class Vat:
+    """An event loop with its actors: it handles one message at a time, each all or nothing (VAT-01).
+
+    No thread belongs to it: whoever brings work to an idle vat runs it, and a small pool runs vats that have
+    messages and nobody inside. ``with vat:`` makes what stands in the block one turn.
+
+    Args:
+        name: for messages and logs; without one it is called after its number.
+        log: keep events.
+        log_capacity: how many; the oldest are dropped (LOG-02).
+    """
+
+    def __new__(cls, name: str | None = None, *, log: bool = False, log_capacity: int = 256) -> Self: ...
+    @property
+    def name(self) -> str:
+        """The name."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or about to be."""
+
+    def run(self, function: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
+        """Calls a function as one turn, with all that comes of it, on this thread.
+
+        Returns:
+            What the function returned, when what it did is durable.
+
+        Raises:
+            BaseException: what the function raised: nothing of the turn has happened.
+            FarCallError: this is a turn of another vat.
+            VatClosedError: the vat is closed.
+        """
+
+    def spawn(self, constructor: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Ref:
+        """Makes an actor here, in a turn of its own: see ``spawn``."""
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Waits until the vat has nothing left to do.
+
+        Args:
+            timeout: seconds; None waits for as long as it takes.
+
+        Raises:
+            VatTimeoutError: it has not come to rest in time.
+            DeadlockError: this is a turn.
+        """
+
+    def save(self) -> None:
+        """Returns when all that the vat did is in its store. It saves by itself after each churn.
+
+        Raises:
+            PersistenceError: the vat has no store (PV-20).
+        """
+
+    def close(self) -> None:
+        """Closes the vat: the running turn ends, messages that wait are broken with VatClosedError.
+
+        Closing twice does nothing. Raises DeadlockError in a turn.
+        """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+        /,
+    ) -> Literal[False]: ...
+
+@disjoint_base
+class Store:
+    """A place where portraits live: a ``MemoryStore`` or a ``RocksStore``."""
+
+    def vat(self, name: str) -> StorePart:
+        """The part with this name: give it to ``spawn_persistent_vat`` to keep several vats in one store."""
+
+    def vats(self) -> list[str]:
+        """Names of the parts that hold a vat, in order. Raises StoreError."""
+
+    def close(self) -> None:
+        """Closes the vats that live here, then the store. Closing twice does nothing.
+
+        Raises:
+            StoreError: what was not durable before could not be made so.
+            DeadlockError: this is a turn.
+        """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_error: object) -> Literal[False]: ...
+
+@final
+class MemoryStore(Store):
+    """A store that lives as long as this object: for tests."""
+
+    def __new__(cls) -> Self: ...
+
+@final
+class RocksStore(Store):
+    """A store in a folder, kept by RocksDB.
+
+    Args:
+        path: the folder; it is made if it is missing.
+        sync: whether results wait until the disk has what they depend on (RocksDB's ``sync`` of the log).
+            Without it they wait until the system has it: that survives ``kill -9``, not a loss of power.
+
+    Raises:
+        StoreLockedError: another process, or another object of this one, has the store open.
+        StoreError: the path is a file, not writable, holds other files, or a store of a newer format.
+    """
+
+    def __new__(cls, path: str | PathLike[str], *, sync: bool = True) -> Self: ...
+    @property
+    def path(self) -> Path:
+        """The folder."""
+
+    @property
+    def sync(self) -> bool:
+        """Whether results wait until the disk has them."""
+
+@final
+class StorePart:
+    """A named part of a store: the place of one vat."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+def spawn(constructor: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Ref:
+    """Makes an actor in the vat whose turn this is (ACT-01).
+
+    Args:
+        constructor: a callable that takes ``bcom`` first, then these arguments, and returns the behavior: a
+            callable, or ``methods(...)``. One that returns a Ref gives that (ACT-04).
+
+    Raises:
+        NoTurnError: this thread is in no turn: use ``vat.spawn`` or ``with vat:``.
+        BehaviorError: the constructor returned neither behavior nor Ref (ACT-05).
+    """
+
+def spawn_named(name: str, constructor: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Ref:
+    """As ``spawn``, with a name of its own in messages, kept in the store (ACT-15)."""
+
+def methods(**named: Callable[..., Any]) -> Methods:
+    """Makes a behavior that answers ``ref.name(...)`` with the function given as ``name`` (LIB-05).
+
+    Raises:
+        TypeError: one is not callable, or its name starts with an underscore.
+    """
+
+def send(target: Any, /, *args: Any, **kwargs: Any) -> Promise[Any]:
+    """Sends a message; the actor handles it in a later turn (ASY-01).
+
+    Args:
+        target: a Ref, ``ref.method``, a promise or ``promise.method`` (ASY-29).
+
+    Returns:
+        The promise of the answer. In a turn the message goes out at the end, if the turn succeeds.
+
+    Raises:
+        BehaviorError: the target is none of these (ASY-03).
+    """
+
+def tell(target: Any, /, *args: Any, **kwargs: Any) -> None:
+    """As ``send``, for a message of which nobody wants the answer: an error is logged (ASY-02)."""
+
+def on(
+    promise: Any,
+    fulfilled: Callable[[Any], Any] | None = None,
+    *,
+    catch: Callable[[Any], Any] | None = None,
+    finally_: Callable[[], Any] | None = None,
+) -> Promise[Any]:
+    """Calls a handler in a later turn of this vat, once a promise has settled (ASY-19 to ASY-26).
+
+    Args:
+        promise: a promise, or any value: that is as good as a promise which has it.
+        fulfilled: gets the value; without it the value goes through.
+        catch: gets the error; without it the error goes through.
+        finally_: called in both cases, after the others.
+
+    Returns:
+        The promise of what the handler gives.
+
+    Raises:
+        NoTurnError: this thread is in no turn.
+        TypeError: a handler is not callable.
+    """
+
+def promise_and_resolver() -> tuple[Promise[Any], Resolver]:
+    """Makes a promise and the right to settle it (ASY-09)."""
+
+def _constructor(
+    function: Callable[..., Any],
+    name: str,
+    label: str | None,
+    parameters: list[tuple[str, str, bool, Any]],
+    version: Any,
+) -> Constructor: ...
+def _open_vat(
+    labels: Mapping[str, Constructor],
+    spawn_roots: Callable[[], Any],
+    store: Store,
+    part: str,
+    *,
+    name: str | None,
+    log_capacity: int | None,
+    version: Any,
+) -> tuple[Vat, list[Ref]]: ...
+def _after_fork_in_child() -> None: ...
+def _at_exit() -> None: ...
