@@ -123,7 +123,7 @@ impl Vat {
 #[test]
 fn a_job_that_was_posted_is_done_by_somebody() {
     for most in [1, 2] {
-        explore(6, move || {
+        explore(8, move || {
             let vat = Vat::new(most);
             let other = vat.clone();
             let poster = go(move || assert!(other.post(1) && other.post(2)));
@@ -138,7 +138,7 @@ fn a_job_that_was_posted_is_done_by_somebody() {
 
 #[test]
 fn three_posters_lose_nothing() {
-    explore(3, || {
+    explore(5, || {
         let vat = Vat::new(1);
         let posters = [1, 2].map(|job| {
             let vat = vat.clone();
@@ -152,7 +152,7 @@ fn three_posters_lose_nothing() {
 
 #[test]
 fn callers_get_in_one_after_the_other() {
-    explore(4, || {
+    explore(5, || {
         let vat = Vat::new(1);
         let callers = [1, 2].map(|job| {
             let vat = vat.clone();
@@ -166,7 +166,7 @@ fn callers_get_in_one_after_the_other() {
 
 #[test]
 fn a_caller_gets_in_while_others_post() {
-    explore(3, || {
+    explore(5, || {
         let vat = Vat::new(1);
         let posters = [1, 3].map(|job| {
             let vat = vat.clone();
@@ -180,7 +180,7 @@ fn a_caller_gets_in_while_others_post() {
 
 #[test]
 fn one_who_gives_up_waiting_leaves_no_job_behind() {
-    explore(4, || {
+    explore(5, || {
         let vat = Vat::new(1);
         let (poster, caller) = (vat.clone(), vat.clone());
         let poster = go(move || assert!(poster.post(1)));
@@ -202,7 +202,7 @@ fn one_who_gives_up_waiting_leaves_no_job_behind() {
 
 #[test]
 fn a_job_is_done_or_refused_or_handed_to_the_one_who_closes() {
-    explore(4, || {
+    explore(5, || {
         let vat = Vat::new(1);
         let other = vat.clone();
         let poster = go(move || [1, 2].map(|job| (job, other.post(job))));
@@ -224,7 +224,7 @@ fn a_job_is_done_or_refused_or_handed_to_the_one_who_closes() {
 
 #[test]
 fn closing_waits_for_the_one_inside_and_ends_the_wait_of_the_others() {
-    explore(4, || {
+    explore(5, || {
         let vat = Vat::new(1);
         let callers = [1, 2].map(|job| {
             let vat = vat.clone();
@@ -241,7 +241,7 @@ fn closing_waits_for_the_one_inside_and_ends_the_wait_of_the_others() {
 
 #[test]
 fn of_two_who_close_one_gets_what_is_left() {
-    explore(4, || {
+    explore(5, || {
         let vat = Vat::new(1);
         let (poster, closer) = (vat.clone(), vat.clone());
         let poster = go(move || poster.post(1));
@@ -368,7 +368,7 @@ impl Side {
 
 #[test]
 fn whoever_waits_comes_back_when_a_sync_has_covered_his_batch() {
-    explore(4, || {
+    explore(3, || {
         let side = Side::new(u64::MAX);
         let commit = |side: &Side| {
             let (batch, ticket) = side.append();
@@ -401,7 +401,7 @@ fn a_failed_sync_reaches_all_who_wait() {
 
 #[test]
 fn held_output_goes_out_in_order_once_it_is_durable() {
-    explore(4, || {
+    explore(3, || {
         let side = Side::new(u64::MAX);
         let committer = side.clone();
         let committer = go(move || committer.commit());
@@ -421,7 +421,7 @@ fn held_output_goes_out_in_order_once_it_is_durable() {
 #[test]
 fn output_is_let_out_or_taken_back_when_a_sync_fails() {
     for fails in [1, 2] {
-        explore(4, move || {
+        explore(5, move || {
             let side = Side::new(fails);
             let committer = side.clone();
             let committer = go(move || committer.commit());

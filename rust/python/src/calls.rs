@@ -172,10 +172,10 @@ pub(crate) trait Callable: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct:
 }
 
 /// Makes an object, and tells the interpreter of the entry of its class.
-pub(crate) fn make<T: Callable>(py: Python<'_>, value: T) -> PyResult<Bound<'_, T>>
-where
-    T: Into<PyClassInitializer<T>>,
-{
+pub(crate) fn make<T: Callable + Into<PyClassInitializer<T>>>(
+    py: Python<'_>,
+    value: T,
+) -> PyResult<Bound<'_, T>> {
     let object = Bound::new(py, value)?;
     T::once().call_once(|| {
         let offset = std::ptr::from_ref(object.get().entry()) as usize - object.as_ptr() as usize;

@@ -153,6 +153,7 @@ impl StorePart {
 
 /// Opens the vat of a part, or makes its roots if the part is empty. Gives the vat and its roots.
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "called with keywords, by one function")]
 #[pyo3(signature = (labels, spawn_roots, store, part, *, name, log_capacity, version))]
 pub(crate) fn _open_vat<'py>(
     py: Python<'py>,
