@@ -1,4 +1,5 @@
 //! The codec by itself: what is written is read back, bytes are what RFC 8949 says, and any bytes may come.
+#![allow(clippy::expect_used)]
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
