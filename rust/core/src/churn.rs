@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::{ChurnId, LamportTime, Slot, TurnId};
+use crate::ids::{ChurnId, Slot, TurnId};
 use crate::job::{Job, Task};
 use crate::log::{Cause, Event, EventKind, EventOutcome, Ring};
 use crate::promise::{Outcome, Progress, Reaction, Seen, Waiter};
@@ -32,6 +32,8 @@ pub(crate) struct Work<H: Host> {
     /// Counts the moments from which on a change of any actor must be noted anew.
     pub(crate) epoch: u64,
     pub(crate) clock: u64,
+    /// What is being done: the turn, or what caused a job that needs none.
+    pub(crate) cause: Cause,
     pub(crate) log: Option<Ring>,
     /// A turn is open.
     pub(crate) open: bool,
@@ -58,6 +60,7 @@ impl<H: Host> Work<H> {
             turn: 0,
             epoch: 0,
             clock: 0,
+            cause: Cause::default(),
             log: log_capacity.map(Ring::new),
             open: false,
             undo: Vec::new(),
@@ -79,6 +82,11 @@ impl<H: Host> Churn<H> {
     /// The vat that is run.
     pub fn vat(&self) -> &Arc<Vat<H>> {
         &self.vat
+    }
+
+    /// Looks at the vat's event log, or changes it. `None` if it keeps none.
+    pub fn log<R>(&self, look: impl FnOnce(&mut Ring) -> R) -> Option<R> {
+        self.work().log.as_mut().map(look)
     }
 
     pub(crate) fn work(&self) -> RefMut<'_, Box<Work<H>>> {
@@ -122,6 +130,7 @@ impl<H: Host> Churn<H> {
             // Later than its cause, whichever vat that was in (BEHAVIOURS VAT-20).
             let mut work = self.work();
             work.clock = work.clock.max(cause.time.0);
+            work.cause = cause;
         }
         match task {
             Task::Deliver { actor, message, resolver } => {
@@ -205,8 +214,7 @@ impl<H: Host> Churn<H> {
         let near = self.is_near(&actor);
         let far = (!near).then(|| H::actor_cell(&actor).vat().clone());
         let mut work = self.work();
-        let cause = Cause { vat: Some(self.vat.id()), time: LamportTime(work.clock) };
-        let job = Job { task: Task::Deliver { actor, message, resolver }, cause };
+        let job = Job { task: Task::Deliver { actor, message, resolver }, cause: work.cause };
         match far {
             None => work.queue.push_back(job),
             Some(vat) => work.outbox.push((vat, job)),
@@ -259,7 +267,7 @@ impl<H: Host> Churn<H> {
             Reaction::Chain(promise) => next.push_back((promise, outcome, true)),
             reaction => {
                 let mut work = self.work();
-                let cause = Cause { vat: Some(self.vat.id()), time: LamportTime(work.clock) };
+                let cause = work.cause;
                 work.queue.push_back(Job { task: Task::React { reaction, outcome }, cause });
             }
         }
@@ -298,7 +306,8 @@ impl<H: Host> Churn<H> {
             Step::Wait(other) => return self.wait_for(cx, &other, Reaction::Chain(promise), next),
             Step::Nothing => return,
         };
-        if !settle_cell::<H>(&promise, outcome, Seen::ByVat(self.vat.id()), chained) {
+        let cause = self.work().cause;
+        if !settle_cell::<H>(&promise, outcome, Seen::ByVat(self.vat.id()), cause, chained) {
             return;
         }
         for (reaction, outcome) in self.near_waiters(cx, &promise) {
@@ -382,7 +391,7 @@ impl<H: Host> Churn<H> {
             vat: self.vat.id(),
             churn: ChurnId(work.churn + 1),
             turn: TurnId(work.turn),
-            time: LamportTime(work.clock),
+            time: work.cause.time,
             cause,
             actor: actor.map(|actor| H::actor_cell(actor).slot()),
             method,

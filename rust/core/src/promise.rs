@@ -10,6 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::host::Host;
 use crate::ids::VatId;
+use crate::log::Cause;
 use crate::vat::Vat;
 
 /// How a promise ended.
@@ -126,14 +127,21 @@ pub struct PromiseState<H: Host> {
     pub progress: Progress<H>,
     /// Who waits, oldest first.
     pub waiters: Vec<Waiter<H>>,
+    /// What settled it, for the log.
+    pub cause: Cause,
     /// Somebody has asked for the outcome.
     pub heard: bool,
 }
 
+impl<H: Host> PromiseState<H> {
+    fn new(heard: bool) -> Self {
+        Self { progress: Progress::Pending, waiters: Vec::new(), cause: Cause::default(), heard }
+    }
+}
+
 impl<H: Host> Default for PromiseCell<H> {
     fn default() -> Self {
-        let state = PromiseState { progress: Progress::Pending, waiters: Vec::new(), heard: false };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(PromiseState::new(false)) }
     }
 }
 
@@ -156,8 +164,7 @@ impl<H: Host> PromiseCell<H> {
     /// Takes what it holds, to be dropped by the caller: for the host's garbage collector.
     pub fn clear(&self) -> Option<PromiseState<H>> {
         let mut state = self.state.try_lock()?;
-        let empty = PromiseState { progress: Progress::Pending, waiters: Vec::new(), heard: true };
-        Some(std::mem::replace(&mut *state, empty))
+        Some(std::mem::replace(&mut *state, PromiseState::new(true)))
     }
 
     /// The outcome, as far as `viewer` may see it. Outside all vats, `viewer` is `None`.

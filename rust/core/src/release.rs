@@ -79,7 +79,7 @@ pub(crate) fn post<H: Host>(cx: H::Cx<'_>, vat: &Arc<Vat<H>>, job: Job<H>, next:
 
 /// Lets more of the world see a settled promise: waiting messages go first (ASY-28).
 pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen, next: &mut Settlements<H>) {
-    let mut ready: Vec<(Waiter<H>, Outcome<H>)> = {
+    let (mut ready, cause) = {
         let mut state = H::promise_cell(&promise).state();
         let state = &mut *state;
         let Progress::Settled(outcome, before) = &mut state.progress else {
@@ -87,7 +87,7 @@ pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen, n
         };
         *before = seen;
         let waiters = std::mem::take(&mut state.waiters);
-        let mut ready = Vec::with_capacity(waiters.len());
+        let mut ready: Vec<(Waiter<H>, Outcome<H>)> = Vec::with_capacity(waiters.len());
         for waiter in waiters {
             let may_see = match (&waiter, seen) {
                 (_, Seen::ByAll) => true,
@@ -100,26 +100,31 @@ pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen, n
                 state.waiters.push(waiter);
             }
         }
-        ready
+        (ready, state.cause)
     };
     ready.sort_by_key(|(waiter, _)| !waiter.is_forward());
     for (waiter, outcome) in ready {
-        tell_waiter(cx, waiter, outcome, next);
+        tell_waiter(cx, waiter, outcome, cause, next);
     }
 }
 
 /// Hands an outcome to one who waited for it, from outside the waiter's vat.
-fn tell_waiter<H: Host>(cx: H::Cx<'_>, waiter: Waiter<H>, outcome: Outcome<H>, next: &mut Settlements<H>) {
+fn tell_waiter<H: Host>(
+    cx: H::Cx<'_>,
+    waiter: Waiter<H>,
+    outcome: Outcome<H>,
+    cause: Cause,
+    next: &mut Settlements<H>,
+) {
     match waiter {
         Waiter::Vat(vat, reaction) => {
-            let job = Job { task: Task::React { reaction, outcome }, cause: Cause::default() };
-            post(cx, &vat, job, next);
+            post(cx, &vat, Job { task: Task::React { reaction, outcome }, cause }, next);
         }
         Waiter::Forward { message, resolver } => match receiver::<H>(cx, outcome) {
             Ok(actor) => {
                 let vat = H::actor_cell(&actor).vat().clone();
                 let task = Task::Deliver { actor, message, resolver: Some(resolver) };
-                post(cx, &vat, Job { task, cause: Cause::default() }, next);
+                post(cx, &vat, Job { task, cause }, next);
             }
             Err(error) => next.push_back((resolver, Outcome::Broken(error), false)),
         },
@@ -143,7 +148,7 @@ fn settle<H: Host>(
 ) {
     match chain(cx, &promise, outcome) {
         Step::Settle(outcome) => {
-            if settle_cell::<H>(&promise, outcome, Seen::ByAll, chained) {
+            if settle_cell::<H>(&promise, outcome, Seen::ByAll, Cause::default(), chained) {
                 release(cx, promise, Seen::ByAll, next);
             }
         }
@@ -159,7 +164,8 @@ pub fn wait_outside<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, waiter: Waiter
 
 fn wait<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, waiter: Waiter<H>, next: &mut Settlements<H>) {
     if let Some((waiter, outcome)) = H::promise_cell(promise).wait(cx, None, waiter) {
-        tell_waiter(cx, waiter, outcome, next);
+        let cause = H::promise_cell(promise).state().cause;
+        tell_waiter(cx, waiter, outcome, cause, next);
     }
 }
 
@@ -247,6 +253,7 @@ pub(crate) fn settle_cell<H: Host>(
     promise: &H::Promise,
     outcome: Outcome<H>,
     seen: Seen,
+    cause: Cause,
     chained: bool,
 ) -> bool {
     let mut state = H::promise_cell(promise).state();
@@ -256,6 +263,7 @@ pub(crate) fn settle_cell<H: Host>(
         Progress::Settled(..) => false,
     };
     let dropped = if open {
+        state.cause = cause;
         Ok(std::mem::replace(&mut state.progress, Progress::Settled(outcome, seen)))
     } else {
         Err(outcome)

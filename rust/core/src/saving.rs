@@ -11,7 +11,7 @@ use crate::churn::Churn;
 use crate::durability::Ticket;
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::{ShapeId, Slot};
+use crate::ids::{LamportTime, ShapeId, Slot};
 use crate::promise::{Progress, Seen};
 use crate::record::{Record, Shape, VatRecord};
 use crate::schema::{self, Kind, STORE_PART};
@@ -221,9 +221,21 @@ impl<H: Host> Churn<H> {
         if gone { Err(no_such_actor(cx, cell)) } else { Ok(()) }
     }
 
-    /// Notes that this vat has seen an outcome: it may be that of a batch of another vat.
+    /// Notes that this vat has seen an outcome: it may be that of a batch of another vat, and what this vat
+    /// does now comes later.
     pub(crate) fn has_seen(&self, promise: &H::Promise) {
-        if let Progress::Settled(_, Seen::ByStore(_)) = H::promise_cell(promise).state().progress {
+        let (by_store, cause) = {
+            let state = H::promise_cell(promise).state();
+            (matches!(state.progress, Progress::Settled(_, Seen::ByStore(_))), state.cause)
+        };
+        if cause.vat.is_some_and(|vat| vat != self.vat().id()) {
+            let mut work = self.work();
+            work.clock = work.clock.max(cause.time.0 + 1);
+            if work.open {
+                work.cause.time = LamportTime(work.clock);
+            }
+        }
+        if by_store {
             self.depends_on_store();
         }
     }

@@ -6,7 +6,8 @@ use crate::actor::Life;
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::Slot;
+use crate::ids::{LamportTime, Slot};
+use crate::log::Cause;
 use crate::promise::{Outcome, Reaction};
 
 /// How to take one change back.
@@ -56,6 +57,7 @@ impl<H: Host> Churn<H> {
         work.turn += 1;
         work.epoch += 1;
         work.clock += 1;
+        work.cause = Cause { vat: Some(self.vat().id()), time: LamportTime(work.clock) };
     }
 
     /// Ends the turn with the result of its body.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use goblins_core::durability::{Durability, Ticket};
 use goblins_core::mailbox::{Closed, Entry, Mailbox, Posted};
 use goblins_core::store::{Batch, Store, StoreError, Visit};
+use goblins_core::sync::Monitor;
 use loom::sync::atomic::AtomicU64;
 use loom::thread::{self, JoinHandle};
 
@@ -240,6 +241,21 @@ fn closing_waits_for_the_one_inside_and_ends_the_wait_of_the_others() {
 }
 
 #[test]
+fn those_who_want_in_hear_of_the_close_while_one_is_inside() {
+    explore(5, || {
+        let vat = Vat::new(1);
+        let Entry::Entered(idle) = vat.mailbox.try_enter() else { panic!("it is idle") };
+        let (caller, closer) = (vat.clone(), vat.clone());
+        let caller = go(move || caller.call(1));
+        let closer = go(move || closer.close().idle.is_some());
+        assert!(!caller.join().unwrap());
+        assert!(!vat.post(2));
+        assert_eq!(vat.mailbox.leave(idle), Posted::Accepted);
+        assert!(closer.join().unwrap());
+    });
+}
+
+#[test]
 fn of_two_who_close_one_gets_what_is_left() {
     explore(5, || {
         let vat = Vat::new(1);
@@ -306,7 +322,7 @@ impl Store for Disk {
 struct Side {
     disk: Arc<Disk>,
     durability: Durability<u64>,
-    out: Mutex<Vec<u64>>,
+    out: Monitor<Vec<u64>>,
     lost: Mutex<Vec<u64>>,
 }
 
@@ -315,7 +331,7 @@ impl Side {
         let (appended, synced) = (AtomicU64::new(0), AtomicU64::new(0));
         let disk = Arc::new(Disk { appended, synced, syncs: Mutex::new(0), fails });
         let durability = Durability::new(disk.clone());
-        Arc::new(Self { disk, durability, out: Mutex::default(), lost: Mutex::default() })
+        Arc::new(Self { disk, durability, out: Monitor::new(Vec::new()), lost: Mutex::default() })
     }
 
     /// Appends a batch.
@@ -325,7 +341,8 @@ impl Side {
 
     fn let_out(&self, output: u64) {
         assert!(self.disk.synced.load(SeqCst) >= output, "{output} got out before it was durable");
-        self.out.lock().unwrap().push(output);
+        self.out.with(|out| out.push(output));
+        self.out.notify_all();
     }
 
     fn flush(&self) {
@@ -362,7 +379,7 @@ impl Side {
     }
 
     fn out(&self) -> Vec<u64> {
-        self.out.lock().unwrap().clone()
+        self.out.with(|out| out.clone())
     }
 }
 
@@ -411,6 +428,8 @@ fn held_output_goes_out_in_order_once_it_is_durable() {
             let (batch, _) = side.append();
             side.release(batch);
         }
+        // Nobody need do anything more for it.
+        side.out.wait(PATIENCE, |out| (out.len() == 2).then_some(())).unwrap();
         side.durability.close();
         committer.join().unwrap();
         caller.join().unwrap();
