@@ -5,6 +5,7 @@ import os as _os
 
 from goblins import _goblins
 from goblins._actor import actor
+from goblins._asyncio import from_awaitable, to_thread
 from goblins._errors import (
     BehaviorError,
     BrokenPromiseError,
@@ -46,6 +47,7 @@ from goblins._goblins import (
     spawn_named,
     tell,
 )
+from goblins._joiners import all_of, race
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 
 __version__ = "0.1.0"
@@ -83,14 +85,18 @@ __all__ = [
     "VatClosedError",
     "VatTimeoutError",
     "actor",
+    "all_of",
+    "from_awaitable",
     "methods",
     "on",
     "promise_and_resolver",
+    "race",
     "send",
     "spawn",
     "spawn_named",
     "spawn_persistent_vat",
     "tell",
+    "to_thread",
 ]
 
 _atexit.register(_goblins._at_exit)

@@ -26,6 +26,7 @@ __all__ = [
     "_after_fork_in_child",
     "_at_exit",
     "_constructor",
+    "_in_turn",
     "_open_vat",
     "methods",
     "on",
@@ -153,6 +154,12 @@ class Promise(Generic[_T_co]):
         """
 
     def __await__(self) -> Generator[Any, None, _T_co]: ...
+    def __getitem__(self, key: Any, /) -> Promise[Any]:
+        """The promise of a part of the value: ``promise["key"]``, ``promise[0]`` (ASY-37).
+
+        It breaks with what ``value[key]`` raises, and with TypeError if the value is an actor.
+        """
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def __getattribute__(self, name: str, /) -> Any: ...
     @classmethod
@@ -389,3 +396,4 @@ def _open_vat(
 ) -> tuple[Vat, list[Ref]]: ...
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...
+def _in_turn() -> bool: ...

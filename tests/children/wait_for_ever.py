@@ -44,9 +44,11 @@ def change_and_spin():
     spin()
 
 
+promise, resolver = promise_and_resolver()
+
 waits = {
-    "result": lambda: promise_and_resolver()[0].result(),
-    "result_with_timeout": lambda: promise_and_resolver()[0].result(timeout=1e6),
+    "result": promise.result,
+    "result_with_timeout": lambda: promise.result(timeout=1e6),
     "call": ref,
     "run": lambda: vat.run(lambda: None),
     "block": block,

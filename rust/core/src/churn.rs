@@ -1,7 +1,7 @@
 //! Churns: turns run from one message until the vat has nothing left to do.
 
 use std::cell::{RefCell, RefMut};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -50,6 +50,9 @@ pub(crate) struct Work<H: Host> {
     /// Promises settled in this churn.
     pub(crate) settled: Vec<H::Promise>,
     pub(crate) saving: Option<Saving<H>>,
+    /// The answers of code that waits for a promise, to be broken should the vat stop.
+    pub(crate) suspended: HashMap<u64, H::Promise>,
+    pub(crate) suspensions: u64,
 }
 
 impl<H: Host> Work<H> {
@@ -70,6 +73,8 @@ impl<H: Host> Work<H> {
             outbox: Vec::new(),
             settled: Vec::new(),
             saving,
+            suspended: HashMap::new(),
+            suspensions: 0,
         }
     }
 }
@@ -186,6 +191,16 @@ impl<H: Host> Churn<H> {
                 };
                 self.settle_now(cx, derived, outcome, false);
             }
+            Reaction::Resume { id, code, answer } => {
+                let waiting = self.work().suspended.remove(&id);
+                drop(waiting);
+                let result = self.turn(cx, || H::resume(cx, self, code, outcome, &answer));
+                self.record(EventKind::React, result.is_ok(), cause, None, None);
+                match result.transpose() {
+                    Some(result) => self.settle_now(cx, answer, result.into(), false),
+                    None => drop(answer),
+                }
+            }
             reaction @ (Reaction::Forward { .. } | Reaction::Chain(_)) => {
                 self.settling(cx, |next| self.react(cx, reaction, outcome, next));
             }
@@ -203,9 +218,16 @@ impl<H: Host> Churn<H> {
                 self.settling(cx, |next| self.wait_for(cx, &promise, reaction, next));
             }
             Effect::Listen { promise, reaction } => {
+                if let Reaction::Resume { id, answer, .. } = &reaction {
+                    let answer = H::clone_promise(cx, answer);
+                    self.work().suspended.insert(*id, answer);
+                }
                 self.settling(cx, |next| self.wait_for(cx, &promise, reaction, next));
             }
-            Effect::Settle { promise, outcome } => self.settle_now(cx, promise, outcome, false),
+            Effect::Settle { promise, outcome, right } => {
+                self.settle_now(cx, promise, outcome, false);
+                drop(right);
+            }
         }
     }
 

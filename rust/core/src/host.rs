@@ -35,6 +35,10 @@ pub trait Host: Sized + 'static {
     type Promise: Send + Sync;
     /// A handler of a settled promise.
     type Function: Send;
+    /// Code that waits for a promise in the middle of its work.
+    type Suspended: Send;
+    /// What keeps a promise from being taken for abandoned, until it is settled or this is dropped.
+    type Right: Send;
     /// Somebody outside all vats who waits for a promise.
     type Waker: Send;
     /// The map from labels to constructors.
@@ -87,6 +91,15 @@ pub trait Host: Sized + 'static {
         handler: Self::Function,
         outcome: Option<Outcome<Self>>,
     ) -> Result<Self::Value, Self::Error>;
+    /// Goes on with suspended code; `None` if it has suspended itself again, by [`Churn::suspend`] with the
+    /// same `answer`.
+    fn resume(
+        cx: Self::Cx<'_>,
+        churn: &Rc<Churn<Self>>,
+        code: Self::Suspended,
+        outcome: Outcome<Self>,
+        answer: &Self::Promise,
+    ) -> Result<Option<Self::Value>, Self::Error>;
     /// Tells somebody outside that a promise has settled.
     fn wake(cx: Self::Cx<'_>, waker: Self::Waker, outcome: Outcome<Self>);
 

@@ -52,7 +52,10 @@ impl<H: Host> Job<H> {
             Task::Deliver { resolver, .. }
             | Task::React { reaction: Reaction::Forward { resolver, .. }, .. } => resolver,
             Task::React {
-                reaction: Reaction::Listen { derived, .. } | Reaction::Finally { derived, .. },
+                reaction:
+                    Reaction::Listen { derived, .. }
+                    | Reaction::Finally { derived, .. }
+                    | Reaction::Resume { answer: derived, .. },
                 ..
             } => Some(derived),
             // What made it wait may have been taken back.

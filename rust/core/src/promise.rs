@@ -95,6 +95,15 @@ pub enum Reaction<H: Host> {
         /// The promise that gets the outcome.
         derived: H::Promise,
     },
+    /// Goes on with suspended code.
+    Resume {
+        /// Its number among those of its vat.
+        id: u64,
+        /// The code.
+        code: H::Suspended,
+        /// The promise of what it gives in the end.
+        answer: H::Promise,
+    },
     /// Settles another promise in the same way.
     Chain(H::Promise),
 }

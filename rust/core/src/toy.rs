@@ -48,6 +48,10 @@ pub type Behavior = Arc<dyn Act>;
 /// A handler of a settled promise.
 pub type Handler = Box<dyn FnOnce(&Turn<'_>, Option<Outcome<Toy>>) -> Result<Value, Fault> + Send>;
 
+/// Code that waits for a promise; it gives `None` if it has suspended itself again.
+pub type Continuation =
+    Box<dyn FnOnce(&Turn<'_>, Outcome<Toy>, &Promise) -> Result<Option<Value>, Fault> + Send>;
+
 /// What may be sent and answered.
 #[derive(Clone, Default)]
 pub enum Value {
@@ -142,6 +146,8 @@ impl Host for Toy {
     type Error = Fault;
     type Promise = Promise;
     type Function = Handler;
+    type Suspended = Continuation;
+    type Right = ();
     type Waker = Sender<Outcome<Toy>>;
     type Env = Env;
 
@@ -226,6 +232,16 @@ impl Host for Toy {
         outcome: Option<Outcome<Self>>,
     ) -> Result<Value, Fault> {
         handler(&Turn::new(churn), outcome)
+    }
+
+    fn resume(
+        (): (),
+        churn: &Rc<Churn<Self>>,
+        code: Continuation,
+        outcome: Outcome<Self>,
+        answer: &Promise,
+    ) -> Result<Option<Value>, Fault> {
+        code(&Turn::new(churn), outcome, answer)
     }
 
     fn wake((): (), waker: Sender<Outcome<Self>>, outcome: Outcome<Self>) {

@@ -26,7 +26,7 @@ pub(crate) enum Undo<H: Host> {
 pub(crate) enum Effect<H: Host> {
     Send { target: Target<H>, message: H::Message, resolver: Option<H::Promise> },
     Listen { promise: H::Promise, reaction: Reaction<H> },
-    Settle { promise: H::Promise, outcome: Outcome<H> },
+    Settle { promise: H::Promise, outcome: Outcome<H>, right: Option<H::Right> },
 }
 
 /// Where a message goes.
@@ -195,9 +195,19 @@ impl<H: Host> Churn<H> {
         self.work().effects.push(Effect::Listen { promise, reaction });
     }
 
-    /// Settles a promise at the end of this turn, if it succeeds. The first settlement wins.
-    pub fn settle(&self, promise: H::Promise, outcome: Outcome<H>) {
-        self.work().effects.push(Effect::Settle { promise, outcome });
+    /// Goes on with `code` once the promise has settled, in a turn of its own, if this turn succeeds. `answer`
+    /// is the promise of what it gives in the end (BEHAVIOURS AWT-01).
+    pub fn suspend(&self, promise: H::Promise, code: H::Suspended, answer: H::Promise) {
+        let mut work = self.work();
+        work.suspensions += 1;
+        let reaction = Reaction::Resume { id: work.suspensions, code, answer };
+        work.effects.push(Effect::Listen { promise, reaction });
+    }
+
+    /// Settles a promise at the end of this turn, if it succeeds. The first settlement wins. `right` is kept
+    /// until then.
+    pub fn settle(&self, promise: H::Promise, outcome: Outcome<H>, right: Option<H::Right>) {
+        self.work().effects.push(Effect::Settle { promise, outcome, right });
     }
 
     /// The outcome of a promise as this turn may see it: its own settlements included.
@@ -208,7 +218,7 @@ impl<H: Host> Churn<H> {
             return Some(outcome);
         }
         self.work().effects.iter().find_map(|effect| match effect {
-            Effect::Settle { promise, outcome } if std::ptr::eq(cell, H::promise_cell(promise)) => {
+            Effect::Settle { promise, outcome, .. } if std::ptr::eq(cell, H::promise_cell(promise)) => {
                 Some(outcome.share(cx))
             }
             _ => None,

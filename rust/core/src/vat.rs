@@ -1,5 +1,6 @@
 //! Vats: an event loop with its actors, run by whoever brings work.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::job::{Job, Task};
 use crate::log::{Cause, EventKind};
 use crate::mailbox::{Entry, Mailbox, Posted};
 use crate::pool::Runtime;
-use crate::promise::{Seen, StoreId};
+use crate::promise::{Outcome, Seen, StoreId};
 use crate::record::VatRecord;
 use crate::release::{Outputs, post, release, settling};
 use crate::saving::{Persistence, Saving};
@@ -296,7 +297,11 @@ impl<H: Host> Vat<H> {
             match H::detached(cx, || self.mailbox.close(SLICE)) {
                 Some(closed) => {
                     self.refuse_all(cx, closed.jobs);
-                    drop(closed.idle);
+                    if let Some(mut work) = closed.idle {
+                        let suspended = std::mem::take(&mut work.suspended);
+                        self.break_suspended(cx, suspended, &self.closed_error());
+                        drop(work);
+                    }
                     let Some(persistence) = &self.persistence else {
                         return Ok(());
                     };
@@ -317,6 +322,20 @@ impl<H: Host> Vat<H> {
 
     fn refuse_all(self: &Arc<Self>, cx: H::Cx<'_>, jobs: impl IntoIterator<Item = Job<H>>) {
         settling(cx, |next| jobs.into_iter().for_each(|job| job.refuse(cx, self, self.closed_error(), next)));
+    }
+
+    /// Breaks the answers of code that will not go on.
+    fn break_suspended(
+        self: &Arc<Self>,
+        cx: H::Cx<'_>,
+        suspended: HashMap<u64, H::Promise>,
+        why: &KernelError,
+    ) {
+        settling::<H>(cx, |next| {
+            for promise in suspended.into_values() {
+                next.push_back((promise, Outcome::Broken(H::error(cx, why.clone())), false));
+            }
+        });
     }
 
     /// Whether it is closed, or about to be.
@@ -487,6 +506,8 @@ impl<H: Host> Session<H> {
     fn refuse_jobs(&self, cx: H::Cx<'_>) {
         let vat = self.churn().vat();
         let why = vat.poisoned_error();
+        let suspended = std::mem::take(&mut self.churn().work().suspended);
+        vat.break_suspended(cx, suspended, &why);
         // One at a time: breaking a promise may bring in a job for its listener in this vat.
         while let Some(job) = vat.mailbox.next_job() {
             settling(cx, |next| job.refuse(cx, vat, why.clone(), next));

@@ -3,7 +3,7 @@
 use std::ptr::null_mut;
 use std::sync::Once;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi::{self, PyObject};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
@@ -27,6 +27,15 @@ static CALL_VECTOR: CallVector = unsafe {
         unsafe extern "C" fn(*mut PyObject, *const *mut PyObject, usize, *mut PyObject) -> *mut PyObject,
         CallVector,
     >(ffi::PyObject_Vectorcall)
+};
+type Send =
+    unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut *mut PyObject) -> ffi::PySendResult;
+// SAFETY: as above.
+static SEND: Send = unsafe {
+    std::mem::transmute::<
+        unsafe extern "C" fn(*mut PyObject, *mut PyObject, *mut *mut PyObject) -> ffi::PySendResult,
+        Send,
+    >(ffi::PyIter_Send)
 };
 
 /// Stops a thread for good, should it be unwound.
@@ -149,6 +158,41 @@ pub(crate) fn call_with<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let args = args.into_pyobject(function.py()).map_err(Into::into)?;
     Args::Packed(&args, None).call(function)
+}
+
+/// What came out of a coroutine.
+pub(crate) enum Sent<'py> {
+    Yielded(Bound<'py, PyAny>),
+    Returned(Bound<'py, PyAny>),
+}
+
+/// Goes on with a coroutine where it waits for a value.
+pub(crate) fn send_into<'py>(
+    coroutine: &Bound<'py, PyAny>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Sent<'py>> {
+    let py = coroutine.py();
+    let mut out = null_mut();
+    let hang = Hang;
+    // SAFETY: as for calls; `out` gets an owned reference, or null with an exception set.
+    let (state, out) = unsafe {
+        let send = std::ptr::read_volatile(&raw const SEND);
+        let state = send(coroutine.as_ptr(), value.as_ptr(), &raw mut out);
+        (state, Bound::from_owned_ptr_or_err(py, out))
+    };
+    std::mem::forget(hang);
+    match state {
+        ffi::PySendResult::PYGEN_NEXT => out.map(Sent::Yielded),
+        _ => out.map(Sent::Returned),
+    }
+}
+
+/// What a coroutine returned, from the exception that says so.
+pub(crate) fn returned(py: Python<'_>, error: PyErr) -> PyResult<Sent<'_>> {
+    if error.is_instance_of::<PyStopIteration>(py) {
+        return error.value(py).getattr(pyo3::intern!(py, "value")).map(Sent::Returned);
+    }
+    Err(error)
 }
 
 /// A field of objects that Python calls without making a tuple of the arguments.

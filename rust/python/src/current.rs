@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use goblins_core::churn::Churn;
-use pyo3::PyResult;
+use pyo3::prelude::*;
 
 use crate::errors::no_turn;
 use crate::host::PyHost;
@@ -30,7 +30,13 @@ pub(crate) fn replace(churn: Option<Rc<Churn<PyHost>>>) -> Option<Rc<Churn<PyHos
     CURRENT.with(|current| current.replace(churn))
 }
 
-/// Whether this thread runs a churn.
+/// Whether this thread is in a turn.
 pub(crate) fn in_turn() -> bool {
-    CURRENT.with(|current| current.borrow().is_some())
+    CURRENT.with(|current| current.borrow().as_ref().is_some_and(|churn| churn.in_turn()))
+}
+
+/// Whether this thread is in a turn.
+#[pyfunction]
+pub(crate) fn _in_turn() -> bool {
+    in_turn()
 }

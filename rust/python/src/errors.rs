@@ -21,6 +21,7 @@ macro_rules! error_classes {
 
 error_classes! {
     behavior_error => "BehaviorError",
+    broken_promise => "BrokenPromiseError",
     far_call => "FarCallError",
     no_turn_error => "NoTurnError",
     no_such_method => "NoSuchMethodError",

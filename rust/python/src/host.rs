@@ -10,6 +10,7 @@ use goblins_core::host::Host;
 use goblins_core::ids::Slot;
 use goblins_core::promise::{Outcome, PromiseCell};
 use goblins_core::record::{Portrait, Record, Shape};
+use goblins_core::settle_outside;
 use goblins_core::vat::Vat;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -17,9 +18,10 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReferenc
 
 use crate::behavior::describe_value;
 use crate::calls::{self, Args};
+use crate::coroutine::{self, Suspended};
 use crate::errors::{kernel_error, log_unheard};
 use crate::portrait::{self, Environment};
-use crate::promise::{Latch, Promise};
+use crate::promise::{Latch, Promise, Right, part_of};
 use crate::refs::{Ref, invoke};
 
 /// Python, as the kernel sees it.
@@ -39,8 +41,13 @@ impl Message {
     }
 }
 
-/// A handler given to `on`.
-pub(crate) struct Handler(pub(crate) Py<PyAny>);
+/// What is done with an outcome in a turn of its own.
+pub(crate) enum Handler {
+    /// A function given to `on` gets it.
+    Call(Py<PyAny>),
+    /// The part under this key is taken.
+    Part(Py<PyAny>),
+}
 
 /// Somebody outside all vats who waits for a promise.
 pub(crate) enum Waker {
@@ -48,6 +55,8 @@ pub(crate) enum Waker {
     Latch(Arc<Latch>),
     /// A function that gets value and error.
     Callback(Py<PyAny>),
+    /// The promise of a part.
+    Part { key: Py<PyAny>, part: Py<Promise> },
 }
 
 impl Host for PyHost {
@@ -60,6 +69,8 @@ impl Host for PyHost {
     type Error = PyErr;
     type Promise = Py<Promise>;
     type Function = Handler;
+    type Suspended = Suspended;
+    type Right = Arc<Right>;
     type Waker = Waker;
     type Env = Environment;
 
@@ -137,22 +148,47 @@ impl Host for PyHost {
 
     fn react(
         py: Python<'_>,
-        _churn: &Rc<Churn<Self>>,
+        churn: &Rc<Churn<Self>>,
         handler: Handler,
         outcome: Option<Outcome<Self>>,
     ) -> PyResult<Py<PyAny>> {
-        match outcome {
-            None => calls::call_with(handler.0.bind(py), ()),
-            Some(Outcome::Fulfilled(value)) => calls::call_with(handler.0.bind(py), (value,)),
-            Some(Outcome::Broken(error)) => calls::call_with(handler.0.bind(py), (error.into_value(py),)),
-        }
-        .map(Bound::unbind)
+        let answer = match (handler, outcome) {
+            (Handler::Part(key), Some(Outcome::Fulfilled(value))) => part_of(value.bind(py), &key),
+            (Handler::Part(_), Some(Outcome::Broken(error))) => Err(error),
+            (Handler::Call(function) | Handler::Part(function), None) => {
+                calls::call_with(function.bind(py), ())
+            }
+            (Handler::Call(function), Some(Outcome::Fulfilled(value))) => {
+                calls::call_with(function.bind(py), (value,))
+            }
+            (Handler::Call(function), Some(Outcome::Broken(error))) => {
+                calls::call_with(function.bind(py), (error.into_value(py),))
+            }
+        };
+        coroutine::started(churn, None, answer?).map(Bound::unbind)
+    }
+
+    fn resume(
+        py: Python<'_>,
+        churn: &Rc<Churn<Self>>,
+        code: Suspended,
+        outcome: Outcome<Self>,
+        answer: &Py<Promise>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        code.resume(py, churn, outcome, answer)
     }
 
     fn wake(py: Python<'_>, waker: Waker, outcome: Outcome<Self>) {
         let callback = match waker {
             Waker::Latch(latch) => return latch.set(),
             Waker::Callback(callback) => callback,
+            Waker::Part { key, part } => {
+                let found = match outcome {
+                    Outcome::Fulfilled(value) => part_of(value.bind(py), &key).map(Bound::unbind),
+                    Outcome::Broken(error) => Err(error),
+                };
+                return settle_outside::<Self>(py, part, found.into(), false);
+            }
         };
         let called = match outcome {
             Outcome::Fulfilled(value) => calls::call_with(callback.bind(py), (value, py.None())),

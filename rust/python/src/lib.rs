@@ -3,6 +3,7 @@
 mod behavior;
 mod calls;
 mod cbor;
+mod coroutine;
 mod current;
 mod errors;
 mod host;
@@ -20,6 +21,8 @@ mod vat;
 pub mod _goblins {
     #[pymodule_export]
     use crate::behavior::{_constructor, Bcom, Become, Behavior, Constructor};
+    #[pymodule_export]
+    use crate::current::_in_turn;
     #[pymodule_export]
     use crate::methods::{Methods, methods};
     #[pymodule_export]

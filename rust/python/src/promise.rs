@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::calls::Args;
 use crate::current::{current, current_turn};
-use crate::errors::{deadlock, kernel_error, log_unheard, no_turn_error};
+use crate::errors::{broken_promise, deadlock, kernel_error, log_unheard, no_turn_error};
 use crate::host::{Handler, PyHost, Waker};
 use crate::refs::{self, BoundMessage, Ref, Target, invoke, is_hidden, own_attribute};
 
@@ -128,12 +128,13 @@ impl Promise {
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        if current().is_some() {
-            return Err(no_turn_error(
-                "await works outside turns only, so far; inside a behavior use on(...)",
-            ));
-        }
-        py.import("goblins._asyncio")?.call_method1("wait_for", (slf,))
+        let wait = if current().is_some() {
+            crate::coroutine::check_await()?;
+            "wait_in_turn"
+        } else {
+            "wait_for"
+        };
+        py.import("goblins._asyncio")?.call_method1(wait, (slf,))
     }
 
     #[pyo3(signature = (*args, **kwargs))]
@@ -153,6 +154,10 @@ impl Promise {
             return own_attribute(slf.as_any(), name);
         }
         BoundMessage::make(slf.py(), Target::Promise(slf.clone().unbind()), name)
+    }
+
+    fn __getitem__(slf: &Bound<'_, Self>, key: Py<PyAny>) -> PyResult<Py<Self>> {
+        part(slf, key)
     }
 
     fn __repr__(&self) -> String {
@@ -196,6 +201,10 @@ fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTr
         }
         Waiter::Outside(Waker::Callback(callback)) => visit.call(callback),
         Waiter::Outside(Waker::Latch(_)) => Ok(()),
+        Waiter::Outside(Waker::Part { key, part }) => {
+            visit.call(key)?;
+            visit.call(part)
+        }
         Waiter::Vat(_, reaction) => match reaction {
             Reaction::Forward { message, resolver } => {
                 message.traverse(visit)?;
@@ -210,13 +219,20 @@ fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTr
                 visit_handler(Some(handler), visit)?;
                 visit.call(derived)
             }
+            Reaction::Resume { code, answer, .. } => {
+                code.traverse(visit)?;
+                visit.call(answer)
+            }
             Reaction::Chain(promise) => visit.call(promise),
         },
     }
 }
 
 fn visit_handler(handler: Option<&Handler>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-    handler.map_or(Ok(()), |handler| visit.call(&handler.0))
+    match handler {
+        Some(Handler::Call(handler) | Handler::Part(handler)) => visit.call(handler),
+        None => Ok(()),
+    }
 }
 
 impl Drop for Promise {
@@ -291,10 +307,63 @@ pub(crate) fn call<'py>(
     }
 }
 
+/// A part of what a promise will be fulfilled with (ASY-37): `promise[key]`.
+fn part(promise: &Bound<'_, Promise>, key: Py<PyAny>) -> PyResult<Py<Promise>> {
+    let py = promise.py();
+    let part = Promise::pending(py)?;
+    let derived = part.clone_ref(py);
+    match current() {
+        Some(churn) if churn.in_turn() => {
+            let fulfilled = Some(Handler::Part(key));
+            churn.listen(promise.clone().unbind(), Reaction::Listen { fulfilled, broken: None, derived });
+        }
+        _ => {
+            let waker = Waker::Part { key, part: derived };
+            wait_outside::<PyHost>(py, promise.as_unbound(), Waiter::Outside(waker));
+        }
+    }
+    Ok(part)
+}
+
+/// The part of a value that a promise was fulfilled with.
+pub(crate) fn part_of<'py>(value: &Bound<'py, PyAny>, key: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = value.py();
+    if let Ok(actor) = value.cast_exact::<Ref>() {
+        let text = format!(
+            "the promise became {}, an actor, which has no parts: send it a message instead",
+            actor.get().describe(py)
+        );
+        return Err(PyTypeError::new_err(text));
+    }
+    value.get_item(key.bind(py))
+}
+
+/// Settles its promise as abandoned when it goes, if nobody has settled it.
+pub(crate) struct Right {
+    promise: Py<Promise>,
+}
+
+impl Drop for Right {
+    fn drop(&mut self) {
+        {
+            let mut state = self.promise.get().cell.state();
+            if !matches!(state.progress, Progress::Pending) {
+                return;
+            }
+            // Whoever waits is told. If nobody does, it is no error that was missed.
+            state.heard = true;
+        }
+        Python::try_attach(|py| {
+            let error = broken_promise("the promise was abandoned: nothing can settle it any more");
+            settle_outside::<PyHost>(py, self.promise.clone_ref(py), Outcome::Broken(error), false);
+        });
+    }
+}
+
 /// The right to settle a promise.
 #[pyclass(frozen, module = "goblins", name = "Resolver")]
 pub(crate) struct Resolver {
-    promise: Py<Promise>,
+    right: Arc<Right>,
 }
 
 #[pymethods]
@@ -313,19 +382,19 @@ impl Resolver {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Resolver of {}>", self.promise.get().__repr__())
+        format!("<Resolver of {}>", self.right.promise.get().__repr__())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.promise)
+        visit.call(&self.right.promise)
     }
 }
 
 impl Resolver {
     fn settle(&self, py: Python<'_>, outcome: Outcome<PyHost>) {
-        let promise = self.promise.clone_ref(py);
+        let promise = self.right.promise.clone_ref(py);
         match current() {
-            Some(churn) if churn.in_turn() => churn.settle(promise, outcome),
+            Some(churn) if churn.in_turn() => churn.settle(promise, outcome, Some(self.right.clone())),
             _ => settle_outside::<PyHost>(py, promise, outcome, false),
         }
     }
@@ -335,7 +404,7 @@ impl Resolver {
 #[pyfunction]
 pub(crate) fn promise_and_resolver(py: Python<'_>) -> PyResult<(Py<Promise>, Resolver)> {
     let promise = Promise::pending(py)?;
-    let resolver = Resolver { promise: promise.clone_ref(py) };
+    let resolver = Resolver { right: Arc::new(Right { promise: promise.clone_ref(py) }) };
     Ok((promise, resolver))
 }
 
@@ -357,7 +426,7 @@ pub(crate) fn on(
         Ok(promise) => promise.unbind(),
         Err(error) => {
             let settled = Promise::pending(py)?;
-            churn.settle(settled.clone_ref(py), Outcome::Fulfilled(error.into_inner().unbind()));
+            churn.settle(settled.clone_ref(py), Outcome::Fulfilled(error.into_inner().unbind()), None);
             settled
         }
     };
@@ -377,6 +446,6 @@ fn handler(function: Option<Bound<'_, PyAny>>, name: &str) -> PyResult<Option<Ha
             "{name} must be a callable or None, not {}",
             crate::behavior::type_name(&function)
         ))),
-        function => Ok(function.map(|function| Handler(function.unbind()))),
+        function => Ok(function.map(|function| Handler::Call(function.unbind()))),
     }
 }

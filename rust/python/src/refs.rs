@@ -1,5 +1,6 @@
 //! `Ref`: the one object that stands for an actor, and owns its behavior.
 
+use std::rc::Rc;
 use std::sync::{Arc, Once};
 
 use goblins_core::actor::{ActorCell, Life};
@@ -15,6 +16,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::behavior::{self, Become};
 use crate::calls::{self, Args, Callable, Entry};
+use crate::coroutine;
 use crate::current::current;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
 use crate::host::PyHost;
@@ -167,7 +169,7 @@ pub(crate) fn call<'py>(
 
 /// Gives a message to an actor in the open turn, and makes the change that it asks for.
 pub(crate) fn invoke<'py>(
-    churn: &std::rc::Rc<Churn<PyHost>>,
+    churn: &Rc<Churn<PyHost>>,
     actor: &Bound<'py, Ref>,
     method: Option<&Bound<'py, PyString>>,
     args: Args<'_, 'py>,
@@ -175,15 +177,30 @@ pub(crate) fn invoke<'py>(
     let py = actor.py();
     let behavior = churn.behavior(py, actor.as_unbound())?;
     let answer = behavior::invoke(behavior.bind(py), actor, method, args)?;
+    if answer.is_exact_instance_of::<Become>() {
+        return become_told(churn, actor, &behavior, answer);
+    }
+    coroutine::started(churn, Some((actor, &behavior)), answer)
+}
+
+/// Makes the change that an actor has asked for by returning a token of its `bcom`, and gives the answer that
+/// goes with it. `behavior` is the one that was called.
+pub(crate) fn become_told<'py>(
+    churn: &Rc<Churn<PyHost>>,
+    actor: &Bound<'py, Ref>,
+    behavior: &Py<PyAny>,
+    answer: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
     let Ok(token) = answer.cast_exact::<Become>() else {
         return Ok(answer);
     };
+    let py = actor.py();
     let (token, cell) = (token.get(), &actor.get().cell);
     if token.vat != cell.vat().id() || token.slot != cell.slot() {
         let vat = cell.vat().name().to_owned();
         return Err(kernel_error(&KernelError::ForeignBecome { slot: cell.slot().0, vat }));
     }
-    churn.change(py, actor.as_unbound(), &behavior, token.behavior.clone_ref(py))?;
+    churn.change(py, actor.as_unbound(), behavior, token.behavior.clone_ref(py))?;
     Ok(token.value.bind(py).clone())
 }
 

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::calls::Args;
+use crate::coroutine;
 use crate::current::current;
 use crate::errors::{deadlock, far_call, kernel_error, no_turn_error};
 use crate::host::PyHost;
@@ -37,6 +38,11 @@ enum Block {
 
 thread_local! {
     static BLOCKS: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many `with vat:` blocks are open on this thread.
+pub(crate) fn open_blocks() -> usize {
+    BLOCKS.with(|blocks| blocks.borrow().len())
 }
 
 impl Vat {
@@ -101,7 +107,9 @@ impl Vat {
         if self.is_inside("run(...)")? {
             return Args::Packed(args, kwargs).call(function);
         }
-        self.vat.run(function.py(), |_| Args::Packed(args, kwargs).call(function))
+        self.vat.run(function.py(), |churn| {
+            coroutine::started(churn, None, Args::Packed(args, kwargs).call(function)?)
+        })
     }
 
     /// Makes an actor in this vat, in a turn of its own.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::{Actor, Behavior, Fault, Handler, Message, Promise, REPORTS, Toy, ToyPromise, ToyRef, Value};
+use super::{
+    Actor, Behavior, Continuation, Fault, Handler, Message, Promise, REPORTS, Toy, ToyPromise, ToyRef, Value,
+};
 use crate::actor::ActorCell;
 use crate::churn::Churn;
 use crate::host::Host;
@@ -62,12 +64,12 @@ impl<'a> Turn<'a> {
 
     /// Fulfils a promise.
     pub fn fulfil(&self, promise: &Promise, value: Value) {
-        self.churn.settle(promise.clone(), Outcome::Fulfilled(value));
+        self.churn.settle(promise.clone(), Outcome::Fulfilled(value), None);
     }
 
     /// Breaks a promise.
     pub fn break_(&self, promise: &Promise, why: &str) {
-        self.churn.settle(promise.clone(), Outcome::Broken(Fault::Raised(why.to_owned())));
+        self.churn.settle(promise.clone(), Outcome::Broken(Fault::Raised(why.to_owned())), None);
     }
 
     /// Runs a handler once the promise has settled, in either way.
@@ -81,6 +83,11 @@ impl<'a> Turn<'a> {
         let (fulfilled, broken) = (Some(wrap(handler.clone())), Some(wrap(handler)));
         self.churn.listen(promise.clone(), Reaction::Listen { fulfilled, broken, derived: derived.clone() });
         derived
+    }
+
+    /// Goes on with `code` once the promise has settled. `answer` is the promise of what it gives in the end.
+    pub fn suspend(&self, promise: &Promise, code: Continuation, answer: &Promise) {
+        self.churn.suspend(promise.clone(), code, answer.clone());
     }
 
     /// Runs a handler once the promise has settled, and passes the outcome on.
