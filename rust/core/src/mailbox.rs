@@ -79,9 +79,17 @@ impl<J, L> Mailbox<J, L> {
             return entry;
         }
         self.inner.with(|inner| inner.waiting += 1);
-        let entry = self.inner.wait(patience, Inner::try_enter);
-        self.inner.with(|inner| inner.waiting -= 1);
-        entry.unwrap_or(Entry::Busy)
+        let entry = self.inner.wait(patience, |inner| {
+            let entry = inner.try_enter()?;
+            inner.waiting -= 1;
+            Some(entry)
+        });
+        // A last look in the moment of giving up: a worker may have made way.
+        let give_up = |inner: &mut Inner<J, L>| {
+            inner.waiting -= 1;
+            inner.try_enter()
+        };
+        entry.or_else(|| self.inner.with(give_up)).unwrap_or(Entry::Busy)
     }
 
     /// Enters if nobody is inside; never waits.
@@ -89,12 +97,13 @@ impl<J, L> Mailbox<J, L> {
         self.inner.with(Inner::try_enter).unwrap_or(Entry::Busy)
     }
 
-    /// Called by a worker that took the vat's entry from the pool's queue. `None`: somebody is inside and
-    /// will see the jobs, or there are none any more.
+    /// Called by a worker that took the vat's entry from the pool's queue. `None`: somebody is inside, or waits
+    /// to be, and will see the jobs; or there are none any more.
     pub fn enter_scheduled(&self) -> Option<L> {
         self.inner.with(|inner| {
             inner.scheduled = false;
-            if inner.inbox.is_empty() {
+            // Who waits has slept meanwhile: he would be late each time.
+            if inner.inbox.is_empty() || inner.waiting > 0 {
                 return None;
             }
             match inner.try_enter() {
@@ -195,5 +204,44 @@ impl<J, L> Inner<J, L> {
         }
         self.scheduled = true;
         Posted::Schedule
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::{Entry, Mailbox, Posted};
+    use std::time::Duration;
+
+    #[test]
+    fn a_worker_makes_way_for_one_who_waits() {
+        let mailbox: Mailbox<u8, ()> = Mailbox::new(());
+        let waiting = || mailbox.inner.with(|inner| inner.waiting > 0);
+        assert!(matches!(mailbox.try_enter(), Entry::Entered(())));
+        std::thread::scope(|scope| {
+            let caller = scope.spawn(|| {
+                let Entry::Entered(()) = mailbox.enter(Duration::from_secs(20)) else { panic!("not let in") };
+                (mailbox.next_job(), mailbox.leave(()))
+            });
+            while !waiting() {
+                std::thread::yield_now();
+            }
+            assert_eq!(mailbox.post(1), Ok(Posted::Accepted));
+            assert_eq!(mailbox.leave(()), Posted::Schedule);
+            // Whether the caller has woken yet or not.
+            assert_eq!(mailbox.enter_scheduled(), None);
+            assert_eq!(caller.join().unwrap(), (Some(1), Posted::Accepted));
+        });
+        assert!(!waiting());
+    }
+
+    #[test]
+    fn one_who_gives_up_does_not_count_as_waiting() {
+        let mailbox: Mailbox<u8, ()> = Mailbox::new(());
+        assert!(matches!(mailbox.try_enter(), Entry::Entered(())));
+        assert_eq!(mailbox.enter(Duration::ZERO), Entry::Busy);
+        assert_eq!(mailbox.post(1), Ok(Posted::Accepted));
+        assert_eq!(mailbox.leave(()), Posted::Schedule);
+        assert_eq!(mailbox.enter_scheduled(), Some(()));
     }
 }

@@ -418,23 +418,27 @@ fn a_failed_sync_reaches_all_who_wait() {
 
 #[test]
 fn held_output_goes_out_in_order_once_it_is_durable() {
-    explore(3, || {
-        let side = Side::new(u64::MAX);
-        let committer = side.clone();
-        let committer = go(move || committer.commit());
-        let caller = side.clone();
-        let caller = go(move || assert!(caller.wait(caller.durability.last())));
-        for _ in 0..2 {
-            let (batch, _) = side.append();
-            side.release(batch);
-        }
-        // Nobody need do anything more for it.
-        side.out.wait(PATIENCE, |out| (out.len() == 2).then_some(())).unwrap();
-        side.durability.close();
-        committer.join().unwrap();
-        caller.join().unwrap();
-        assert_eq!(side.out(), [1, 2]);
-    });
+    for close_at_once in [false, true] {
+        explore(3, move || {
+            let side = Side::new(u64::MAX);
+            let committer = side.clone();
+            let committer = go(move || committer.commit());
+            let caller = side.clone();
+            let caller = go(move || assert!(caller.wait(caller.durability.last())));
+            for _ in 0..2 {
+                let (batch, _) = side.append();
+                side.release(batch);
+            }
+            if !close_at_once {
+                // Nobody need do anything more for it.
+                side.out.wait(PATIENCE, |out| (out.len() == 2).then_some(())).unwrap();
+            }
+            side.durability.close();
+            committer.join().unwrap();
+            caller.join().unwrap();
+            assert_eq!(side.out(), [1, 2]);
+        });
+    }
 }
 
 #[test]
