@@ -25,6 +25,8 @@ struct Inner<J, L> {
     closing: bool,
     /// Threads that wait for the phase to change.
     waiting: usize,
+    /// Of these, the ones that wait to get in.
+    entering: usize,
 }
 
 #[derive(Debug)]
@@ -59,7 +61,8 @@ impl<J, L> Mailbox<J, L> {
     pub fn new(idle: L) -> Self {
         let inbox = VecDeque::new();
         let phase = Phase::Idle(idle);
-        Self { inner: Monitor::new(Inner { phase, inbox, scheduled: false, closing: false, waiting: 0 }) }
+        let (scheduled, closing) = (false, false);
+        Self { inner: Monitor::new(Inner { phase, inbox, scheduled, closing, waiting: 0, entering: 0 }) }
     }
 
     /// Adds a job; gives it back if the vat is closed.
@@ -78,15 +81,15 @@ impl<J, L> Mailbox<J, L> {
         if let Some(entry) = self.inner.with(Inner::try_enter) {
             return entry;
         }
-        self.inner.with(|inner| inner.waiting += 1);
+        self.inner.with(|inner| inner.want_in());
         let entry = self.inner.wait(patience, |inner| {
             let entry = inner.try_enter()?;
-            inner.waiting -= 1;
+            inner.want_in_no_more();
             Some(entry)
         });
         // A last look in the moment of giving up: a worker may have made way.
         let give_up = |inner: &mut Inner<J, L>| {
-            inner.waiting -= 1;
+            inner.want_in_no_more();
             inner.try_enter()
         };
         entry.or_else(|| self.inner.with(give_up)).unwrap_or(Entry::Busy)
@@ -103,7 +106,7 @@ impl<J, L> Mailbox<J, L> {
         self.inner.with(|inner| {
             inner.scheduled = false;
             // Who waits has slept meanwhile: he would be late each time.
-            if inner.inbox.is_empty() || inner.waiting > 0 {
+            if inner.inbox.is_empty() || inner.entering > 0 {
                 return None;
             }
             match inner.try_enter() {
@@ -184,6 +187,16 @@ pub struct Closed<J, L> {
 }
 
 impl<J, L> Inner<J, L> {
+    fn want_in(&mut self) {
+        self.waiting += 1;
+        self.entering += 1;
+    }
+
+    fn want_in_no_more(&mut self) {
+        self.waiting -= 1;
+        self.entering -= 1;
+    }
+
     fn try_enter(&mut self) -> Option<Entry<L>> {
         if self.closing {
             return Some(Entry::Closed);
@@ -216,7 +229,7 @@ mod tests {
     #[test]
     fn a_worker_makes_way_for_one_who_waits() {
         let mailbox: Mailbox<u8, ()> = Mailbox::new(());
-        let waiting = || mailbox.inner.with(|inner| inner.waiting > 0);
+        let waiting = || mailbox.inner.with(|inner| inner.entering > 0);
         assert!(matches!(mailbox.try_enter(), Entry::Entered(())));
         std::thread::scope(|scope| {
             let caller = scope.spawn(|| {
