@@ -13,6 +13,7 @@ from goblins._errors import (
     DuplicateLabelError,
     FarCallError,
     GoblinsError,
+    InboxFullError,
     MigrationError,
     NoSuchActorError,
     NoSuchMethodError,
@@ -28,8 +29,10 @@ from goblins._errors import (
     VatTimeoutError,
 )
 from goblins._goblins import (
+    AsyncioVat,
     Bcom,
     Constructor,
+    ManualVat,
     MemoryStore,
     Methods,
     Promise,
@@ -53,6 +56,7 @@ from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncioVat",
     "Bcom",
     "BehaviorError",
     "BrokenPromiseError",
@@ -61,6 +65,8 @@ __all__ = [
     "DuplicateLabelError",
     "FarCallError",
     "GoblinsError",
+    "InboxFullError",
+    "ManualVat",
     "MemoryStore",
     "Methods",
     "MigrationError",

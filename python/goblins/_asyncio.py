@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, ParamSpec, TypeVar
 
-from goblins._errors import BrokenPromiseError
+from goblins._errors import BrokenPromiseError, GoblinsError
 from goblins._goblins import Promise, Resolver, _in_turn, on, promise_and_resolver
 
 P = ParamSpec("P")
@@ -45,6 +45,24 @@ def wait_for(promise: Promise[Any]) -> Generator[Any, None, Any]:
 def wait_in_turn(promise: Promise[Any]) -> Generator[Promise[Any], Any, Any]:
     """Suspends an ``async def`` behavior until the promise has settled."""
     return (yield promise)
+
+
+def call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+    """Calls a function on the thread of a loop, from another one, and waits for what it returns."""
+    if not loop.is_running():
+        raise GoblinsError(
+            f"the event loop of the vat does not run, so nothing can be called there: {loop!r}"
+        )
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+
+    loop.call_soon_threadsafe(run)
+    return future.result()
 
 
 def from_awaitable(awaitable: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> Promise[T]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import traceback
 from typing import Any
 
 
@@ -52,6 +55,10 @@ class VatClosedError(GoblinsError, RuntimeError):
     """The vat is closed, or was closed before a message was handled."""
 
 
+class InboxFullError(GoblinsError, RuntimeError):
+    """As many messages wait in a vat as its ``inbox_limit`` allows, and the sender can't wait."""
+
+
 class VatTimeoutError(GoblinsError, TimeoutError):
     """A vat did not come to rest in time."""
 
@@ -95,6 +102,18 @@ class StoreCorruptError(StoreError):
 
 class StoreFullError(StoreError):
     """No room is left for a store."""
+
+
+def log_slow_turn(vat: str, thread: int, seconds: float) -> None:
+    """Logs that a turn takes long, with the stack of its thread."""
+    frame = sys._current_frames().get(thread)
+    stack = "".join(traceback.format_stack(frame)) if frame else "(its thread is not in Python)\n"
+    logging.getLogger("goblins").warning(
+        "vat %s: a turn takes longer than %.1f s; all other messages of the vat wait for it. It is here:\n%s",
+        vat,
+        seconds,
+        stack.rstrip(),
+    )
 
 
 def as_exception(problem: Any) -> BaseException:

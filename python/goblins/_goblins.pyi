@@ -1,6 +1,7 @@
 """The compiled part of the package: actors, promises, vats and stores."""
 
-from collections.abc import Callable, Generator, Mapping
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Generator
 from os import PathLike
 from pathlib import Path
 from types import GenericAlias, TracebackType
@@ -9,11 +10,13 @@ from typing import Any, Generic, Literal, Self, TypeVar, final, overload
 from typing_extensions import disjoint_base
 
 __all__ = [
+    "AsyncioVat",
     "Bcom",
     "Become",
     "Behavior",
     "BoundMessage",
     "Constructor",
+    "ManualVat",
     "MemoryStore",
     "Methods",
     "Promise",
@@ -23,11 +26,11 @@ __all__ = [
     "Store",
     "StorePart",
     "Vat",
+    "_Opening",
     "_after_fork_in_child",
     "_at_exit",
     "_constructor",
     "_in_turn",
-    "_open_vat",
     "methods",
     "on",
     "promise_and_resolver",
@@ -181,7 +184,7 @@ class Resolver:
         BrokenPromiseError (ASY-17). In a turn it happens at the end, if the turn succeeds.
         """
 
-@final
+@disjoint_base
 class Vat:
     """An event loop with its actors: it handles one message at a time, each all or nothing (VAT-01).
 
@@ -192,9 +195,44 @@ class Vat:
         name: for messages and logs; without one it is called after its number.
         log: keep events.
         log_capacity: how many; the oldest are dropped (LOG-02).
+        inbox_limit: how many messages may wait; None for any number. At the limit a sender outside of turns
+            waits, and one in a turn of another vat gets InboxFullError (LIM-32).
+        slow_turn: seconds that a turn may take before it is logged with its stack; None for any time.
     """
 
-    def __new__(cls, name: str | None = None, *, log: bool = False, log_capacity: int = 256) -> Self: ...
+    def __new__(
+        cls,
+        name: str | None = None,
+        *,
+        log: bool = False,
+        log_capacity: int = 256,
+        inbox_limit: int | None = None,
+        slow_turn: float | None = 1.0,
+        _opening: _Opening | None = None,
+    ) -> Self: ...
+    @property
+    def inbox_limit(self) -> int | None:
+        """How many messages may wait; None for any number. Can be set."""
+
+    @inbox_limit.setter
+    def inbox_limit(self, limit: int | None) -> None: ...
+    @property
+    def slow_turn(self) -> float | None:
+        """How many seconds a turn may take before it is logged; None for any time. Can be set."""
+
+    @slow_turn.setter
+    def slow_turn(self, limit: float | None) -> None: ...
+    @property
+    def backlog(self) -> int:
+        """How many messages wait."""
+
+    def open(self) -> None:
+        """Opens a closed vat again; its actors are as they were (VAT-17). An open one stays as it is.
+
+        Raises:
+            PersistenceError: the vat lives in a store: open it from there.
+        """
+
     @property
     def name(self) -> str:
         """The name."""
@@ -250,6 +288,45 @@ class Vat:
         _traceback: TracebackType | None,
         /,
     ) -> Literal[False]: ...
+
+class ManualVat(Vat):
+    """A vat whose messages wait until somebody calls for them: for tests that want to see each step (VAT-06).
+
+    Synchronous calls from outside are turns at once, as in every vat; they leave the messages waiting.
+    """
+
+    def step(self) -> bool:
+        """Handles the message that has waited longest, and the near ones that come of it.
+
+        Returns:
+            False if there was none.
+        """
+
+class AsyncioVat(Vat):
+    """A vat whose turns run on an event loop of asyncio (VAT-06).
+
+    Synchronous calls from other threads run there too, while the caller waits; ``with vat:`` works on the
+    thread of the loop only.
+
+    Args:
+        loop: the loop; without one, that which runs on this thread.
+        name, log, log_capacity, inbox_limit, slow_turn: see ``Vat``.
+
+    Raises:
+        RuntimeError: no loop was given, and none runs on this thread.
+    """
+
+    def __new__(
+        cls,
+        loop: AbstractEventLoop | None = None,
+        name: str | None = None,
+        *,
+        log: bool = False,
+        log_capacity: int = 256,
+        inbox_limit: int | None = None,
+        slow_turn: float | None = 1.0,
+        _opening: _Opening | None = None,
+    ) -> Self: ...
 
 @disjoint_base
 class Store:
@@ -384,16 +461,12 @@ def _constructor(
     parameters: list[tuple[str, str, bool, Any]],
     version: Any,
 ) -> Constructor: ...
-def _open_vat(
-    labels: Mapping[str, Constructor],
-    spawn_roots: Callable[[], Any],
-    store: Store,
-    part: str,
-    *,
-    name: str | None,
-    log_capacity: int | None,
-    version: Any,
-) -> tuple[Vat, list[Ref]]: ...
+
+@final
+class _Opening:
+    def __new__(cls, labels: dict[str, Constructor], store: Store, part: str) -> Self: ...
+    def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any) -> list[Ref]: ...
+
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...
 def _in_turn() -> bool: ...

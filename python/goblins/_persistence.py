@@ -7,7 +7,7 @@ from typing import Any
 
 from goblins._actor import _not_yet
 from goblins._errors import BehaviorError, DuplicateLabelError
-from goblins._goblins import Constructor, Store, StorePart, Vat, _open_vat
+from goblins._goblins import Constructor, Store, StorePart, Vat, _Opening
 
 MAIN_PART = "main"
 
@@ -99,7 +99,7 @@ def spawn_persistent_vat(
     store: Store | StorePart,
     *,
     persist_on: str = "churn",
-    vat_constructor: Any = Vat,
+    vat_constructor: Callable[..., Vat] = Vat,
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
@@ -117,8 +117,10 @@ def spawn_persistent_vat(
         name: the vat's name; without it that of the part.
         log, log_capacity: keep the last so many events.
         version: the version of the roots, any plain value; must be the one that is stored.
-        persist_on, vat_constructor, persistence_registry, upgrade, sleep: only the defaults are there yet;
-            anything else raises NotImplementedError.
+        vat_constructor: what makes the vat of the keywords it gets: ``Vat``, ``ManualVat``, ``AsyncioVat``,
+            or a function that passes all its keywords on to one of them, with some of its own.
+        persist_on, persistence_registry, upgrade, sleep: only the defaults are there yet; anything else
+            raises NotImplementedError.
 
     Returns:
         The vat, then each root, in the order in which ``spawn_roots`` returned them.
@@ -134,8 +136,8 @@ def spawn_persistent_vat(
         _not_yet('persist_on="manual"')
     if persist_on != "churn":
         raise ValueError(f'persist_on is "churn" or "manual", not {persist_on!r}')
-    if vat_constructor is not Vat:
-        _not_yet("vat_constructor=")
+    if not callable(vat_constructor):
+        raise TypeError(f"vat_constructor is a class of vats, such as ManualVat, not {vat_constructor!r}")
     for option, value in (
         ("persistence_registry", persistence_registry),
         ("upgrade", upgrade),
@@ -155,8 +157,8 @@ def spawn_persistent_vat(
         raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
-    capacity = log_capacity if log else None
-    vat, roots = _open_vat(
-        env._constructors, spawn_roots, store, part, name=name, log_capacity=capacity, version=version
+    opening = _Opening(env._constructors, store, part)
+    vat = vat_constructor(
+        name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )
-    return (vat, *roots)
+    return (vat, *opening.roots(vat, spawn_roots, version))

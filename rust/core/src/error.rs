@@ -24,6 +24,23 @@ pub enum KernelError {
         /// What happened.
         cause: Arc<StoreError>,
     },
+    /// As many messages wait as may.
+    #[error(
+        "the inbox of vat {vat} is full ({limit} messages wait): send less, let it catch up, or raise its \
+         inbox_limit"
+    )]
+    InboxFull {
+        /// The vat's name.
+        vat: String,
+        /// How many may wait.
+        limit: usize,
+    },
+    /// A vat with a store can't go on from memory.
+    #[error("vat {vat} lives in a store: open it from there again, with spawn_persistent_vat")]
+    NotReopened {
+        /// The vat's name.
+        vat: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(Arc<StoreError>),

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::actor::ActorCell;
 use crate::churn::Churn;
@@ -41,6 +42,8 @@ pub trait Host: Sized + 'static {
     type Right: Send;
     /// Somebody outside all vats who waits for a promise.
     type Waker: Send;
+    /// An event loop that runs vats.
+    type Loop: Send + Sync;
     /// The map from labels to constructors.
     type Env: Send + Sync;
 
@@ -121,11 +124,17 @@ pub trait Host: Sized + 'static {
     /// A reference to a stored actor that has not been used yet.
     fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
 
+    /// Sees to it that an event loop calls [`Vat::work`] soon. May be called from any thread.
+    fn call_soon(call: &Self::Loop, vat: &Arc<Vat<Self>>);
     /// A kernel error in the host's terms.
     fn error(cx: Self::Cx<'_>, error: KernelError) -> Self::Error;
     /// Reports an error that nobody will get to see (guarantee G10).
     fn report(cx: Self::Cx<'_>, vat: &Vat<Self>, what: &str, error: &Self::Error);
 
+    /// The number of this thread, for [`Host::report_slow`].
+    fn thread_id() -> u64;
+    /// Reports a turn that takes long, and where its thread is.
+    fn report_slow(cx: Self::Cx<'_>, vat: &Vat<Self>, thread: u64, lasting: Duration);
     /// The churn that this thread runs from now on; gives back the one before.
     fn set_current(churn: Option<Rc<Churn<Self>>>) -> Option<Rc<Churn<Self>>>;
     /// Runs `f` while other threads may use the interpreter. For everything that may wait.

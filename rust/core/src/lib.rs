@@ -24,7 +24,9 @@ pub mod promise;
 pub mod record;
 mod release;
 mod saving;
+pub mod scheduling;
 pub mod schema;
+pub mod session;
 pub mod storage;
 pub mod store;
 pub mod sync;
@@ -32,6 +34,7 @@ pub mod sync;
 pub mod toy;
 mod turn;
 pub mod vat;
+mod watch;
 
 pub use job::send_outside;
 pub use release::{forward_outside, settle_outside, wait_outside};

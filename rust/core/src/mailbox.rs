@@ -23,10 +23,12 @@ struct Inner<J, L> {
     scheduled: bool,
     /// No new job and no new entry: somebody waits to close it.
     closing: bool,
-    /// Threads that wait for the phase to change.
+    /// Threads that wait for the phase to change, or for room.
     waiting: usize,
     /// Of these, the ones that wait to get in.
     entering: usize,
+    /// Of these, the ones that wait for room.
+    crowd: usize,
 }
 
 #[derive(Debug)]
@@ -61,8 +63,17 @@ impl<J, L> Mailbox<J, L> {
     pub fn new(idle: L) -> Self {
         let inbox = VecDeque::new();
         let phase = Phase::Idle(idle);
-        let (scheduled, closing) = (false, false);
-        Self { inner: Monitor::new(Inner { phase, inbox, scheduled, closing, waiting: 0, entering: 0 }) }
+        Self {
+            inner: Monitor::new(Inner {
+                phase,
+                inbox,
+                scheduled: false,
+                closing: false,
+                waiting: 0,
+                entering: 0,
+                crowd: 0,
+            }),
+        }
     }
 
     /// Adds a job; gives it back if the vat is closed.
@@ -118,7 +129,37 @@ impl<J, L> Mailbox<J, L> {
 
     /// The next job. Only for the one inside. None once somebody waits to close: those jobs are his.
     pub fn next_job(&self) -> Option<J> {
-        self.inner.with(|inner| if inner.closing { None } else { inner.inbox.pop_front() })
+        let (job, wake) = self.inner.with(|inner| {
+            let job = if inner.closing { None } else { inner.inbox.pop_front() };
+            (job, inner.crowd > 0)
+        });
+        if wake {
+            self.inner.notify_all();
+        }
+        job
+    }
+
+    /// Waits at most `patience` until fewer than `limit` jobs wait, or the vat is closed.
+    pub fn wait_for_room(&self, limit: usize, patience: Duration) {
+        let crowd = |inner: &mut Inner<J, L>, by: isize| {
+            inner.waiting = inner.waiting.saturating_add_signed(by);
+            inner.crowd = inner.crowd.saturating_add_signed(by);
+        };
+        self.inner.with(|inner| crowd(inner, 1));
+        self.inner.wait(patience, |inner| (inner.inbox.len() < limit || inner.closing).then_some(()));
+        self.inner.with(|inner| crowd(inner, -1));
+    }
+
+    /// Opens a closed vat again; gives the loop back if it is not closed.
+    pub fn reopen(&self, idle: L) -> Result<(), L> {
+        self.inner.with(|inner| match inner.phase {
+            Phase::Closed => {
+                inner.phase = Phase::Idle(idle);
+                inner.closing = false;
+                Ok(())
+            }
+            Phase::Idle(_) | Phase::Running => Err(idle),
+        })
     }
 
     /// How many jobs wait.

@@ -13,12 +13,14 @@ use crate::ids::VatId;
 use crate::storage::SLICE;
 use crate::sync::Monitor;
 use crate::vat::Vat;
+use crate::watch::Watch;
 
 /// What all vats of a process share: the queue of vats that have work, the workers, the numbers of vats.
 pub struct Runtime<H: Host> {
     queue: Monitor<Queue<H>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     next_vat: AtomicU64,
+    watch: Arc<Watch<H>>,
     max_workers: usize,
 }
 
@@ -38,12 +40,17 @@ impl<H: Host> Runtime<H> {
             queue: Monitor::new(queue),
             threads: Mutex::new(Vec::new()),
             next_vat: AtomicU64::new(0),
+            watch: Watch::new(),
             max_workers: max_workers.max(1),
         })
     }
 
     pub(crate) fn next_vat_id(&self) -> VatId {
         VatId(self.next_vat.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn watch(&self) -> &Arc<Watch<H>> {
+        &self.watch
     }
 
     /// Puts a vat that has work into the queue.
@@ -116,6 +123,7 @@ impl<H: Host> Runtime<H> {
     pub fn stop(&self, cx: H::Cx<'_>, patience: Duration) {
         self.queue.with(|queue| queue.stopped = true);
         self.queue.notify_all();
+        self.watch.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         H::detached(cx, || {
             if self.queue.wait(patience, |queue| (queue.workers == 0).then_some(())).is_none() {

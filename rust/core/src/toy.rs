@@ -9,6 +9,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -149,6 +150,7 @@ impl Host for Toy {
     type Suspended = Continuation;
     type Right = ();
     type Waker = Sender<Outcome<Toy>>;
+    type Loop = Sender<Arc<Vat<Toy>>>;
     type Env = Env;
 
     fn actor_cell(actor: &Actor) -> &ActorCell<Self> {
@@ -249,6 +251,11 @@ impl Host for Toy {
         let _ = waker.send(outcome);
     }
 
+    fn call_soon(call: &Sender<Arc<Vat<Self>>>, vat: &Arc<Vat<Self>>) {
+        // A loop that is gone runs nothing.
+        let _ = call.send(vat.clone());
+    }
+
     fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor>, Fault> {
         let behavior = match &actor.cell.state().life {
             Life::Live(behavior) => behavior.clone(),
@@ -279,6 +286,14 @@ impl Host for Toy {
 
     fn report((): (), vat: &Vat<Self>, what: &str, error: &Fault) {
         REPORTS.lock().push((vat.name().to_owned(), format!("{what}: {error}")));
+    }
+
+    fn thread_id() -> u64 {
+        0
+    }
+
+    fn report_slow((): (), vat: &Vat<Self>, _: u64, lasting: Duration) {
+        REPORTS.lock().push((vat.name().to_owned(), format!("a turn takes longer than {lasting:?}")));
     }
 
     fn set_current(churn: Option<Rc<Churn<Self>>>) -> Option<Rc<Churn<Self>>> {

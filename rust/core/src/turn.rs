@@ -57,6 +57,8 @@ impl<H: Host> Churn<H> {
         work.turn += 1;
         work.epoch += 1;
         work.clock += 1;
+        let vat = self.vat();
+        vat.pace().begin(work.turn, vat.runtime().watch().tick());
         work.cause = Cause { vat: Some(self.vat().id()), time: LamportTime(work.clock) };
     }
 
@@ -64,6 +66,7 @@ impl<H: Host> Churn<H> {
     pub fn end_turn<T>(self: &Rc<Self>, cx: H::Cx<'_>, result: Result<T, H::Error>) -> Result<T, H::Error> {
         let result = result.and_then(|value| self.seal(cx).map(|()| value));
         self.work().open = false;
+        self.vat().pace().end();
         match &result {
             Ok(_) => self.keep(cx),
             Err(_) => self.roll_back(),
@@ -132,6 +135,7 @@ impl<H: Host> Churn<H> {
     /// Ends an open turn whose body will never come back.
     pub(crate) fn abandon_turn(&self) {
         if std::mem::take(&mut self.work().open) {
+            self.vat().pace().end();
             self.roll_back();
         }
     }

@@ -12,16 +12,19 @@ use crate::durability::{Ticket, Waited};
 use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::{Slot, VatId};
-use crate::job::{Job, Task};
+use crate::job::Job;
 use crate::log::{Cause, EventKind};
-use crate::mailbox::{Entry, Mailbox, Posted};
+use crate::mailbox::{Entry, Mailbox};
 use crate::pool::Runtime;
 use crate::promise::{Outcome, Seen, StoreId};
 use crate::record::VatRecord;
 use crate::release::{Outputs, post, release, settling};
 use crate::saving::{Persistence, Saving};
+use crate::scheduling::{InboxLimit, Scheduling};
+use crate::session::Session;
 use crate::storage::{Claim, SLICE, UnknownLabel};
 use crate::store::StoreError;
+use crate::watch::Pace;
 
 /// How many churns a worker runs in one vat before the others get their turn.
 const CHURNS_AT_A_TIME: usize = 64;
@@ -34,6 +37,11 @@ pub struct Vat<H: Host> {
     mailbox: Mailbox<Job<H>, Box<Work<H>>>,
     persistence: Option<Persistence<H>>,
     poison: OnceLock<Arc<StoreError>>,
+    pub(crate) scheduling: OnceLock<Scheduling<H::Loop>>,
+    pub(crate) inbox_limit: InboxLimit,
+    pace: Pace,
+    /// What is left of a closed vat that lived in memory only, for opening it again.
+    rest: Mutex<Option<Box<Work<H>>>>,
 }
 
 /// How to make a vat.
@@ -87,14 +95,20 @@ impl<H: Host> Vat<H> {
     ) -> Arc<Self> {
         let id = runtime.next_vat_id();
         work.log = options.log_capacity.map(crate::log::Ring::new);
-        Arc::new(Self {
+        let vat = Arc::new(Self {
             id,
             name: options.name.unwrap_or_else(|| format!("vat-{id}")),
             runtime: runtime.clone(),
             mailbox: Mailbox::new(Box::new(work)),
             persistence,
             poison: OnceLock::new(),
-        })
+            scheduling: OnceLock::new(),
+            inbox_limit: InboxLimit::none(),
+            pace: Pace::new(),
+            rest: Mutex::new(None),
+        });
+        runtime.watch().add(&vat);
+        vat
     }
 
     /// Opens the vat that lives in a part of a store. Its actors are made when they are first used. Reads
@@ -156,14 +170,14 @@ impl<H: Host> Vat<H> {
         }
     }
 
-    fn poisoned_error(&self) -> KernelError {
+    pub(crate) fn poisoned_error(&self) -> KernelError {
         match self.failure() {
             Some(cause) => KernelError::Poisoned { vat: self.name.clone(), cause },
             None => KernelError::VatClosed { vat: self.name.clone() },
         }
     }
 
-    fn failure(&self) -> Option<Arc<StoreError>> {
+    pub(crate) fn failure(&self) -> Option<Arc<StoreError>> {
         if let Some(error) = self.poison.get() {
             return Some(error.clone());
         }
@@ -177,8 +191,12 @@ impl<H: Host> Vat<H> {
         KernelError::Poisoned { vat: self.name.clone(), cause }
     }
 
-    pub(crate) fn schedule(self: &Arc<Self>) {
-        self.runtime.schedule(self.clone());
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    pub(crate) fn runtime(&self) -> &Arc<Runtime<H>> {
+        &self.runtime
     }
 
     /// Notes that a stored actor died in memory. May be called from any thread.
@@ -222,8 +240,8 @@ impl<H: Host> Vat<H> {
         }
     }
 
-    /// Called by a worker that took the vat from the queue.
-    pub(crate) fn work(self: &Arc<Self>, cx: H::Cx<'_>) {
+    /// Runs the messages that wait, as whoever [`Scheduling`] names: called once for each time it is told to.
+    pub fn work(self: &Arc<Self>, cx: H::Cx<'_>) {
         let Some(work) = self.mailbox.enter_scheduled() else {
             return;
         };
@@ -272,7 +290,7 @@ impl<H: Host> Vat<H> {
 
     /// Does work that waits for this vat, if nobody else does. For one who waits for its result.
     pub fn help(self: &Arc<Self>, cx: H::Cx<'_>) {
-        if self.mailbox.backlog() == 0 {
+        if self.mailbox.backlog() == 0 || !matches!(self.scheduling(), Scheduling::Pool) {
             return;
         }
         if let Entry::Entered(work) = self.mailbox.try_enter() {
@@ -300,7 +318,9 @@ impl<H: Host> Vat<H> {
                     if let Some(mut work) = closed.idle {
                         let suspended = std::mem::take(&mut work.suspended);
                         self.break_suspended(cx, suspended, &self.closed_error());
-                        drop(work);
+                        if self.persistence.is_none() {
+                            *self.rest.lock() = Some(work);
+                        }
                     }
                     let Some(persistence) = &self.persistence else {
                         return Ok(());
@@ -320,12 +340,27 @@ impl<H: Host> Vat<H> {
         }
     }
 
+    /// Opens a closed vat that lives in memory only: its actors are as they were. A vat with a store is opened
+    /// from that again.
+    pub fn reopen(&self) -> Result<(), KernelError> {
+        if self.persistence.is_some() {
+            return Err(KernelError::NotReopened { vat: self.name.clone() });
+        }
+        let rest = self.rest.lock().take();
+        if let Some(work) = rest {
+            // It is closed: only the one who closed it has left the loop here.
+            let back = self.mailbox.reopen(work);
+            drop(back);
+        }
+        Ok(())
+    }
+
     fn refuse_all(self: &Arc<Self>, cx: H::Cx<'_>, jobs: impl IntoIterator<Item = Job<H>>) {
         settling(cx, |next| jobs.into_iter().for_each(|job| job.refuse(cx, self, self.closed_error(), next)));
     }
 
     /// Breaks the answers of code that will not go on.
-    fn break_suspended(
+    pub(crate) fn break_suspended(
         self: &Arc<Self>,
         cx: H::Cx<'_>,
         suspended: HashMap<u64, H::Promise>,
@@ -348,7 +383,7 @@ impl<H: Host> Vat<H> {
         self.is_closed() && self.mailbox.is_quiet()
     }
 
-    fn wait_durable(&self, cx: H::Cx<'_>, ticket: Ticket) -> Result<(), H::Error> {
+    pub(crate) fn wait_durable(&self, cx: H::Cx<'_>, ticket: Ticket) -> Result<(), H::Error> {
         let Some(persistence) = &self.persistence else {
             return Ok(());
         };
@@ -434,136 +469,6 @@ impl<H: Host> Vat<H> {
     /// The roots of a vat that was opened from its store. They are ghosts until they are used.
     pub fn roots(self: &Arc<Self>, cx: H::Cx<'_>, record: &VatRecord) -> Result<Vec<H::Actor>, H::Error> {
         self.run(cx, |churn| record.roots.iter().map(|slot| churn.stored_actor(cx, *slot)).collect())
-    }
-}
-
-/// A thread being inside a vat.
-///
-/// One that is dropped (by a panic, say) takes its open turn back and leaves; what its earlier turns did goes
-/// with the next churn.
-pub struct Session<H: Host> {
-    /// `None` once the vat was left.
-    churn: Option<Rc<Churn<H>>>,
-    previous: Option<Rc<Churn<H>>>,
-}
-
-impl<H: Host> Session<H> {
-    fn begin(vat: Arc<Vat<H>>, work: Box<Work<H>>) -> Self {
-        let churn = Rc::new(Churn::new(vat, work));
-        let previous = H::set_current(Some(churn.clone()));
-        Self { churn: Some(churn), previous }
-    }
-
-    /// The churn that is run.
-    pub fn churn(&self) -> &Rc<Churn<H>> {
-        match &self.churn {
-            Some(churn) => churn,
-            None => unreachable!("only what consumes a session leaves its vat"),
-        }
-    }
-
-    /// Does the jobs that came before this session, so that a thread's messages keep their order.
-    fn catch_up(self, cx: H::Cx<'_>) -> Result<Self, H::Error> {
-        let vat = self.churn().vat().clone();
-        if vat.failure().is_some() {
-            self.refuse_jobs(cx);
-            self.leave();
-            return Err(H::error(cx, vat.poisoned_error()));
-        }
-        let backlog = vat.mailbox.backlog();
-        if backlog > 0 && !self.do_jobs(cx, backlog) {
-            self.leave();
-            return Err(H::error(cx, vat.poisoned_error()));
-        }
-        Ok(self)
-    }
-
-    /// Does at most `most` jobs, each a churn. False if the vat has stopped.
-    fn do_jobs(&self, cx: H::Cx<'_>, most: usize) -> bool {
-        let churn = self.churn();
-        let vat = churn.vat();
-        for _ in 0..most {
-            if vat.failure().is_some() {
-                self.refuse_jobs(cx);
-                return false;
-            }
-            let Some(job) = vat.mailbox.next_job() else {
-                return true;
-            };
-            if !matches!(&job, Job { task: Task::Deliver { .. }, cause: Cause { vat: None, .. } }) {
-                churn.depends_on_store();
-            }
-            churn.run(cx, job);
-            if let Err(error) = churn.end(cx) {
-                H::report(cx, vat, "a churn could not be written and was taken back", &error);
-                self.refuse_jobs(cx);
-                return false;
-            }
-        }
-        true
-    }
-
-    fn refuse_jobs(&self, cx: H::Cx<'_>) {
-        let vat = self.churn().vat();
-        let why = vat.poisoned_error();
-        let suspended = std::mem::take(&mut self.churn().work().suspended);
-        vat.break_suspended(cx, suspended, &why);
-        // One at a time: breaking a promise may bring in a job for its listener in this vat.
-        while let Some(job) = vat.mailbox.next_job() {
-            settling(cx, |next| job.refuse(cx, vat, why.clone(), next));
-        }
-    }
-
-    /// Does what the turn has caused, writes it, leaves the vat, and waits until all that the caller may
-    /// have seen is durable.
-    pub fn finish(self, cx: H::Cx<'_>) -> Result<(), H::Error> {
-        self.churn().run_queue(cx);
-        match self.churn().end(cx) {
-            Ok(()) => self.leave_durable(cx),
-            Err(error) => {
-                self.refuse_jobs(cx);
-                self.leave();
-                Err(error)
-            }
-        }
-    }
-
-    /// Leaves the vat, and waits until all that it knows is durable.
-    fn leave_durable(self, cx: H::Cx<'_>) -> Result<(), H::Error> {
-        let ticket = self.churn().work().saving.as_ref().and_then(|saving| saving.ticket);
-        let vat = self.churn().vat().clone();
-        self.leave();
-        match (ticket, &vat.persistence) {
-            (Some(ticket), Some(persistence)) if persistence.claim.storage().durability().syncs() => {
-                vat.wait_durable(cx, ticket)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn leave(mut self) {
-        self.leave_now();
-    }
-
-    fn leave_now(&mut self) {
-        let Some(churn) = self.churn.take() else {
-            return;
-        };
-        H::set_current(self.previous.take());
-        let vat = churn.vat().clone();
-        let work = Churn::into_work(churn);
-        if vat.mailbox.leave(work) == Posted::Schedule {
-            vat.schedule();
-        }
-    }
-}
-
-impl<H: Host> Drop for Session<H> {
-    fn drop(&mut self) {
-        if let Some(churn) = &self.churn {
-            churn.abandon_turn();
-        }
-        self.leave_now();
     }
 }
 

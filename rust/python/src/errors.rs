@@ -133,6 +133,7 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         KernelError::VatClosed { .. } => "VatClosedError",
         KernelError::Poisoned { .. }
         | KernelError::NotPersistent { .. }
+        | KernelError::NotReopened { .. }
         | KernelError::MissingRecord { .. } => "PersistenceError",
         KernelError::StaleBecome { .. } | KernelError::ForeignBecome { .. } => "BehaviorError",
         KernelError::NotAnActor { .. } | KernelError::PromiseCycle => "BrokenPromiseError",
@@ -140,6 +141,7 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         KernelError::NoSuchActor { .. } => "NoSuchActorError",
         KernelError::WrongMoment { .. } => "NoTurnError",
         KernelError::TimedOut { .. } => "VatTimeoutError",
+        KernelError::InboxFull { .. } => "InboxFullError",
         _ => "GoblinsError",
     };
     raise(class, error.to_string(), &[])
@@ -155,6 +157,16 @@ pub(crate) fn log_unheard(py: Python<'_>, message: &str, error: &PyErr) {
         Args::Packed(&("%s", message).into_pyobject(py)?, Some(&keywords)).call(&logger.getattr("error")?)?;
         Ok(())
     })();
+    if let Err(failure) = logged {
+        failure.write_unraisable(py, None);
+    }
+}
+
+/// Logs that a turn takes long, and where its thread is.
+pub(crate) fn log_slow_turn(py: Python<'_>, vat: &str, thread: u64, lasting: std::time::Duration) {
+    let logged = py
+        .import("goblins._errors")
+        .and_then(|module| module.call_method1("log_slow_turn", (vat, thread, lasting.as_secs_f64())));
     if let Err(failure) = logged {
         failure.write_unraisable(py, None);
     }

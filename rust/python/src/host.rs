@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use goblins_core::actor::ActorCell;
 use goblins_core::churn::Churn;
@@ -19,10 +20,15 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReferenc
 use crate::behavior::describe_value;
 use crate::calls::{self, Args};
 use crate::coroutine::{self, Suspended};
-use crate::errors::{kernel_error, log_unheard};
+use crate::errors::{kernel_error, log_slow_turn, log_unheard};
+use crate::event_loop::EventLoop;
 use crate::portrait::{self, Environment};
 use crate::promise::{Latch, Promise, Right, part_of};
 use crate::refs::{Ref, invoke};
+
+unsafe extern "C" {
+    fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
+}
 
 /// Python, as the kernel sees it.
 pub(crate) struct PyHost;
@@ -72,6 +78,7 @@ impl Host for PyHost {
     type Suspended = Suspended;
     type Right = Arc<Right>;
     type Waker = Waker;
+    type Loop = EventLoop;
     type Env = Environment;
 
     fn actor_cell(actor: &Py<Ref>) -> &ActorCell<Self> {
@@ -197,6 +204,20 @@ impl Host for PyHost {
         if let Err(error) = called {
             log_unheard(py, "a function that waited for a promise failed", &error);
         }
+    }
+
+    fn call_soon(call: &EventLoop, vat: &Arc<Vat<Self>>) {
+        // At exit no loop runs any more.
+        Python::try_attach(|py| call.call_soon(py, vat));
+    }
+
+    fn thread_id() -> u64 {
+        // SAFETY: it may be called by any thread.
+        unsafe { PyThread_get_thread_ident() as u64 }
+    }
+
+    fn report_slow(py: Python<'_>, vat: &Vat<Self>, thread: u64, lasting: Duration) {
+        log_slow_turn(py, vat.name(), thread, lasting);
     }
 
     fn portrait(py: Python<'_>, env: &Environment, actor: &Py<Ref>) -> PyResult<Portrait<Py<Ref>>> {

@@ -6,8 +6,10 @@ mod cbor;
 mod coroutine;
 mod current;
 mod errors;
+mod event_loop;
 mod host;
 mod methods;
+mod opening;
 mod portrait;
 mod promise;
 mod refs;
@@ -26,6 +28,8 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::methods::{Methods, methods};
     #[pymodule_export]
+    use crate::opening::Opening;
+    #[pymodule_export]
     use crate::promise::{Promise, Resolver, on, promise_and_resolver};
     #[pymodule_export]
     use crate::refs::{BoundMessage, Ref};
@@ -34,7 +38,7 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::send::{send, spawn, spawn_named, tell};
     #[pymodule_export]
-    use crate::stores::{_open_vat, MemoryStore, RocksStore, Store, StorePart};
+    use crate::stores::{MemoryStore, RocksStore, Store, StorePart};
     #[pymodule_export]
-    use crate::vat::Vat;
+    use crate::vat::{AsyncioVat, ManualVat, Vat};
 }

@@ -19,6 +19,7 @@ use crate::calls::{self, Args, Callable, Entry};
 use crate::coroutine;
 use crate::current::current;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
+use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
 use crate::promise::Promise;
 
@@ -162,6 +163,13 @@ pub(crate) fn call<'py>(
         ))),
         None => {
             crate::runtime::check()?;
+            if let Some(elsewhere) = Elsewhere::of(py, vat)? {
+                let target = match method {
+                    Some(method) => BoundMessage::make(py, Target::Actor(actor.clone().unbind()), method)?,
+                    None => actor.clone().into_any(),
+                };
+                return elsewhere.call(&target, args);
+            }
             vat.run(py, |churn| invoke(churn, actor, method, args))
         }
     }

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use crate::behavior::{Bcom, constructor_name, is_behavior, not_a_behavior, type_name};
 use crate::calls::{self, Args};
 use crate::current::{current, current_turn, in_turn};
-use crate::errors::behavior_error;
+use crate::errors::{behavior_error, kernel_error};
 use crate::host::{Message, PyHost};
 use crate::promise::{Promise, Sent};
 use crate::refs::{BoundMessage, Name, Ref, Target, not_a_target};
@@ -140,7 +140,12 @@ fn dispatch(
         && churn.in_turn()
     {
         let target = match target {
-            Target::Actor(actor) => KernelTarget::Actor(actor),
+            Target::Actor(actor) => {
+                if !churn.is_near(&actor) {
+                    actor.get().cell.vat().check_room().map_err(|full| kernel_error(&full))?;
+                }
+                KernelTarget::Actor(actor)
+            }
             Target::Promise(promise) => KernelTarget::Promise(promise),
         };
         churn.send(target, message, resolver);
@@ -148,7 +153,10 @@ fn dispatch(
     }
     crate::runtime::check()?;
     match target {
-        Target::Actor(actor) => send_outside::<PyHost>(py, actor, message, resolver),
+        Target::Actor(actor) => {
+            actor.get().cell.vat().clone().wait_for_room(py)?;
+            send_outside::<PyHost>(py, actor, message, resolver);
+        }
         Target::Promise(promise) => {
             // Without a promise for it, a failure would be silent.
             let resolver = resolver.map_or_else(|| Promise::pending(py), Ok)?;

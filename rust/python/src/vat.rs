@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use goblins_core::error::KernelError;
-use goblins_core::vat::{Session, Vat as KernelVat, VatOptions};
+use goblins_core::scheduling::Scheduling;
+use goblins_core::session::Session;
+use goblins_core::vat::{Vat as KernelVat, VatOptions};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -15,13 +17,15 @@ use crate::calls::Args;
 use crate::coroutine;
 use crate::current::current;
 use crate::errors::{deadlock, far_call, kernel_error, no_turn_error};
+use crate::event_loop::{Elsewhere, EventLoop};
 use crate::host::PyHost;
+use crate::opening::Opening;
 use crate::promise::seconds;
 use crate::refs::Ref;
 use crate::runtime::{check, runtime};
 
 /// An event loop with its actors; it handles one message at a time.
-#[pyclass(frozen, weakref, module = "goblins", name = "Vat")]
+#[pyclass(subclass, frozen, weakref, module = "goblins", name = "Vat")]
 pub(crate) struct Vat {
     pub(crate) vat: Arc<KernelVat<PyHost>>,
     /// Kept alive as long as the vat is: what is stored must be reachable from them.
@@ -45,9 +49,44 @@ pub(crate) fn open_blocks() -> usize {
     BLOCKS.with(|blocks| blocks.borrow().len())
 }
 
+/// What a new vat shall be like.
+pub(crate) struct Wishes<'a, 'py> {
+    pub(crate) name: Option<String>,
+    pub(crate) log: bool,
+    pub(crate) log_capacity: usize,
+    pub(crate) inbox_limit: Option<usize>,
+    pub(crate) slow_turn: Option<f64>,
+    pub(crate) opening: Option<&'a Bound<'py, Opening>>,
+}
+
 impl Vat {
-    pub(crate) fn new_with_roots(vat: Arc<KernelVat<PyHost>>, roots: Vec<Py<Ref>>) -> Self {
-        Self { vat, roots: Mutex::new(roots) }
+    pub(crate) fn make(
+        py: Python<'_>,
+        wishes: Wishes<'_, '_>,
+        scheduling: Scheduling<EventLoop>,
+    ) -> PyResult<Self> {
+        check()?;
+        if wishes.log_capacity == 0 {
+            return Err(PyValueError::new_err("log_capacity is a number of events, at least 1, not 0"));
+        }
+        let limit = room(wishes.inbox_limit)?;
+        let slow_turn = wishes.slow_turn.map(seconds).transpose()?.flatten();
+        let capacity = wishes.log.then_some(wishes.log_capacity);
+        let options = VatOptions { name: wishes.name, log_capacity: capacity };
+        let vat = match wishes.opening {
+            None => KernelVat::new(runtime(), options),
+            Some(opening) => opening.get().open(py, options)?,
+        };
+        vat.set_scheduling(scheduling);
+        vat.set_inbox_limit(limit);
+        vat.set_slow_turn(slow_turn);
+        Ok(Self { vat, roots: Mutex::new(Vec::new()) })
+    }
+
+    /// Keeps the roots in memory as long as the vat.
+    pub(crate) fn hold(&self, roots: Vec<Py<Ref>>) {
+        let before = std::mem::replace(&mut *self.roots.lock(), roots);
+        drop(before);
     }
 
     /// Whether this thread is in a turn of this vat; an error in that of another.
@@ -81,14 +120,55 @@ impl Vat {
 #[pymethods]
 impl Vat {
     #[new]
-    #[pyo3(signature = (name=None, *, log=false, log_capacity=256))]
-    fn new(name: Option<String>, log: bool, log_capacity: usize) -> PyResult<Self> {
+    #[expect(clippy::too_many_arguments, reason = "they have names")]
+    #[pyo3(signature = (name=None, *, log=false, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None))]
+    fn new(
+        py: Python<'_>,
+        name: Option<String>,
+        log: bool,
+        log_capacity: usize,
+        inbox_limit: Option<usize>,
+        slow_turn: Option<f64>,
+        _opening: Option<&Bound<'_, Opening>>,
+    ) -> PyResult<Self> {
+        let wishes = Wishes { name, log, log_capacity, inbox_limit, slow_turn, opening: _opening };
+        Self::make(py, wishes, Scheduling::Pool)
+    }
+
+    /// How many messages may wait; None for any number.
+    #[getter]
+    fn inbox_limit(&self) -> Option<usize> {
+        self.vat.inbox_limit()
+    }
+
+    #[setter]
+    fn set_inbox_limit(&self, limit: Option<usize>) -> PyResult<()> {
+        self.vat.set_inbox_limit(room(limit)?);
+        Ok(())
+    }
+
+    /// How many messages wait.
+    #[getter]
+    fn backlog(&self) -> usize {
+        self.vat.backlog()
+    }
+
+    /// How many seconds a turn may take before it is reported; None for any time.
+    #[getter]
+    fn slow_turn(&self) -> Option<f64> {
+        self.vat.slow_turn().map(|limit| limit.as_secs_f64())
+    }
+
+    #[setter]
+    fn set_slow_turn(&self, limit: Option<f64>) -> PyResult<()> {
+        self.vat.set_slow_turn(limit.map(seconds).transpose()?.flatten());
+        Ok(())
+    }
+
+    /// Opens a closed vat again; its actors are as they were.
+    fn open(&self) -> PyResult<()> {
         check()?;
-        if log_capacity == 0 {
-            return Err(PyValueError::new_err("log_capacity is a number of events, at least 1, not 0"));
-        }
-        let options = VatOptions { name, log_capacity: log.then_some(log_capacity) };
-        Ok(Self::new_with_roots(KernelVat::new(runtime(), options), Vec::new()))
+        self.vat.reopen().map_err(|error| kernel_error(&error))
     }
 
     #[getter]
@@ -99,15 +179,19 @@ impl Vat {
     /// Calls a function as one turn of this vat, with all that comes of it; returns what it returned.
     #[pyo3(signature = (function, /, *args, **kwargs))]
     fn run<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         function: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if self.is_inside("run(...)")? {
+        let this = slf.get();
+        if this.is_inside("run(...)")? {
             return Args::Packed(args, kwargs).call(function);
         }
-        self.vat.run(function.py(), |churn| {
+        if let Some(elsewhere) = Elsewhere::of(slf.py(), &this.vat)? {
+            return elsewhere.call_method(slf, "run", function, args, kwargs);
+        }
+        this.vat.run(function.py(), |churn| {
             coroutine::started(churn, None, Args::Packed(args, kwargs).call(function)?)
         })
     }
@@ -115,22 +199,32 @@ impl Vat {
     /// Makes an actor in this vat, in a turn of its own.
     #[pyo3(signature = (constructor, /, *args, **kwargs))]
     fn spawn<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         constructor: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, Ref>> {
-        if self.is_inside("spawn(...)")? {
+        let this = slf.get();
+        if this.is_inside("spawn(...)")? {
             return crate::send::spawn(constructor, args, kwargs);
         }
-        self.vat.run(constructor.py(), |_| crate::send::spawn(constructor, args, kwargs))
+        if let Some(elsewhere) = Elsewhere::of(slf.py(), &this.vat)? {
+            let made = elsewhere.call_method(slf, "spawn", constructor, args, kwargs)?;
+            return Ok(made.cast_into::<Ref>()?);
+        }
+        this.vat.run(constructor.py(), |_| crate::send::spawn(constructor, args, kwargs))
     }
 
     /// Waits until the vat has nothing left to do.
     #[pyo3(signature = (timeout=None))]
-    fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
-        self.refuse_in_turn("drain()")?;
-        self.vat.drain(py, timeout.map(seconds).transpose()?.flatten())
+    fn drain(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        this.refuse_in_turn("drain()")?;
+        if let Some(elsewhere) = Elsewhere::of(py, &this.vat)? {
+            let args = (timeout,).into_pyobject(py)?;
+            return elsewhere.call(&slf.getattr("drain")?, Args::Packed(&args, None)).map(|_| ());
+        }
+        this.vat.drain(py, timeout.map(seconds).transpose()?.flatten())
     }
 
     /// Returns when all that this vat did is in its store. It saves by itself after each churn.
@@ -161,6 +255,12 @@ impl Vat {
         let block = if this.is_inside("with vat:")? {
             Block::Inner
         } else {
+            if Elsewhere::of(slf.py(), &this.vat)?.is_some() {
+                return Err(no_turn_error(format!(
+                    "`with vat:` of vat {} works on the thread of its event loop only: use vat.run(...)",
+                    this.vat.name()
+                )));
+            }
             let session = this.vat.enter(slf.py())?;
             session.churn().begin_turn();
             Block::Outer(session)
@@ -211,5 +311,74 @@ impl Vat {
     fn __clear__(&self) {
         let roots = self.roots.try_lock().map(|mut roots| std::mem::take(&mut *roots));
         drop(roots);
+    }
+}
+
+/// How many messages may wait, from what the user said.
+fn room(limit: Option<usize>) -> PyResult<Option<usize>> {
+    if limit == Some(0) {
+        return Err(PyValueError::new_err(
+            "inbox_limit is a number of messages, at least 1, or None for any number",
+        ));
+    }
+    Ok(limit)
+}
+
+/// A vat whose messages wait until somebody calls for them: `step()` handles one, `drain()` all. For tests that
+/// want to see each step.
+#[pyclass(extends = Vat, subclass, frozen, module = "goblins", name = "ManualVat")]
+pub(crate) struct ManualVat;
+
+#[pymethods]
+impl ManualVat {
+    #[new]
+    #[expect(clippy::too_many_arguments, reason = "they have names")]
+    #[pyo3(signature = (name=None, *, log=false, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None))]
+    fn new(
+        py: Python<'_>,
+        name: Option<String>,
+        log: bool,
+        log_capacity: usize,
+        inbox_limit: Option<usize>,
+        slow_turn: Option<f64>,
+        _opening: Option<&Bound<'_, Opening>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let wishes = Wishes { name, log, log_capacity, inbox_limit, slow_turn, opening: _opening };
+        let vat = Vat::make(py, wishes, Scheduling::Manual)?;
+        Ok(PyClassInitializer::from(vat).add_subclass(Self))
+    }
+
+    /// Handles the message that has waited longest, and the near ones that come of it; False if there was none.
+    fn step(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let vat = slf.as_super().get();
+        vat.refuse_in_turn("step()")?;
+        vat.vat.step(slf.py())
+    }
+}
+
+/// A vat whose turns run on an event loop of asyncio.
+#[pyclass(extends = Vat, subclass, frozen, module = "goblins", name = "AsyncioVat")]
+pub(crate) struct AsyncioVat;
+
+#[pymethods]
+impl AsyncioVat {
+    #[new]
+    #[expect(clippy::too_many_arguments, reason = "they have names")]
+    #[pyo3(signature = (
+        r#loop=None, name=None, *, log=false, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None
+    ))]
+    fn new(
+        py: Python<'_>,
+        r#loop: Option<Bound<'_, PyAny>>,
+        name: Option<String>,
+        log: bool,
+        log_capacity: usize,
+        inbox_limit: Option<usize>,
+        slow_turn: Option<f64>,
+        _opening: Option<&Bound<'_, Opening>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let wishes = Wishes { name, log, log_capacity, inbox_limit, slow_turn, opening: _opening };
+        let vat = Vat::make(py, wishes, Scheduling::Loop(EventLoop::new(py, r#loop)?))?;
+        Ok(PyClassInitializer::from(vat).add_subclass(Self))
     }
 }

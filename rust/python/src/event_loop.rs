@@ -1,0 +1,95 @@
+//! Vats whose turns run on an event loop of asyncio.
+
+use std::sync::Arc;
+
+use goblins_core::scheduling::Scheduling;
+use goblins_core::vat::Vat as KernelVat;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::calls::Args;
+use crate::errors::log_unheard;
+use crate::host::PyHost;
+
+/// A loop of asyncio.
+pub(crate) struct EventLoop(Py<PyAny>);
+
+impl EventLoop {
+    /// The loop that was given, or the one that runs on this thread.
+    pub(crate) fn new(py: Python<'_>, given: Option<Bound<'_, PyAny>>) -> PyResult<Self> {
+        let chosen = match given {
+            Some(given) => given,
+            None => py.import("asyncio")?.call_method0("get_running_loop")?,
+        };
+        // What is no loop is found now, not when the first message comes.
+        chosen.getattr(intern!(py, "call_soon_threadsafe"))?;
+        Ok(Self(chosen.unbind()))
+    }
+
+    /// Tells the loop to run the vat.
+    pub(crate) fn call_soon(&self, py: Python<'_>, vat: &Arc<KernelVat<PyHost>>) {
+        let told = Bound::new(py, Work { vat: vat.clone() })
+            .and_then(|work| self.0.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (work,)));
+        if let Err(error) = told {
+            log_unheard(py, &format!("vat {}: its event loop takes no more messages", vat.name()), &error);
+        }
+    }
+}
+
+/// What the loop calls.
+#[pyclass(frozen, module = "goblins", name = "_Work")]
+struct Work {
+    vat: Arc<KernelVat<PyHost>>,
+}
+
+#[pymethods]
+impl Work {
+    fn __call__(&self, py: Python<'_>) {
+        self.vat.work(py);
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<messages of vat {}>", self.vat.name())
+    }
+}
+
+/// The loop of a vat that this thread does not run.
+pub(crate) struct Elsewhere<'py>(Bound<'py, PyAny>);
+
+impl<'py> Elsewhere<'py> {
+    /// `None` if this thread may run the vat.
+    pub(crate) fn of(py: Python<'py>, vat: &KernelVat<PyHost>) -> PyResult<Option<Self>> {
+        let Scheduling::Loop(EventLoop(home)) = vat.scheduling() else {
+            return Ok(None);
+        };
+        let here = py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?;
+        Ok((!here.is(home)).then(|| Self(home.bind(py).clone())))
+    }
+
+    /// Calls a function on the loop's thread, and waits for what it gives.
+    pub(crate) fn call(
+        &self,
+        function: &Bound<'py, PyAny>,
+        args: Args<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = function.py();
+        let kwargs = args.dict(py)?.unwrap_or_else(|| PyDict::new(py));
+        py.import("goblins._asyncio")?.call_method1("call_on", (&self.0, function, args.tuple(py)?, kwargs))
+    }
+
+    /// As above, for a method that takes a function and its arguments.
+    pub(crate) fn call_method(
+        &self,
+        object: &Bound<'py, impl pyo3::PyClass>,
+        method: &str,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let mut all = vec![function.clone()];
+        all.extend(args.iter());
+        let all = PyTuple::new(object.py(), all)?;
+        self.call(&object.as_any().getattr(method)?, Args::Packed(&all, kwargs))
+    }
+}

@@ -1,0 +1,169 @@
+//! Opening the vat that lives in a part of a store.
+
+use std::sync::Arc;
+
+use goblins_core::record::VatRecord;
+use goblins_core::vat::{Vat as KernelVat, VatOptions};
+use parking_lot::Mutex;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::behavior::type_name;
+use crate::calls;
+use crate::cbor;
+use crate::current::current;
+use crate::errors::{behavior_error, deadlock, kernel_error, migration_error, open_error, store_error};
+use crate::host::PyHost;
+use crate::portrait::Environment;
+use crate::refs::Ref;
+use crate::runtime::{check, runtime};
+use crate::stores::Store;
+use crate::vat::Vat;
+
+/// A vat about to be opened from a store: it is given to the vat's constructor, which makes the vat of it.
+#[pyclass(frozen, module = "goblins", name = "_Opening")]
+pub(crate) struct Opening {
+    labels: Py<PyDict>,
+    store: Py<Store>,
+    part: String,
+    opened: Mutex<Option<(Arc<KernelVat<PyHost>>, Option<VatRecord>)>>,
+}
+
+impl Opening {
+    /// The vat, with what stands in the store.
+    pub(crate) fn open(&self, py: Python<'_>, options: VatOptions) -> PyResult<Arc<KernelVat<PyHost>>> {
+        let env = Environment::new(py, self.labels.bind(py))?;
+        let known = env.labels();
+        let claim = self.store.get().storage().claim(&self.part).map_err(|error| store_error(&error))?;
+        let is_known = |label: &str| known.iter().any(|known| known == label);
+        let opened = py
+            .detach(|| KernelVat::open(runtime(), options, claim, env, is_known))
+            .map_err(|error| open_error(&error))?;
+        *self.opened.lock() = Some((opened.vat.clone(), opened.record));
+        Ok(opened.vat)
+    }
+}
+
+#[pymethods]
+impl Opening {
+    #[new]
+    fn new(labels: Py<PyDict>, store: Py<Store>, part: String) -> PyResult<Self> {
+        check()?;
+        if current().is_some() {
+            return Err(deadlock(
+                "a persistent vat can't be opened in a turn: open it outside, and pass refs on",
+            ));
+        }
+        Ok(Self { labels, store, part, opened: Mutex::new(None) })
+    }
+
+    /// The roots: those that are stored, or those that `spawn_roots` makes if there are none. After an error the
+    /// vat is closed, and its part free for another attempt.
+    fn roots(
+        &self,
+        py: Python<'_>,
+        vat: &Bound<'_, PyAny>,
+        spawn_roots: &Bound<'_, PyAny>,
+        version: &Bound<'_, PyAny>,
+    ) -> PyResult<Vec<Py<Ref>>> {
+        let Some((kernel, record)) = self.opened.lock().take() else {
+            return Err(PyTypeError::new_err(
+                "vat_constructor made no vat of what it was given: it must pass all its keywords on to a Vat",
+            ));
+        };
+        let made = vat.cast::<Vat>().map_err(|_| {
+            PyTypeError::new_err(format!("vat_constructor returned {}, which is no Vat", type_name(vat)))
+        });
+        let roots = made.and_then(|made| {
+            let roots = roots_of(&kernel, record, spawn_roots, version)?;
+            made.get().hold(roots.iter().map(|root| root.clone_ref(py)).collect());
+            Ok(roots)
+        });
+        if roots.is_err()
+            && let Err(failure) = kernel.close(py)
+        {
+            crate::errors::log_unheard(py, "a vat that could not be opened could not be closed", &failure);
+        }
+        roots
+    }
+}
+
+fn roots_of(
+    vat: &Arc<KernelVat<PyHost>>,
+    record: Option<VatRecord>,
+    spawn_roots: &Bound<'_, PyAny>,
+    version: &Bound<'_, PyAny>,
+) -> PyResult<Vec<Py<Ref>>> {
+    let py = spawn_roots.py();
+    let bytes = plain_version(version)?;
+    match record {
+        Some(record) if record.roots_version != bytes => {
+            Err(version_differs(py, &record.roots_version, version))
+        }
+        Some(record) => vat.roots(py, &record),
+        None => found(vat, spawn_roots, bytes),
+    }
+}
+
+fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    cbor::encode(version, &mut cbor::NoRefs, &mut bytes).map_err(|error| {
+        behavior_error(format!("the version of the roots must be a plain value: {}", error.reason))
+    })?;
+    Ok(bytes)
+}
+
+fn version_differs(py: Python<'_>, stored: &[u8], wanted: &Bound<'_, PyAny>) -> PyErr {
+    struct NoActors;
+    impl cbor::Actors for NoActors {
+        fn actor<'py>(&self, _py: Python<'py>, _number: u64) -> Option<Bound<'py, PyAny>> {
+            None
+        }
+    }
+    let stored = cbor::decode_all(py, stored, &NoActors)
+        .map_or_else(|error| error.to_string(), |value| value.to_string());
+    migration_error(format!(
+        "the roots in the store have version {stored}, and this program wants {wanted}; there is no upgrade between \
+         them (nothing was changed)"
+    ))
+}
+
+fn found(
+    vat: &Arc<KernelVat<PyHost>>,
+    spawn_roots: &Bound<'_, PyAny>,
+    version: Vec<u8>,
+) -> PyResult<Vec<Py<Ref>>> {
+    let py = spawn_roots.py();
+    let id: [u8; 16] =
+        py.import("os")?.call_method1("urandom", (16,))?.cast::<PyBytes>()?.as_bytes().try_into()?;
+    vat.found(py, id, version, |_| {
+        let made = calls::call_with(spawn_roots, ())?;
+        let several = made.is_instance_of::<PyTuple>() || made.is_instance_of::<PyList>();
+        let roots = if several {
+            made.try_iter()?.map(|root| as_root(vat, root?)).collect::<PyResult<Vec<_>>>()?
+        } else {
+            vec![as_root(vat, made)?]
+        };
+        if roots.is_empty() {
+            return Err(behavior_error("spawn_roots returned no root: return a Ref, or a tuple of Refs"));
+        }
+        Ok(roots)
+    })
+}
+
+fn as_root(vat: &Arc<KernelVat<PyHost>>, root: Bound<'_, PyAny>) -> PyResult<Py<Ref>> {
+    match root.cast_into_exact::<Ref>() {
+        Ok(root) if Arc::ptr_eq(root.get().cell.vat(), vat) => Ok(root.unbind()),
+        Ok(root) => Err(kernel_error(&goblins_core::error::KernelError::FarReference {
+            actor: "a root".to_owned(),
+            target: root.get().describe(root.py()),
+        })),
+        Err(error) => {
+            let kind = type_name(&error.into_inner());
+            Err(behavior_error(format!(
+                "spawn_roots returned {kind} as a root: return a Ref, or a tuple of Refs"
+            )))
+        }
+    }
+}

@@ -1,0 +1,401 @@
+"""Who runs a vat's messages, how many may wait, and what is said of turns that take long (VAT-05, VAT-06)."""
+
+import asyncio
+import functools
+import logging
+import threading
+
+import pytest
+from goblins import (
+    AsyncioVat,
+    GoblinsError,
+    InboxFullError,
+    ManualVat,
+    MemoryStore,
+    NoTurnError,
+    PersistenceError,
+    Vat,
+    VatClosedError,
+    on,
+    promise_and_resolver,
+    send,
+    spawn,
+    spawn_persistent_vat,
+    tell,
+)
+from support import ENV, Boom, caller, cell, counter, echo, failing
+
+
+@pytest.fixture
+def manual():
+    vat = ManualVat("by hand")
+    yield vat
+    vat.close()
+
+
+class TestManualVats:
+    def test_nothing_runs_until_a_step_is_made(self, manual):
+        box = manual.spawn(cell)
+        answers = [send(box.put, n) for n in range(3)]
+        assert box.get() is None
+        assert manual.backlog == 3
+        assert manual.step() is True
+        assert box.get() == 0
+        assert answers[0].result(30) is None
+        with pytest.raises(TimeoutError):
+            answers[1].result(0)
+        assert manual.step() is True
+        assert manual.step() is True
+        assert manual.step() is False
+        assert box.get() == 2
+
+    def test_drain_runs_all(self, manual):
+        box = manual.spawn(cell)
+        for n in range(100):
+            tell(box.put, n)
+        manual.drain()
+        assert (box.get(), manual.backlog) == (99, 0)
+
+    def test_a_step_does_all_near_messages_that_come_of_one(self, manual):
+        heard = []
+
+        def chain(bcom, me):
+            def behavior(n):
+                heard.append(n)
+                if n:
+                    tell(me[0], n - 1)
+
+            return behavior
+
+        me = []
+        me.append(manual.spawn(chain, me))
+        tell(me[0], 3)
+        assert heard == []
+        assert manual.step()
+        assert heard == [3, 2, 1, 0]
+
+    def test_messages_of_two_vats_go_back_and_forth_as_the_test_wants(self, manual):
+        other = ManualVat("other")
+        asker = manual.spawn(
+            lambda bcom, friend: lambda: on(send(friend, 20), lambda n: n + 1), other.spawn(echo)
+        )
+        answer = send(asker)
+        assert manual.step()
+        assert other.step()
+        with pytest.raises(TimeoutError):
+            answer.result(0)
+        assert manual.step()
+        assert answer.result(30) == 21
+        other.close()
+
+    def test_a_step_in_a_turn_is_an_error(self, manual):
+        with manual, pytest.raises(GoblinsError):
+            manual.step()
+
+    def test_a_closed_one_makes_no_step(self):
+        vat = ManualVat()
+        answer = send(vat.spawn(counter))
+        vat.close()
+        with pytest.raises(VatClosedError):
+            vat.step()
+        with pytest.raises(VatClosedError):
+            answer.result(30)
+
+    def test_a_persistent_vat_can_be_one(self, place):
+        vat, ticks = place.spawn(lambda: spawn(counter), vat_constructor=ManualVat)
+        assert isinstance(vat, ManualVat)
+        answer = send(ticks)
+        assert vat.step()
+        assert answer.result(30) == 0
+        _, ticks = place.restart(vat)
+        assert ticks() == 1
+
+
+class TestAsyncioVats:
+    async def test_messages_run_on_the_loop(self):
+        loop = asyncio.get_running_loop()
+        vat = AsyncioVat(loop, "looped")
+        here = threading.get_ident()
+        where = vat.spawn(lambda bcom: threading.get_ident)
+        assert await send(where) == here
+        assert where() == here
+        with vat:
+            assert where() == here
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(send(where)))
+        thread.start()
+        thread.join()
+        assert await answers[0] == here
+        vat.close()
+
+    async def test_calls_from_other_threads_run_on_the_loop_too(self):
+        vat = AsyncioVat(name="looped")
+        here = threading.get_ident()
+        ticks = vat.spawn(counter)
+        where = vat.spawn(caller)
+
+        def from_outside():
+            assert ticks() == 0
+            assert vat.run(lambda: (threading.get_ident(), ticks())) == (here, 1)
+            assert vat.spawn(counter, 5)() == 5
+            assert where(threading.get_ident) == here
+            with pytest.raises(Boom):
+                where(failing(None), Boom())
+            vat.drain()
+            with pytest.raises(NoTurnError, match=r"run\("), vat:
+                pass
+
+        await asyncio.to_thread(from_outside)
+        assert ticks() == 2
+        vat.close()
+
+    async def test_a_burst_of_messages_leaves_the_loop_responsive(self):
+        vat = AsyncioVat()
+        ticks = vat.spawn(counter)
+        for _ in range(1000):
+            tell(ticks)
+        turns_of_the_loop = 0
+        while vat.backlog:
+            await asyncio.sleep(0)
+            turns_of_the_loop += 1
+        assert turns_of_the_loop > 1
+        assert ticks() == 1000
+        vat.close()
+
+    def test_without_a_loop_it_is_an_error(self):
+        with pytest.raises(RuntimeError):
+            AsyncioVat()
+        with pytest.raises((TypeError, AttributeError)):
+            AsyncioVat("looped")
+
+    def test_a_loop_that_does_not_run_is_an_error_for_callers(self):
+        loop = asyncio.new_event_loop()
+        vat = AsyncioVat(loop)
+        with pytest.raises(GoblinsError, match="does not run"):
+            vat.spawn(counter)
+        vat.close()
+        loop.close()
+
+    async def test_a_persistent_vat_can_be_one(self):
+        loop = asyncio.get_running_loop()
+        with MemoryStore() as store:
+            vat, ticks = spawn_persistent_vat(
+                ENV, lambda: spawn(counter), store, vat_constructor=functools.partial(AsyncioVat, loop)
+            )
+            assert isinstance(vat, AsyncioVat)
+            assert [await send(ticks) for _ in range(3)] == [0, 1, 2]
+
+
+class TestVatConstructors:
+    def test_any_function_that_passes_its_keywords_on_will_do(self, place):
+        class Named(Vat):
+            pass
+
+        vat, _ = place.spawn(
+            lambda: spawn(counter), vat_constructor=lambda **keywords: Named(inbox_limit=7, **keywords)
+        )
+        assert isinstance(vat, Named)
+        assert vat.inbox_limit == 7
+
+    @pytest.mark.parametrize("made", [lambda **_: Vat(), lambda **_: None, 42], ids=["new", "none", "number"])
+    def test_what_makes_no_vat_of_the_store_is_an_error_that_leaves_the_store_free(self, place, made):
+        with pytest.raises(TypeError, match="vat_constructor"):
+            place.spawn(lambda: spawn(counter), vat_constructor=made)
+        _, ticks = place.spawn(lambda: spawn(counter))
+        assert ticks() == 0
+
+
+class TestInboxLimits:
+    """LIM-32"""
+
+    def test_a_sender_in_a_turn_gets_an_error_when_the_inbox_is_full(self, vat):
+        full = ManualVat("full", inbox_limit=2)
+        ticks = full.spawn(counter)
+        tell(ticks)
+        tell(ticks)
+        with pytest.raises(InboxFullError, match="full"):
+            vat.run(tell, ticks)
+        with pytest.raises(InboxFullError):
+            vat.run(send, ticks)
+        full.drain()
+        vat.run(tell, ticks)
+        full.drain()
+        assert ticks() == 3
+        full.close()
+
+    def test_a_sender_outside_waits_until_there_is_room(self):
+        vat = Vat(inbox_limit=1)
+        call, ticks = vat.spawn(caller), vat.spawn(counter)
+        entered, leave = threading.Event(), threading.Event()
+
+        def block():
+            entered.set()
+            leave.wait(30)
+
+        holder = threading.Thread(target=call, args=(block,))
+        holder.start()
+        assert entered.wait(30)
+        tell(ticks)
+        sent = threading.Event()
+
+        def one_too_many():
+            tell(ticks)
+            sent.set()
+
+        sender = threading.Thread(target=one_too_many)
+        sender.start()
+        assert not sent.is_set()
+        leave.set()
+        assert sent.wait(30)
+        holder.join()
+        sender.join()
+        vat.drain(30)
+        assert ticks() == 2
+        vat.close()
+
+    def test_where_nobody_would_make_room_a_sender_outside_gets_an_error(self):
+        vat = ManualVat(inbox_limit=1)
+        ticks = vat.spawn(counter)
+        tell(ticks)
+        with pytest.raises(InboxFullError, match="inbox_limit"):
+            tell(ticks)
+        vat.inbox_limit = None
+        tell(ticks)
+        assert vat.backlog == 2
+        vat.close()
+
+    def test_messages_inside_a_vat_are_not_counted(self):
+        vat = Vat(inbox_limit=1)
+        ticks = vat.spawn(counter)
+        with vat:
+            for _ in range(100):
+                tell(ticks)
+        assert ticks() == 100
+        vat.close()
+
+    def test_many_threads_at_a_small_inbox_lose_nothing(self):
+        vat = Vat(inbox_limit=3)
+        ticks = vat.spawn(counter)
+        threads = [threading.Thread(target=lambda: [tell(ticks) for _ in range(500)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        vat.drain(30)
+        assert ticks() == 2000
+        vat.close()
+
+    @pytest.mark.parametrize("limit", [0, -1, "many"])
+    def test_a_limit_is_a_number_of_messages(self, limit):
+        with pytest.raises((ValueError, TypeError, OverflowError)):
+            Vat(inbox_limit=limit)
+
+
+class TestSlowTurns:
+    class Heard(logging.Handler):
+        """Lets the turn go on when its report has come."""
+
+        def __init__(self, leave):
+            super().__init__()
+            self.leave = leave
+            self.texts = []
+
+        def emit(self, record):
+            self.texts.append(record.getMessage())
+            self.leave.set()
+
+    @pytest.fixture
+    def heard(self):
+        handler = self.Heard(threading.Event())
+        logger = logging.getLogger("goblins")
+        logger.addHandler(handler)
+        yield handler
+        logger.removeHandler(handler)
+
+    def test_a_turn_that_takes_long_is_logged_once_with_its_stack(self, heard):
+        vat = Vat("busy", slow_turn=0.001)
+
+        def a_telling_name():
+            assert heard.leave.wait(30)
+
+        vat.run(a_telling_name)
+        (text,) = heard.texts
+        assert "busy" in text
+        assert "a_telling_name" in text
+        heard.leave.clear()
+        vat.run(a_telling_name)
+        assert len(heard.texts) == 2
+        vat.close()
+
+    def test_it_is_seen_on_a_worker_too(self, heard):
+        vat = Vat("busy", slow_turn=0.001)
+        call = vat.spawn(caller)
+
+        def a_telling_name():
+            return heard.leave.wait(30)
+
+        assert send(call, a_telling_name).result(30)
+        assert "a_telling_name" in heard.texts[0]
+        vat.close()
+
+    def test_it_can_be_changed_and_switched_off(self):
+        vat = Vat()
+        assert vat.slow_turn == 1.0
+        vat.slow_turn = 2.5
+        assert vat.slow_turn == 2.5
+        vat.slow_turn = None
+        assert vat.slow_turn is None
+        assert Vat(slow_turn=None).slow_turn is None
+        vat.close()
+
+
+class TestOpeningAgain:
+    """VAT-17: the original can't."""
+
+    def test_a_closed_vat_can_be_opened_again_with_its_actors_as_they_were(self):
+        vat = Vat("revived")
+        ticks = vat.spawn(counter)
+        assert ticks() == 0
+        vat.close()
+        with pytest.raises(VatClosedError):
+            ticks()
+        vat.open()
+        assert not vat.closed
+        assert ticks() == 1
+        assert send(ticks).result(30) == 2
+        assert vat.spawn(counter, 7)() == 7
+        vat.close()
+
+    def test_opening_an_open_one_changes_nothing(self, vat):
+        ticks = vat.spawn(counter)
+        vat.open()
+        assert ticks() == 0
+
+    def test_one_with_a_store_is_opened_from_there(self, place):
+        vat, _ = place.spawn(lambda: spawn(counter))
+        vat.close()
+        with pytest.raises(PersistenceError, match="spawn_persistent_vat"):
+            vat.open()
+
+
+def test_ten_thousand_idle_vats_are_small_and_have_no_threads():
+    import resource
+
+    def peak():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before, threads = peak(), threading.active_count()
+    vats = [Vat() for _ in range(10_000)]
+    for vat in vats:
+        vat.spawn(counter)
+    assert peak() - before < 100_000
+    assert threading.active_count() == threads
+    for vat in vats:
+        vat.close()
+
+
+def test_a_wait_in_a_turn_names_what_it_waits_for(vat):
+    answer, resolver = promise_and_resolver()
+    with vat, pytest.raises(GoblinsError, match="home"):
+        answer.result()
+    resolver.fulfil(None)
