@@ -6,6 +6,7 @@ import os as _os
 from goblins import _goblins
 from goblins._actor import actor
 from goblins._asyncio import from_awaitable, to_thread
+from goblins._class import Actor, field
 from goblins._errors import (
     BehaviorError,
     BrokenPromiseError,
@@ -56,6 +57,7 @@ from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 __version__ = "0.1.0"
 
 __all__ = [
+    "Actor",
     "AsyncioVat",
     "Bcom",
     "BehaviorError",
@@ -92,6 +94,7 @@ __all__ = [
     "VatTimeoutError",
     "actor",
     "all_of",
+    "field",
     "from_awaitable",
     "methods",
     "on",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from goblins._actor import _not_yet
+from goblins._class import Actor
 from goblins._errors import BehaviorError, DuplicateLabelError
 from goblins._goblins import Constructor, Store, StorePart, Vat, _Opening
 
@@ -35,10 +36,10 @@ class PersistenceEnv:
         self,
         namespace: str | Mapping[str, Any],
         /,
-        *constructors: Constructor,
+        *constructors: Constructor | type[Actor],
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
-        self._constructors: dict[str, Constructor] = {}
+        self._constructors: dict[str, Constructor | type[Actor]] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
                 _check(constructor)
@@ -53,7 +54,7 @@ class PersistenceEnv:
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
 
-    def _add(self, label: str, constructor: Constructor) -> None:
+    def _add(self, label: str, constructor: Constructor | type[Actor]) -> None:
         _check(constructor)
         if label in self._constructors:
             raise DuplicateLabelError(f"the label {label!r} is given twice")
@@ -82,15 +83,19 @@ class PersistenceEnv:
         return f"<PersistenceEnv {', '.join(self._constructors)}>"
 
 
-def _label(namespace: str, constructor: Constructor) -> str:
+def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:
     """The label of a constructor in a namespace. One that names a namespace itself is taken as it is."""
-    name = constructor.label or constructor.__name__
-    return name if constructor.label and "." in name else f"{namespace}.{name}"
+    given = constructor.__goblins__.label if isinstance(constructor, type) else constructor.label
+    return given if given and "." in given else f"{namespace}.{given or constructor.__name__}"
 
 
 def _check(constructor: Any) -> None:
-    if not isinstance(constructor, Constructor):
-        raise BehaviorError(f"a PersistenceEnv holds constructors made with @actor, not {constructor!r}")
+    if isinstance(constructor, Constructor):
+        return
+    if not (isinstance(constructor, type) and issubclass(constructor, Actor)) or constructor is Actor:
+        raise BehaviorError(
+            f"a PersistenceEnv holds constructors made with @actor, and classes of actors, not {constructor!r}"
+        )
 
 
 def spawn_persistent_vat(

@@ -39,6 +39,8 @@ pub(crate) struct Work<H: Host> {
     pub(crate) open: bool,
     /// Changes of the open turn, oldest first.
     pub(crate) undo: Vec<Undo<H>>,
+    /// Some of them are of actors that may not have changed.
+    pub(crate) touched: bool,
     /// Effects of the open turn.
     pub(crate) effects: Vec<Effect<H>>,
     /// Changes of finished turns, until their batch is written. Persistent vats only.
@@ -67,6 +69,7 @@ impl<H: Host> Work<H> {
             log: log_capacity.map(Ring::new),
             open: false,
             undo: Vec::new(),
+            touched: false,
             effects: Vec::new(),
             done: Vec::new(),
             queue: VecDeque::new(),

@@ -40,6 +40,8 @@ pub trait Host: Sized + 'static {
     type Suspended: Send;
     /// What keeps a promise from being taken for abandoned, until it is settled or this is dropped.
     type Right: Send;
+    /// What an actor's state was before it was changed in place.
+    type Saved: Send;
     /// Somebody outside all vats who waits for a promise.
     type Waker: Send;
     /// An event loop that runs vats.
@@ -106,6 +108,10 @@ pub trait Host: Sized + 'static {
     /// Tells somebody outside that a promise has settled.
     fn wake(cx: Self::Cx<'_>, waker: Self::Waker, outcome: Outcome<Self>);
 
+    /// Whether an actor's state differs from what it was when this was saved. An error fails the turn.
+    fn is_changed(cx: Self::Cx<'_>, saved: &Self::Saved) -> Result<bool, Self::Error>;
+    /// Puts an actor's state back.
+    fn restore(saved: Self::Saved);
     /// The actor's portrait, or the error that says why it can't be stored.
     fn portrait(
         cx: Self::Cx<'_>,

@@ -53,6 +53,15 @@ pub type Handler = Box<dyn FnOnce(&Turn<'_>, Option<Outcome<Toy>>) -> Result<Val
 pub type Continuation =
     Box<dyn FnOnce(&Turn<'_>, Outcome<Toy>, &Promise) -> Result<Option<Value>, Fault> + Send>;
 
+/// A state that is changed in place, and what it was.
+#[derive(Debug)]
+pub struct Saved {
+    /// The state.
+    pub state: Arc<Mutex<i64>>,
+    /// What it was.
+    pub value: i64,
+}
+
 /// What may be sent and answered.
 #[derive(Clone, Default)]
 pub enum Value {
@@ -150,6 +159,7 @@ impl Host for Toy {
     type Suspended = Continuation;
     type Right = ();
     type Waker = Sender<Outcome<Toy>>;
+    type Saved = Saved;
     type Loop = Sender<Arc<Vat<Toy>>>;
     type Env = Env;
 
@@ -254,6 +264,14 @@ impl Host for Toy {
     fn call_soon(call: &Sender<Arc<Vat<Self>>>, vat: &Arc<Vat<Self>>) {
         // A loop that is gone runs nothing.
         let _ = call.send(vat.clone());
+    }
+
+    fn is_changed((): (), saved: &Saved) -> Result<bool, Fault> {
+        Ok(*saved.state.lock() != saved.value)
+    }
+
+    fn restore(saved: Saved) {
+        *saved.state.lock() = saved.value;
     }
 
     fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor>, Fault> {

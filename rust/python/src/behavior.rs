@@ -7,10 +7,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyFunction, PyInt, PyString, PyTuple};
 
 use crate::calls::{self, Args, Callable, Entry};
 use crate::cbor;
+use crate::class_actor;
 use crate::errors::{behavior_error, no_such_method};
 use crate::methods::Methods;
 use crate::refs::Ref;
@@ -60,6 +61,15 @@ impl Callable for Constructor {
     }
 }
 
+/// A version of an actor's portrait as it is stored.
+pub(crate) fn version_bytes(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    cbor::encode(version, &mut cbor::NoRefs, &mut bytes).map_err(|error| {
+        PyTypeError::new_err(format!("the version of an actor must be a plain value: {}", error.reason))
+    })?;
+    Ok(bytes)
+}
+
 /// Makes a constructor of a function, its name, label and version, and its parameters after `bcom`: name, kind,
 /// whether there is a default, default.
 #[pyfunction]
@@ -82,10 +92,7 @@ pub(crate) fn _constructor(
         Ok(Parameter { name, kind, default: has_default.then_some(default) })
     });
     let parameters = parameters.collect::<PyResult<_>>()?;
-    let mut version_bytes = Vec::new();
-    cbor::encode(version.bind(py), &mut cbor::NoRefs, &mut version_bytes).map_err(|error| {
-        PyTypeError::new_err(format!("the version of an actor must be a plain value: {}", error.reason))
-    })?;
+    let version_bytes = version_bytes(version.bind(py))?;
     let entry = Entry::of::<Constructor>();
     calls::make(py, Constructor { function, name, label, parameters, version, version_bytes, entry })
 }
@@ -215,6 +222,12 @@ pub(crate) fn invoke<'py>(
         Ok(behavior) => behavior.get().code.bind(py),
         Err(_) => behavior,
     };
+    if let (None, true) = (method, code.is_exact_instance_of::<PyFunction>()) {
+        return args.call(code);
+    }
+    if let Some(instance) = class_actor::instance(code) {
+        return class_actor::invoke(instance, actor, method, args);
+    }
     let methods = code.cast_exact::<Methods>();
     match (method, methods) {
         (None, Err(_)) => args.call(code),
@@ -234,7 +247,9 @@ pub(crate) fn invoke<'py>(
 
 /// Whether a constructor may return this, or `bcom` be given it.
 pub(crate) fn is_behavior(value: &Bound<'_, PyAny>) -> bool {
-    value.is_exact_instance_of::<Methods>()
+    value.is_exact_instance_of::<PyFunction>()
+        || value.is_exact_instance_of::<Methods>()
+        || class_actor::instance(value).is_some()
         || (value.is_callable()
             && !value.is_exact_instance_of::<Become>()
             && !value.is_exact_instance_of::<Ref>())

@@ -19,6 +19,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReferenc
 
 use crate::behavior::describe_value;
 use crate::calls::{self, Args};
+use crate::class_actor::Saved;
 use crate::coroutine::{self, Suspended};
 use crate::errors::{kernel_error, log_slow_turn, log_unheard};
 use crate::event_loop::EventLoop;
@@ -77,6 +78,7 @@ impl Host for PyHost {
     type Function = Handler;
     type Suspended = Suspended;
     type Right = Arc<Right>;
+    type Saved = Saved;
     type Waker = Waker;
     type Loop = EventLoop;
     type Env = Environment;
@@ -204,6 +206,14 @@ impl Host for PyHost {
         if let Err(error) = called {
             log_unheard(py, "a function that waited for a promise failed", &error);
         }
+    }
+
+    fn is_changed(py: Python<'_>, saved: &Saved) -> PyResult<bool> {
+        saved.is_changed(py)
+    }
+
+    fn restore(saved: Saved) {
+        saved.restore();
     }
 
     fn call_soon(call: &EventLoop, vat: &Arc<Vat<Self>>) {

@@ -6,18 +6,25 @@ use std::sync::Arc;
 use goblins_core::record::{Portrait, Record, Shape};
 use minicbor::{Decoder, Encoder};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::behavior::{self, Bcom, Behavior, Constructor, Parameter, ParameterKind, Source, not_a_behavior};
 use crate::calls::{self, Args};
 use crate::cbor::{self, Actors, DecodeError, NotPortable, Refs};
+use crate::class_actor::{self, ActorBase, ClassInfo};
 use crate::errors::{migration_error, not_portable, persistence_error, unknown_label};
 use crate::promise::Promise;
 use crate::refs::{Name, Ref};
 
+/// What makes actors from records.
+enum Maker {
+    Function(Py<Constructor>),
+    Class(Py<PyType>),
+}
+
 /// The map between labels and constructors.
 pub(crate) struct Environment {
-    by_label: HashMap<String, Py<Constructor>>,
+    by_label: HashMap<String, Maker>,
     /// By the constructor's address, which is kept alive by the map above.
     by_constructor: HashMap<usize, Arc<Shape>>,
 }
@@ -28,11 +35,24 @@ impl Environment {
         let mut by_constructor = HashMap::new();
         for (label, constructor) in labels {
             let label: String = label.extract()?;
-            let constructor = constructor.cast_into::<Constructor>()?;
-            let fields = constructor.get().parameters.iter().map(|parameter| name(py, parameter)).collect();
+            let address = constructor.as_ptr() as usize;
+            let (maker, fields) = match constructor.cast_into_exact::<Constructor>() {
+                Ok(function) => {
+                    let fields =
+                        function.get().parameters.iter().map(|parameter| name(py, parameter)).collect();
+                    (Maker::Function(function.unbind()), fields)
+                }
+                Err(error) => {
+                    let class = error.into_inner().cast_into::<PyType>()?;
+                    let info = ClassInfo::of(&class)?;
+                    let fields = info.get().fields.iter();
+                    let fields = fields.map(|field| field.bind(py).to_string_lossy().into_owned()).collect();
+                    (Maker::Class(class.unbind()), fields)
+                }
+            };
             let shape = Shape { label: label.clone(), fields };
-            by_constructor.insert(constructor.as_ptr() as usize, Arc::new(shape));
-            by_label.insert(label, constructor.unbind());
+            by_constructor.insert(address, Arc::new(shape));
+            by_label.insert(label, maker);
         }
         Ok(Self { by_label, by_constructor })
     }
@@ -80,6 +100,9 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
         _ => return Err(persistence_error(format!("{} is not in memory", described()))),
     };
     let vat = cell.vat().name();
+    if let Some(instance) = class_actor::instance(behavior.bind(py)) {
+        return take_of_class(py, env, actor, instance);
+    }
     let Some(source) = behavior::source(behavior.bind(py)) else {
         let reason = "a behavior without a portrait: make it with an @actor constructor";
         return Err(not_portable(&described(), "", cell.slot().0, vat, "its behavior", reason));
@@ -107,6 +130,54 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
         shape: shape.clone(),
         name: given.map(|name| name.text.bind(py).to_string_lossy().into_owned()),
         version: constructor.version_bytes.clone(),
+        refs: refs.refs,
+        payload,
+    })
+}
+
+/// The portrait of an actor that is an instance of a class.
+fn take_of_class(
+    py: Python<'_>,
+    env: &Environment,
+    actor: &Bound<'_, Ref>,
+    instance: &Bound<'_, ActorBase>,
+) -> PyResult<Portrait<Py<Ref>>> {
+    let this = actor.get();
+    let (cell, described) = (&this.cell, || this.describe(py));
+    let info = instance.get().info().get();
+    let class = instance.as_any().get_type();
+    let Some(shape) = env.by_constructor.get(&(class.as_ptr() as usize)) else {
+        let reason =
+            format!("an instance of {}, which is not in the vat's PersistenceEnv: add it there", info.name);
+        return Err(not_portable(
+            &described(),
+            "",
+            cell.slot().0,
+            cell.vat().name(),
+            "its behavior",
+            &reason,
+        ));
+    };
+    let mut refs = Collected::default();
+    let mut payload = Vec::with_capacity(16);
+    if Encoder::new(&mut payload).array(info.fields.len() as u64).is_err() {
+        return Err(persistence_error(format!("{} could not be encoded", described())));
+    }
+    let values = class_actor::fields(instance)?;
+    for field in &info.fields {
+        let value = values.get_item(field)?.ok_or_else(|| {
+            persistence_error(format!("{} has no value for its field {field}: give it one", described()))
+        })?;
+        cbor::encode(&value, &mut refs, &mut payload).map_err(|error| {
+            let path = format!("{field}{}", error.path());
+            not_portable(&described(), &shape.label, cell.slot().0, cell.vat().name(), &path, &error.reason)
+        })?;
+    }
+    let given = this.name.get(py).filter(|name| name.given);
+    Ok(Portrait {
+        shape: shape.clone(),
+        name: given.map(|name| name.text.bind(py).to_string_lossy().into_owned()),
+        version: info.version_bytes.clone(),
         refs: refs.refs,
         payload,
     })
@@ -169,37 +240,103 @@ pub(crate) fn rehydrate(
 ) -> PyResult<Py<PyAny>> {
     let cell = &actor.get().cell;
     let place = || format!("slot {} of vat {} (label {:?})", cell.slot(), cell.vat().name(), shape.label);
-    let Some(constructor) = env.by_label.get(&shape.label) else {
+    let Some(maker) = env.by_label.get(&shape.label) else {
         let message = format!("{} has a label that is not in the environment: add its constructor", place());
         return Err(unknown_label(message, &shape.label, 1, cell.slot().0));
     };
-    let constructor = constructor.bind(py);
-    if record.version != constructor.get().version_bytes {
-        return Err(migration_error(format!(
+    let same_version = |bytes: &[u8], version: &Py<PyAny>| {
+        if record.version == bytes {
+            return Ok(());
+        }
+        Err(migration_error(format!(
             "{} was stored by another version of its constructor ({}), and there is no upgrade for it",
             place(),
-            constructor.get().version.bind(py)
-        )));
-    }
-    let fields = fields(py, shape, record, refs).map_err(|error| match error {
-        DecodeError::Python(error) => error,
-        DecodeError::Malformed(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
-    })?;
-    let (args, kwargs) = arguments(py, actor, constructor.get(), shape, fields, &place)?;
-    let args = Args::Packed(&args, kwargs.as_ref());
-    let made = args.call(constructor.get().function.bind(py))?;
-    let made = Constructor::wrap(constructor, made, args)?;
-    let label = constructor.get().name.bind(py);
-    let behavior = match made.cast_into_exact::<Behavior>() {
-        Ok(behavior) => behavior.into_any().unbind(),
-        Err(error) => return Err(not_a_behavior(&label.to_string_lossy(), &error.into_inner())),
+            version.bind(py)
+        )))
+    };
+    let fields = || {
+        fields(py, shape, record, refs).map_err(|error| match error {
+            DecodeError::Python(error) => error,
+            DecodeError::Malformed(reason) => {
+                persistence_error(format!("{} can't be read: {reason}", place()))
+            }
+        })
+    };
+    let (behavior, called) = match maker {
+        Maker::Function(constructor) => {
+            let constructor = constructor.bind(py);
+            same_version(&constructor.get().version_bytes, &constructor.get().version)?;
+            let made = from_function(py, actor, constructor, shape, fields()?, &place)?;
+            (made, constructor.get().name.clone_ref(py))
+        }
+        Maker::Class(class) => {
+            let class = class.bind(py);
+            let info = ClassInfo::of(class)?;
+            same_version(&info.get().version_bytes, &info.get().version)?;
+            let made = from_class(actor, class, shape, fields()?, &place)?;
+            (made, info.get().name.clone_ref(py))
+        }
     };
     let name = match &record.name {
-        Some(given) => Name { text: pyo3::types::PyString::new(py, given).unbind(), given: true },
-        None => Name { text: constructor.get().name.clone_ref(py), given: false },
+        Some(given) => Name { text: PyString::new(py, given).unbind(), given: true },
+        None => Name { text: called, given: false },
     };
     let _ = actor.get().name.set(py, name);
     Ok(behavior)
+}
+
+fn from_function<'py>(
+    py: Python<'py>,
+    actor: &Bound<'py, Ref>,
+    constructor: &Bound<'py, Constructor>,
+    shape: &Shape,
+    fields: Vec<Bound<'py, PyAny>>,
+    place: &dyn Fn() -> String,
+) -> PyResult<Py<PyAny>> {
+    let (args, kwargs) = arguments(py, actor, constructor.get(), shape, fields, place)?;
+    let args = Args::Packed(&args, kwargs.as_ref());
+    let made = args.call(constructor.get().function.bind(py))?;
+    let made = Constructor::wrap(constructor, made, args)?;
+    match made.cast_into_exact::<Behavior>() {
+        Ok(behavior) => Ok(behavior.into_any().unbind()),
+        Err(error) => {
+            let name = constructor.get().name.bind(py).to_string_lossy();
+            Err(not_a_behavior(&name, &error.into_inner()))
+        }
+    }
+}
+
+/// An instance with the stored fields. A field that is new takes its default; one that the class does not have is
+/// an error, since it would be lost.
+fn from_class<'py>(
+    actor: &Bound<'py, Ref>,
+    class: &Bound<'py, PyType>,
+    shape: &Shape,
+    fields: Vec<Bound<'py, PyAny>>,
+    place: &dyn Fn() -> String,
+) -> PyResult<Py<PyAny>> {
+    let instance = class_actor::blank(class)?;
+    let mut stored: HashMap<&str, Bound<'py, PyAny>> =
+        shape.fields.iter().map(String::as_str).zip(fields).collect();
+    class_actor::fill(
+        &instance,
+        |field| stored.remove(field),
+        |field| {
+            migration_error(format!(
+                "{} has no field {field:?}, which its class needs: give the field a default, or an upgrade",
+                place()
+            ))
+        },
+    )?;
+    if let Some(lost) = stored.keys().next() {
+        return Err(migration_error(format!(
+            "{} has a field {lost:?} that its class does not have any more, and there is no upgrade for it",
+            place()
+        )));
+    }
+    class_actor::bind(&instance, actor)?;
+    class_actor::tell_restored(&instance)?;
+    Ok(instance.into_any().unbind())
 }
 
 fn fields<'py>(
