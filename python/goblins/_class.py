@@ -8,7 +8,7 @@ import functools
 import inspect
 import sys
 import types
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform, get_origin
 
 from goblins._actor import _not_yet
 from goblins._errors import BehaviorError
@@ -25,13 +25,13 @@ _PLAIN_NAMES = frozenset(kind.__name__ for kind in _PLAIN) | {"None"}
 class Actor(_ActorBase):
     """The parent of actors that are classes.
 
-    A subclass declares its fields as a dataclass does; they are the actor's state and its portrait. Its functions are
-    the messages, but for those whose name begins with an underscore. ``spawn(Account, "Ada")`` makes an actor, and
-    gives its ``Ref``; ``self.ref`` is the same one inside.
+    A subclass declares its fields as a dataclass does; they are the actor's state and its portrait. Its
+    functions are the messages, but for those whose name begins with an underscore. ``spawn(Account, "Ada")``
+    makes an actor, and gives its ``Ref``; ``self.ref`` is the same one inside.
 
-    Each message is a turn or a part of one: if it raises, all fields are as they were, also what was changed in place
-    in a list, dict, set or bytearray. A container in a field belongs to the actor: what is handed out, and what comes
-    in, is copied.
+    Each message is a turn or a part of one: if it raises, all fields are as they were, also what was changed
+    in place in a list, dict, set or bytearray. A container in a field belongs to the actor: what is handed
+    out, and what comes in, is copied.
 
     ``__post_init__`` runs when the actor is spawned, ``restored`` when it was made again from its record.
 
@@ -77,7 +77,9 @@ class Actor(_ActorBase):
 
 def _copy_mutable_defaults(cls: type) -> None:
     """A default that can be changed in place is copied for each actor."""
-    for name in _annotations(cls):
+    for name, kind in _annotations(cls).items():
+        if _is_class_variable(kind):
+            continue
         default = cls.__dict__.get(name)
         if isinstance(default, list | dict | set | bytearray):
             setattr(cls, name, dataclasses.field(default_factory=functools.partial(copy.deepcopy, default)))
@@ -94,7 +96,13 @@ def _annotations(cls: type) -> dict[str, Any]:
         import annotationlib
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    return dict(cls.__dict__.get("__annotations__", {}))
+    return inspect.get_annotations(cls)
+
+
+def _is_class_variable(kind: Any) -> bool:
+    if isinstance(kind, str):
+        return kind.removeprefix("typing.").startswith("ClassVar")
+    return kind is ClassVar or get_origin(kind) is ClassVar
 
 
 def _is_plain(kind: Any) -> bool:

@@ -94,7 +94,7 @@ def _check(constructor: Any) -> None:
         return
     if not (isinstance(constructor, type) and issubclass(constructor, Actor)) or constructor is Actor:
         raise BehaviorError(
-            f"a PersistenceEnv holds constructors made with @actor, and classes of actors, not {constructor!r}"
+            f"a PersistenceEnv holds @actor constructors and classes of actors, not {constructor!r}"
         )
 
 
