@@ -8,7 +8,7 @@ import functools
 import inspect
 import sys
 import types
-from typing import Any, ClassVar, dataclass_transform, get_origin
+from typing import Any, ClassVar, cast, dataclass_transform, get_origin
 
 from goblins._actor import _not_yet
 from goblins._errors import BehaviorError
@@ -55,7 +55,7 @@ class Actor(_ActorBase):
         _copy_mutable_defaults(cls)
         _forget_guards(cls)
         dataclasses.dataclass(eq=False)(cls)
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        fields = dataclasses.fields(cast(Any, cls))
         for one in fields:
             if hasattr(_ActorBase, one.name):
                 raise BehaviorError(f"{cls.__name__}.{one.name} can't be a field: actors have that already")

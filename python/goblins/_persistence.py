@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, overload
 
 from goblins._actor import _not_yet
 from goblins._class import Actor
@@ -11,6 +11,9 @@ from goblins._errors import BehaviorError, DuplicateLabelError
 from goblins._goblins import Constructor, Store, StorePart, Vat, _Opening
 
 MAIN_PART = "main"
+
+Root = TypeVar("Root")
+Roots = TypeVarTuple("Roots")
 
 
 class PersistenceEnv:
@@ -98,6 +101,54 @@ def _check(constructor: Any) -> None:
         )
 
 
+@overload
+def spawn_persistent_vat(
+    env: PersistenceEnv,
+    spawn_roots: Callable[[], tuple[*Roots]],
+    store: Store | StorePart,
+    *,
+    persist_on: str = "churn",
+    vat_constructor: Callable[..., Vat] = Vat,
+    name: str | None = None,
+    log: bool = False,
+    log_capacity: int = 256,
+    persistence_registry: Any = None,
+    version: Any = 0,
+    upgrade: Any = None,
+    sleep: Any = None,
+) -> tuple[Vat, *Roots]: ...
+@overload
+def spawn_persistent_vat(
+    env: PersistenceEnv,
+    spawn_roots: Callable[[], list[Root]],
+    store: Store | StorePart,
+    *,
+    persist_on: str = "churn",
+    vat_constructor: Callable[..., Vat] = Vat,
+    name: str | None = None,
+    log: bool = False,
+    log_capacity: int = 256,
+    persistence_registry: Any = None,
+    version: Any = 0,
+    upgrade: Any = None,
+    sleep: Any = None,
+) -> tuple[Vat, *tuple[Root, ...]]: ...
+@overload
+def spawn_persistent_vat(
+    env: PersistenceEnv,
+    spawn_roots: Callable[[], Root],
+    store: Store | StorePart,
+    *,
+    persist_on: str = "churn",
+    vat_constructor: Callable[..., Vat] = Vat,
+    name: str | None = None,
+    log: bool = False,
+    log_capacity: int = 256,
+    persistence_registry: Any = None,
+    version: Any = 0,
+    upgrade: Any = None,
+    sleep: Any = None,
+) -> tuple[Vat, Root]: ...
 def spawn_persistent_vat(
     env: PersistenceEnv,
     spawn_roots: Callable[[], Any],
