@@ -52,6 +52,7 @@ from goblins._goblins import (
     tell,
 )
 from goblins._joiners import all_of, race
+from goblins._migrations import Migrations
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 
 __version__ = "0.1.0"
@@ -72,6 +73,7 @@ __all__ = [
     "MemoryStore",
     "Methods",
     "MigrationError",
+    "Migrations",
     "NoSuchActorError",
     "NoSuchMethodError",
     "NoTurnError",

@@ -102,6 +102,10 @@ class Constructor:
     def version(self) -> Any:
         """The version given with ``@actor(version=...)``; 0 without one."""
 
+    @property
+    def upgrade(self) -> Any:
+        """What was given with ``@actor(upgrade=...)``, or None."""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Makes a behavior: to be given to ``bcom``, or returned by another constructor."""
 
@@ -204,7 +208,10 @@ class _ClassInfo:
         default: Callable[[str], Any],
         restored: Callable[[Any], object] | None,
         guarded: AbstractSet[str],
+        upgrade: Any,
     ) -> Self: ...
+    @property
+    def upgrade(self) -> Any: ...
     @property
     def label(self) -> str | None: ...
     @property
@@ -597,6 +604,7 @@ def _constructor(
     label: str | None,
     parameters: list[tuple[str, str, bool, Any]],
     version: Any,
+    upgrade: Any,
 ) -> Constructor: ...
 
 @final
@@ -604,7 +612,7 @@ class _Opening:
     def __new__(
         cls, labels: Mapping[str, Constructor | type[_ActorBase]], store: Store, part: str
     ) -> Self: ...
-    def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any) -> list[Ref]: ...
+    def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
 
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...

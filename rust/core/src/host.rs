@@ -118,7 +118,8 @@ pub trait Host: Sized + 'static {
         env: &Self::Env,
         actor: &Self::Actor,
     ) -> Result<Portrait<Self::Actor>, Self::Error>;
-    /// The actor's behavior, made from what is stored. `refs` are the actors that the payload refers to.
+    /// The actor's behavior, made from what is stored, and whether that was upgraded: then its portrait is stored
+    /// again. `refs` are the actors that the payload refers to.
     fn rehydrate(
         cx: Self::Cx<'_>,
         env: &Self::Env,
@@ -126,7 +127,7 @@ pub trait Host: Sized + 'static {
         shape: &Shape,
         record: &Record,
         refs: Vec<Self::Actor>,
-    ) -> Result<Self::Behavior, Self::Error>;
+    ) -> Result<(Self::Behavior, bool), Self::Error>;
     /// A reference to a stored actor that has not been used yet.
     fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
 

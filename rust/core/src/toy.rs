@@ -290,8 +290,8 @@ impl Host for Toy {
         shape: &Shape,
         record: &Record,
         refs: Vec<Actor>,
-    ) -> Result<Behavior, Fault> {
-        env.rehydrate(shape, record, &refs)
+    ) -> Result<(Behavior, bool), Fault> {
+        env.rehydrate(shape, record, &refs).map(|behavior| (behavior, false))
     }
 
     fn ghost((): (), vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Actor, Fault> {

@@ -20,6 +20,8 @@ pub(crate) enum Undo<H: Host> {
     Spawned { actor: H::Actor },
     /// It was made from its record.
     Rehydrated { actor: H::Actor },
+    /// It was made from an upgraded record, which will be written.
+    Upgraded { actor: H::Actor },
     /// It will have a record.
     Stored { actor: H::Actor },
 }
@@ -128,6 +130,10 @@ impl<H: Host> Churn<H> {
                 Undo::Changed { actor, old } => (actor, Life::Live(old)),
                 Undo::Touched { actor, saved } => {
                     H::restore(saved);
+                    undone.push((None, actor));
+                    continue;
+                }
+                Undo::Upgraded { actor } => {
                     undone.push((None, actor));
                     continue;
                 }

@@ -42,6 +42,8 @@ pub(crate) struct Constructor {
     pub(crate) version: Py<PyAny>,
     /// The version as it is stored.
     pub(crate) version_bytes: Vec<u8>,
+    /// `Migrations`, or a function, that makes today's fields of older ones.
+    pub(crate) upgrade: Option<Py<PyAny>>,
     entry: Entry,
 }
 
@@ -80,6 +82,7 @@ pub(crate) fn _constructor(
     label: Option<String>,
     parameters: Vec<(Py<PyString>, String, bool, Py<PyAny>)>,
     version: Py<PyAny>,
+    upgrade: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'_, Constructor>> {
     let parameters = parameters.into_iter().map(|(name, kind, has_default, default)| {
         let kind = match kind.as_str() {
@@ -94,7 +97,7 @@ pub(crate) fn _constructor(
     let parameters = parameters.collect::<PyResult<_>>()?;
     let version_bytes = version_bytes(version.bind(py))?;
     let entry = Entry::of::<Constructor>();
-    calls::make(py, Constructor { function, name, label, parameters, version, version_bytes, entry })
+    calls::make(py, Constructor { function, name, label, parameters, version, version_bytes, upgrade, entry })
 }
 
 #[pymethods]
@@ -134,7 +137,14 @@ impl Constructor {
         format!("<constructor {}>", self.name.bind(py).to_string_lossy())
     }
 
+    /// What was given with `@actor(upgrade=...)`.
+    #[getter]
+    fn upgrade(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.upgrade.as_ref().map(|upgrade| upgrade.clone_ref(py))
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.upgrade)?;
         visit.call(&self.function)?;
         visit.call(&self.version)?;
         self.parameters.iter().try_for_each(|parameter| visit.call(&parameter.default))

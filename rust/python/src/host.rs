@@ -241,7 +241,7 @@ impl Host for PyHost {
         shape: &Shape,
         record: &Record,
         refs: Vec<Py<Ref>>,
-    ) -> PyResult<Py<PyAny>> {
+    ) -> PyResult<(Py<PyAny>, bool)> {
         portrait::rehydrate(py, env, actor.bind(py), shape, record, &refs)
     }
 
