@@ -209,11 +209,22 @@ impl<H: Host> Churn<H> {
         changed
     }
 
+    fn no_such_actor(&self, cx: H::Cx<'_>, cell: &ActorCell<H>) -> H::Error {
+        let (slot, vat) = (cell.slot().0, cell.vat().name().to_owned());
+        H::error(
+            cx,
+            match self.looks_back() {
+                true => KernelError::NotYetSpawned { slot, vat },
+                false => KernelError::NoSuchActor { slot, vat },
+            },
+        )
+    }
+
     /// An error for an actor whose spawn was undone: somebody kept a reference to it.
     fn must_exist(&self, cx: H::Cx<'_>, actor: &H::Actor) -> Result<(), H::Error> {
         let cell = H::actor_cell(actor);
         let gone = matches!(cell.state().life, Life::Gone);
-        if gone { Err(no_such_actor(cx, cell)) } else { Ok(()) }
+        if gone { Err(self.no_such_actor(cx, cell)) } else { Ok(()) }
     }
 
     /// Notes that this vat has seen an outcome: it may be that of a batch of another vat, and what this vat
@@ -282,7 +293,7 @@ impl<H: Host> Churn<H> {
             }
         };
         if gone {
-            return Err(no_such_actor(cx, cell));
+            return Err(self.no_such_actor(cx, cell));
         }
         self.rehydrate(cx, actor)
     }
@@ -397,8 +408,4 @@ impl<H: Host> Churn<H> {
         drop(work);
         drop(removed);
     }
-}
-
-fn no_such_actor<H: Host>(cx: H::Cx<'_>, cell: &ActorCell<H>) -> H::Error {
-    H::error(cx, KernelError::NoSuchActor { slot: cell.slot().0, vat: cell.vat().name().to_owned() })
 }

@@ -9,6 +9,7 @@ use crate::host::Host;
 use crate::ids::{LamportTime, Slot};
 use crate::log::Cause;
 use crate::promise::{Outcome, Reaction};
+use crate::recording::Heading;
 
 /// How to take one change back.
 pub(crate) enum Undo<H: Host> {
@@ -46,11 +47,12 @@ impl<H: Host> Churn<H> {
     pub fn turn<T>(
         self: &Rc<Self>,
         cx: H::Cx<'_>,
+        heading: Heading<'_, H>,
         body: impl FnOnce() -> Result<T, H::Error>,
     ) -> Result<T, H::Error> {
         self.begin_turn();
         let result = body();
-        self.end_turn(cx, result)
+        self.end_turn(cx, heading, result)
     }
 
     /// Opens a turn.
@@ -62,12 +64,21 @@ impl<H: Host> Churn<H> {
         work.epoch += 1;
         work.clock += 1;
         let vat = self.vat();
-        vat.pace().begin(work.turn, vat.runtime().watch().tick());
-        work.cause = Cause { vat: Some(self.vat().id()), time: LamportTime(work.clock) };
+        let tick = vat.runtime().watch().tick();
+        vat.pace().begin(work.turn, tick);
+        work.cause = Cause { vat: Some(vat.id()), time: LamportTime(work.clock) };
+        if vat.log().is_on() {
+            work.timing.begin(tick);
+        }
     }
 
     /// Ends the turn with the result of its body.
-    pub fn end_turn<T>(self: &Rc<Self>, cx: H::Cx<'_>, result: Result<T, H::Error>) -> Result<T, H::Error> {
+    pub fn end_turn<T>(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        heading: Heading<'_, H>,
+        result: Result<T, H::Error>,
+    ) -> Result<T, H::Error> {
         let result = result.and_then(|value| {
             self.look_at_touched(cx)?;
             self.seal(cx).map(|()| value)
@@ -75,8 +86,11 @@ impl<H: Host> Churn<H> {
         self.work().open = false;
         self.vat().pace().end();
         match &result {
-            Ok(_) => self.keep(cx),
-            Err(_) => self.roll_back(),
+            Ok(_) => self.keep(cx, heading),
+            Err(error) => {
+                self.roll_back();
+                self.record_undone(cx, heading, error);
+            }
         }
         result
     }
@@ -86,7 +100,10 @@ impl<H: Host> Churn<H> {
         self.work().open
     }
 
-    fn keep(self: &Rc<Self>, cx: H::Cx<'_>) {
+    fn keep(self: &Rc<Self>, cx: H::Cx<'_>, heading: Heading<'_, H>) {
+        if self.vat().log().is_on() {
+            self.record_kept(cx, heading);
+        }
         let mut work = self.work();
         if work.undo.is_empty() && work.effects.is_empty() {
             return;
@@ -111,7 +128,7 @@ impl<H: Host> Churn<H> {
         }
     }
 
-    fn roll_back(&self) {
+    pub(crate) fn roll_back(&self) {
         let mut work = self.work();
         work.touched = false;
         let undo = std::mem::take(&mut work.undo);
@@ -151,7 +168,12 @@ impl<H: Host> Churn<H> {
 
     /// Ends an open turn whose body will never come back.
     pub(crate) fn abandon_turn(&self) {
-        if std::mem::take(&mut self.work().open) {
+        let open = {
+            let mut work = self.work();
+            work.looks_back = false;
+            std::mem::take(&mut work.open)
+        };
+        if open {
             self.vat().pace().end();
             self.roll_back();
         }
