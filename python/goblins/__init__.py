@@ -11,6 +11,7 @@ from goblins._errors import (
     BrokenPromiseError,
     DeadlockError,
     DuplicateLabelError,
+    EventLogError,
     FarCallError,
     GoblinsError,
     InboxFullError,
@@ -49,8 +50,10 @@ from goblins._goblins import (
     spawn,
     spawn_named,
     tell,
+    vats,
 )
 from goblins._joiners import all_of, race
+from goblins._log import Event, EventLog, EventTree
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 
 __version__ = "0.1.0"
@@ -63,6 +66,10 @@ __all__ = [
     "Constructor",
     "DeadlockError",
     "DuplicateLabelError",
+    "Event",
+    "EventLog",
+    "EventLogError",
+    "EventTree",
     "FarCallError",
     "GoblinsError",
     "InboxFullError",
@@ -103,6 +110,7 @@ __all__ = [
     "spawn_persistent_vat",
     "tell",
     "to_thread",
+    "vats",
 ]
 
 _atexit.register(_goblins._at_exit)

@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
+from goblins._log import EventLog
+
 __all__ = [
     "AsyncioVat",
     "Bcom",
@@ -27,6 +29,8 @@ __all__ = [
     "StorePart",
     "Vat",
     "_Opening",
+    "_Event",
+    "_Log",
     "_after_fork_in_child",
     "_at_exit",
     "_constructor",
@@ -38,6 +42,7 @@ __all__ = [
     "spawn",
     "spawn_named",
     "tell",
+    "vats",
 ]
 
 _T = TypeVar("_T")
@@ -193,8 +198,8 @@ class Vat:
 
     Args:
         name: for messages and logs; without one it is called after its number.
-        log: keep events.
-        log_capacity: how many; the oldest are dropped (LOG-02).
+        log: record events, from the start: see ``vat.log``.
+        log_capacity: how many the log holds; the oldest are dropped (LOG-09).
         inbox_limit: how many messages may wait; None for any number. At the limit a sender outside of turns
             waits, and one in a turn of another vat gets InboxFullError (LIM-32).
         slow_turn: seconds that a turn may take before it is logged with its stack; None for any time.
@@ -225,6 +230,14 @@ class Vat:
     @property
     def backlog(self) -> int:
         """How many messages wait."""
+
+    @property
+    def id(self) -> int:
+        """Its number among the vats of this process, from 0 (VAT-02)."""
+
+    @property
+    def log(self) -> EventLog:
+        """Its event log (LOG-12)."""
 
     def open(self) -> None:
         """Opens a closed vat again; its actors are as they were (VAT-17). An open one stays as it is.
@@ -454,6 +467,58 @@ def on(
 def promise_and_resolver() -> tuple[Promise[Any], Resolver]:
     """Makes a promise and the right to settle it (ASY-09)."""
 
+def vats() -> list[Vat]:
+    """The vats of this process that are in memory, closed ones too, the oldest first (VAT-03)."""
+
+@final
+class _Log:
+    capacity: int
+    enabled: bool
+    @property
+    def vat(self) -> Vat: ...
+    def clear(self) -> None: ...
+    def span(self) -> tuple[int, int]: ...
+    def events(self, start: int, stop: int) -> list[_Event]: ...
+    def find(self, time: int) -> _Event | None: ...
+    def effects(self, vat: int | None, time: int) -> list[_Event]: ...
+    def peek(
+        self, sequence: int, before: bool, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Any: ...
+
+@final
+class _Event:
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def churn(self) -> int: ...
+    @property
+    def turn(self) -> int: ...
+    @property
+    def time(self) -> int: ...
+    @property
+    def cause(self) -> tuple[int, int] | None: ...
+    @property
+    def actor(self) -> Ref | None: ...
+    @property
+    def title(self) -> str | None: ...
+    @property
+    def actor_vat(self) -> str | None: ...
+    @property
+    def method(self) -> str | None: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    @property
+    def wall(self) -> int: ...
+    @property
+    def began(self) -> int: ...
+    @property
+    def duration(self) -> int | None: ...
+
+def _vat(id: int) -> Vat | None: ...
 def _constructor(
     function: Callable[..., Any],
     name: str,

@@ -8,6 +8,7 @@ mod current;
 mod errors;
 mod event_loop;
 mod host;
+mod log;
 mod methods;
 mod opening;
 mod portrait;
@@ -25,6 +26,8 @@ pub mod _goblins {
     use crate::behavior::{_constructor, Bcom, Become, Behavior, Constructor};
     #[pymodule_export]
     use crate::current::_in_turn;
+    #[pymodule_export]
+    use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]
     use crate::methods::{Methods, methods};
     #[pymodule_export]
