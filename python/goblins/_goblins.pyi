@@ -28,9 +28,9 @@ __all__ = [
     "Store",
     "StorePart",
     "Vat",
-    "_Opening",
     "_Event",
     "_Log",
+    "_Opening",
     "_after_fork_in_child",
     "_at_exit",
     "_constructor",
@@ -215,6 +215,16 @@ class Vat:
         slow_turn: float | None = 1.0,
         _opening: _Opening | None = None,
     ) -> Self: ...
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        log: bool = False,
+        log_capacity: int = 256,
+        inbox_limit: int | None = None,
+        slow_turn: float | None = 1.0,
+        _opening: _Opening | None = None,
+    ) -> None: ...
     @property
     def inbox_limit(self) -> int | None:
         """How many messages may wait; None for any number. Can be set."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from html import escape
 from os import PathLike
 from typing import Any, NamedTuple, overload
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, overload
 from goblins import _goblins
 from goblins._goblins import Ref, Vat
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE = 256
 # How many rows a notebook shows.
 _ROWS = 50
@@ -110,7 +110,8 @@ class Event:
     def duration(self) -> float | None:
         """How many seconds it took. None for a ``"send"``, and for a turn of which that is not known yet.
 
-        In a long churn the clock is not read for each turn: up to 16 short ones have equal parts of their time.
+        In a long churn the clock is not read for each turn: up to 16 short ones have equal parts of the time
+        that they took together.
         """
         duration = self._raw.duration
         return None if duration is None else duration / 1e9
@@ -145,8 +146,8 @@ class Event:
     def peek(self, target: Any, /, *args: Any, before: bool = False, **kwargs: Any) -> Any:
         """Calls an actor as it was right after this event, and undoes all that this does (LOG-05, LOG-22).
 
-        Nothing changes, nothing is sent, settled or stored. For a ``"send"``, actors are as they were at the end
-        of the turn that sent.
+        Nothing changes, nothing is sent, settled or stored. For a ``"send"``, actors are as they were at the
+        end of the turn that sent.
 
         Args:
             target: a Ref of this vat, or ``ref.method``.
@@ -203,8 +204,8 @@ class Event:
 class EventLog(Sequence[Event]):
     """The last events of a vat, the newest last: ``vat.log`` (LOG-09, LOG-12).
 
-    It can be looked at from any thread, also while the vat is busy. What the events tell of (actors, errors, and
-    what the actors were before) lives as long as the log has them.
+    It can be looked at from any thread, also while the vat is busy. What the events tell of (actors, errors,
+    and what the actors were before) lives as long as the log has them.
     """
 
     __slots__ = ("_raw",)
@@ -348,7 +349,7 @@ class EventLog(Sequence[Event]):
 
 
 class EventTree:
-    """An event, and what came of it: ``event.tree()``. Prints as a tree; iterates over its events (LOG-16)."""
+    """An event, and what came of it: ``event.tree()`` (LOG-16). Prints as a tree; iterates over its events."""
 
     __slots__ = ("branches", "event")
 

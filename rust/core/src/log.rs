@@ -297,7 +297,7 @@ impl<H: Host> Log<H> {
     }
 
     /// Adds an event; gives its number, and what is to be dropped by the caller.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn record(&self, facts: Facts, held: Held<H>) -> (Option<u64>, Option<Held<H>>) {
         let mut inner = self.inner.lock();
         if !self.is_on() {

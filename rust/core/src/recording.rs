@@ -101,6 +101,7 @@ impl Timing {
         Some((self.mark, u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).wrapping_sub(self.mark)))
     }
 
+    #[cold]
     fn read(&mut self, tick: u64) {
         self.mark = now();
         self.tick = tick;
@@ -108,11 +109,13 @@ impl Timing {
     }
 
     /// What happens now.
+    #[inline(always)]
     fn stamp(&self) -> Stamp {
         Stamp { mark: self.mark, ended: 0, place: self.since }
     }
 
     /// A turn has ended.
+    #[inline(always)]
     fn end(&mut self, tick: u64) -> Stamp {
         let mut stamp = self.stamp();
         self.since += 1;
@@ -189,7 +192,7 @@ impl<H: Host> Churn<H> {
         H::note(cx, error, &Place { vat: self.vat(), actor, method, turn, event });
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&self, cx: H::Cx<'_>, heading: Heading<'_, H>, trace: Trace<H>) -> Option<u64> {
         let actor = heading.actor.map(|actor| H::clone_actor(cx, actor));
         let method = heading.method.map(|method| H::clone_name(cx, method));

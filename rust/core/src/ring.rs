@@ -28,7 +28,7 @@ impl<T> Ring<T> {
     }
 
     /// The oldest, if there is no room for another: to be made the newest by changing it.
-    #[inline]
+    #[inline(always)]
     pub fn recycle(&mut self) -> Option<&mut T> {
         if self.items.len() < self.capacity {
             return None;
