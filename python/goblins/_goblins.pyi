@@ -35,6 +35,7 @@ __all__ = [
     "_at_exit",
     "_constructor",
     "_in_turn",
+    "_vat",
     "methods",
     "on",
     "promise_and_resolver",

@@ -349,7 +349,7 @@ class EventLog(Sequence[Event]):
 
 
 class EventTree:
-    """An event, and what came of it: ``event.tree()`` (LOG-16). Prints as a tree; iterates over its events."""
+    """An event, and what came of it (LOG-16): prints as a tree, and iterates over its events."""
 
     __slots__ = ("branches", "event")
 
