@@ -12,6 +12,7 @@ from goblins._errors import (
     BrokenPromiseError,
     DeadlockError,
     DuplicateLabelError,
+    EventLogError,
     FarCallError,
     GoblinsError,
     InboxFullError,
@@ -50,8 +51,10 @@ from goblins._goblins import (
     spawn,
     spawn_named,
     tell,
+    vats,
 )
 from goblins._joiners import all_of, race
+from goblins._log import Event, EventLog, EventTree
 from goblins._migrations import Migrations
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 
@@ -66,6 +69,10 @@ __all__ = [
     "Constructor",
     "DeadlockError",
     "DuplicateLabelError",
+    "Event",
+    "EventLog",
+    "EventLogError",
+    "EventTree",
     "FarCallError",
     "GoblinsError",
     "InboxFullError",
@@ -108,6 +115,7 @@ __all__ = [
     "spawn_persistent_vat",
     "tell",
     "to_thread",
+    "vats",
 ]
 
 _atexit.register(_goblins._at_exit)

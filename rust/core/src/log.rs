@@ -16,6 +16,11 @@ use crate::turn::Undo;
 /// Room for so many events, where nothing else was said (BEHAVIOURS LOG-09).
 const CAPACITY: usize = 256;
 
+/// So much may the wall time differ from what the clock says, in ns, before that is noted.
+const OFFSET_MAY_DIFFER: u64 = 1_000_000;
+/// So many such notes are kept.
+const OFFSETS: usize = 64;
+
 /// What an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
@@ -47,48 +52,83 @@ pub struct Cause {
     pub time: LamportTime,
 }
 
+/// The plain part of an event as it is kept. Small, since writing it is most of what recording costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) churn: ChurnId,
+    pub(crate) turn: TurnId,
+    pub(crate) time: LamportTime,
+    cause_time: LamportTime,
+    /// The number of the vat; `u32::MAX` for none.
+    cause_vat: u32,
+    pub(crate) kind: EventKind,
+    pub(crate) stamp: Stamp,
+}
+
+impl Facts {
+    pub(crate) fn new(
+        kind: EventKind,
+        times: (ChurnId, TurnId, LamportTime),
+        cause: Cause,
+        stamp: Stamp,
+    ) -> Self {
+        let (churn, turn, time) = times;
+        let cause_vat = cause.vat.map_or(u32::MAX, |vat| vat.0 as u32);
+        Self { churn, turn, time, cause_time: cause.time, cause_vat, kind, stamp }
+    }
+
+    fn cause(&self) -> Cause {
+        let vat = (self.cause_vat != u32::MAX).then_some(VatId(u64::from(self.cause_vat)));
+        Cause { vat, time: self.cause_time }
+    }
+}
+
 /// When an event was, as the recorder knows it: see [`crate::recording`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stamp {
     /// The last reading of the clock before it, in ns.
     pub(crate) mark: u64,
-    /// How many turns ended between that reading and this event.
-    pub(crate) place: u32,
     /// The reading at its end, in ns; 0 if the clock was not read then.
     pub(crate) ended: u64,
-    /// What to add for the wall time, in ns.
-    pub(crate) offset: u64,
+    /// How many turns ended between that reading and this event.
+    pub(crate) place: u16,
 }
 
 /// An event as it is kept.
-pub(crate) struct Entry<H: Host> {
-    pub(crate) kind: EventKind,
-    pub(crate) outcome: EventOutcome,
-    pub(crate) churn: ChurnId,
-    pub(crate) turn: TurnId,
-    pub(crate) time: LamportTime,
-    pub(crate) cause: Cause,
-    pub(crate) stamp: Stamp,
+struct Entry<H: Host> {
+    facts: Facts,
+    held: Held<H>,
+}
+
+/// What an event keeps alive.
+pub(crate) struct Held<H: Host> {
     pub(crate) actor: Option<H::Actor>,
     pub(crate) method: Option<H::Name>,
-    pub(crate) error: Option<H::Value>,
-    pub(crate) changes: Changes<H>,
+    pub(crate) trace: Trace<H>,
 }
 
-/// How to take back what a turn changed.
-pub(crate) enum Changes<H: Host> {
-    None,
-    One(Undo<H>),
+/// What a turn left: how to take back what it changed, or its error.
+pub(crate) enum Trace<H: Host> {
+    Nothing,
+    Change(Undo<H>),
     /// Oldest first.
-    Many(Vec<Undo<H>>),
+    Changes(Box<Vec<Undo<H>>>),
+    Error(H::Value),
 }
 
-impl<H: Host> Changes<H> {
-    pub(crate) fn as_slice(&self) -> &[Undo<H>] {
+impl<H: Host> Trace<H> {
+    fn changes(&self) -> &[Undo<H>] {
         match self {
-            Self::None => &[],
-            Self::One(change) => std::slice::from_ref(change),
-            Self::Many(changes) => changes,
+            Self::Change(change) => std::slice::from_ref(change),
+            Self::Changes(changes) => changes,
+            Self::Nothing | Self::Error(_) => &[],
+        }
+    }
+
+    fn error(&self) -> Option<&H::Value> {
+        match self {
+            Self::Error(error) => Some(error),
+            _ => None,
         }
     }
 }
@@ -145,6 +185,8 @@ struct Inner<H: Host> {
     next: u64,
     /// The first event from which on all changes are known; `u64::MAX` while the log is off.
     floor: u64,
+    /// What is to be added to readings of the clock for the wall time, each from a reading on.
+    offsets: Vec<(u64, u64)>,
 }
 
 impl<H: Host> Log<H> {
@@ -152,7 +194,8 @@ impl<H: Host> Log<H> {
     pub(crate) fn new(capacity: Option<usize>) -> Self {
         let ring = Ring::new(capacity.unwrap_or(CAPACITY));
         let floor = if capacity.is_some() { 0 } else { u64::MAX };
-        Self { on: AtomicBool::new(capacity.is_some()), inner: Mutex::new(Inner { ring, next: 0, floor }) }
+        let inner = Inner { ring, next: 0, floor, offsets: Vec::new() };
+        Self { on: AtomicBool::new(capacity.is_some()), inner: Mutex::new(inner) }
     }
 
     /// Whether events are recorded.
@@ -202,9 +245,9 @@ impl<H: Host> Log<H> {
             return Ok(());
         };
         for entry in inner.ring.iter() {
-            entry.actor.iter().try_for_each(&mut actor)?;
-            entry.error.iter().try_for_each(&mut error)?;
-            for change in entry.changes.as_slice() {
+            entry.held.actor.iter().try_for_each(&mut actor)?;
+            entry.held.trace.error().into_iter().try_for_each(&mut error)?;
+            for change in entry.held.trace.changes() {
                 actor(change.actor())?;
                 if let Undo::Changed { old, .. } = change {
                     behavior(old)?;
@@ -234,13 +277,13 @@ impl<H: Host> Log<H> {
         let (mut low, mut high) = (0, inner.ring.len());
         while low < high {
             let middle = (low + high) / 2;
-            if inner.ring.get(middle)?.time < time {
+            if inner.ring.get(middle)?.facts.time < time {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        let found = inner.ring.get(low)?.time == time;
+        let found = inner.ring.get(low)?.facts.time == time;
         let number = inner.first() + low as u64;
         if found { inner.event(cx, number) } else { None }
     }
@@ -248,34 +291,55 @@ impl<H: Host> Log<H> {
     /// The events that were caused by this, in order (LOG-12).
     pub fn effects(&self, cx: H::Cx<'_>, cause: Cause) -> Vec<Event<H>> {
         let inner = self.inner.lock();
-        let caused = inner.ring.iter().enumerate().filter(|(_, entry)| entry.cause == cause);
+        let caused = inner.ring.iter().enumerate().filter(|(_, entry)| entry.facts.cause() == cause);
         let first = inner.first();
         caused.filter_map(|(index, _)| inner.event(cx, first + index as u64)).collect()
     }
 
     /// Adds an event; gives its number, and what is to be dropped by the caller.
-    pub(crate) fn record(&self, entry: Entry<H>) -> (Option<u64>, Option<Entry<H>>) {
+    #[inline(always)]
+    pub(crate) fn record(&self, facts: Facts, held: Held<H>) -> (Option<u64>, Option<Held<H>>) {
         let mut inner = self.inner.lock();
         if !self.is_on() {
-            return (None, Some(entry));
+            return (None, Some(held));
         }
         let number = inner.next;
         inner.next += 1;
-        (Some(number), inner.ring.push(entry))
+        let dropped = match inner.ring.recycle() {
+            // Written in place: it is the most frequent case by far.
+            Some(entry) => {
+                entry.facts = facts;
+                Some(std::mem::replace(&mut entry.held, held))
+            }
+            None => inner.ring.push(Entry { facts, held }).map(|entry| entry.held),
+        };
+        (Some(number), dropped)
     }
 
     /// Adds the time at which the newest turn ended.
     pub(crate) fn newest_ended(&self, mark: u64, ended: u64) {
         let mut inner = self.inner.lock();
         for index in (0..inner.ring.len()).rev() {
-            match inner.ring.get_mut(index) {
-                Some(entry) if entry.stamp.mark == mark && entry.kind != EventKind::Send => {
-                    entry.stamp.ended = ended;
+            match inner.ring.get_mut(index).map(|entry| &mut entry.facts) {
+                Some(facts) if facts.stamp.mark == mark && facts.kind != EventKind::Send => {
+                    facts.stamp.ended = ended;
                     return;
                 }
-                Some(entry) if entry.stamp.mark == mark => {}
+                Some(facts) if facts.stamp.mark == mark => {}
                 _ => return,
             }
+        }
+    }
+
+    /// From this reading of the clock on, this is to be added to one for the wall time.
+    pub(crate) fn set_offset(&self, mark: u64, offset: u64) {
+        let mut inner = self.inner.lock();
+        let before = inner.offsets.last().map(|(_, before)| *before);
+        if before.is_none_or(|before| before.abs_diff(offset) > OFFSET_MAY_DIFFER) {
+            if inner.offsets.len() == OFFSETS {
+                inner.offsets.remove(0);
+            }
+            inner.offsets.push((mark, offset));
         }
     }
 
@@ -291,7 +355,7 @@ impl<H: Host> Log<H> {
             return Err("later events have been dropped; give it a larger capacity");
         }
         let later = inner.ring.iter().rev().take((inner.next - from) as usize);
-        let steps = later.flat_map(|entry| entry.changes.as_slice().iter().rev());
+        let steps = later.flat_map(|entry| entry.held.trace.changes().iter().rev());
         Ok(steps.map(|change| change.share(cx)).collect())
     }
 }
@@ -304,29 +368,33 @@ impl<H: Host> Inner<H> {
     fn event(&self, cx: H::Cx<'_>, number: u64) -> Option<Event<H>> {
         let index = number.checked_sub(self.first())? as usize;
         let entry = self.ring.get(index)?;
-        let stamp = entry.stamp;
+        let Entry { facts, held } = entry;
+        let stamp = facts.stamp;
         // The turns of a group whose end is known have equal parts of its time.
         let group = (index..self.ring.len()).map_while(|index| self.ring.get(index));
-        let mut group = group.take_while(|entry| entry.stamp.mark == stamp.mark);
-        let part = group.find(|entry| entry.stamp.ended != 0).map(|last| {
-            let last = last.stamp;
-            (last.ended.saturating_sub(last.mark)) / u64::from(last.place + 1)
+        let mut group = group.map(|entry| entry.facts.stamp).take_while(|other| other.mark == stamp.mark);
+        let part = group.find(|last| last.ended != 0).map(|last| {
+            // Of several readings in the same nanosecond, the later ones are no later.
+            last.ended.saturating_sub(last.mark) / (u64::from(last.place) + 1)
         });
         let began = stamp.mark + part.unwrap_or(0) * u64::from(stamp.place);
-        let duration = part.filter(|_| entry.kind != EventKind::Send);
+        let duration = part.filter(|_| facts.kind != EventKind::Send);
+        let offset = self.offsets.iter().rev().find(|(from, _)| *from <= stamp.mark);
+        let offset = offset.or(self.offsets.first()).map_or(0, |(_, offset)| *offset);
+        let error = held.trace.error();
         Some(Event {
             sequence: number,
-            kind: entry.kind,
-            outcome: entry.outcome,
-            churn: entry.churn,
-            turn: entry.turn,
-            time: entry.time,
-            cause: entry.cause,
-            actor: entry.actor.as_ref().map(|actor| H::clone_actor(cx, actor)),
-            method: entry.method.as_ref().map(|method| H::clone_name(cx, method)),
-            error: entry.error.as_ref().map(|error| H::clone_value(cx, error)),
+            kind: facts.kind,
+            outcome: if error.is_some() { EventOutcome::Undone } else { EventOutcome::Kept },
+            churn: facts.churn,
+            turn: facts.turn,
+            time: facts.time,
+            cause: facts.cause(),
+            actor: held.actor.as_ref().map(|actor| H::clone_actor(cx, actor)),
+            method: held.method.as_ref().map(|method| H::clone_name(cx, method)),
+            error: error.map(|error| H::clone_value(cx, error)),
             began: Duration::from_nanos(began),
-            wall: Duration::from_nanos(began.wrapping_add(stamp.offset)),
+            wall: Duration::from_nanos(began.wrapping_add(offset)),
             duration: duration.map(Duration::from_nanos),
         })
     }

@@ -10,14 +10,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::churn::{Churn, Work};
 use crate::host::Host;
 use crate::ids::{ChurnId, LamportTime, TurnId};
-use crate::log::{Cause, Changes, Entry, EventKind, EventOutcome, Stamp};
+use crate::log::{Cause, EventKind, Facts, Held, Stamp, Trace};
 use crate::turn::Undo;
 use crate::vat::Vat;
 
 /// How many turns of a churn are timed one by one, and how many a later reading of the clock may stand for.
-const TIMED: u32 = 16;
+const TIMED: u16 = 16;
 
-/// How old the difference between the two clocks may be, in ns.
+/// How old the known difference between the two clocks may be, in ns.
 const OFFSET_AGE: u64 = 1_000_000_000;
 
 /// What a turn is about, for the log and for the note that its error gets.
@@ -73,12 +73,11 @@ pub(crate) struct Timing {
     /// The tick of the watch at that time.
     tick: u64,
     /// Turns of this churn that were timed one by one.
-    timed: u32,
+    timed: u16,
     /// Turns that ended since the reading.
-    since: u32,
-    /// What to add for the wall time, in ns, and when that was found out.
-    offset: u64,
-    offset_at: u64,
+    since: u16,
+    /// When the clock was last compared with the wall time.
+    compared: u64,
 }
 
 /// Time since a moment that is the same for all vats, in ns, and never 0.
@@ -88,29 +87,35 @@ fn now() -> u64 {
 }
 
 impl Timing {
-    /// A turn begins.
-    pub(crate) fn begin(&mut self, tick: u64) {
+    /// A turn begins. Gives what is to be added for the wall time, in ns, if that was found out anew.
+    pub(crate) fn begin(&mut self, tick: u64) -> Option<(u64, u64)> {
         if self.mark != 0 {
-            return;
+            return None;
         }
         self.read(tick);
-        if self.offset == 0 || self.mark - self.offset_at > OFFSET_AGE {
-            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.offset = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).wrapping_sub(self.mark);
-            self.offset_at = self.mark;
+        if self.compared != 0 && self.mark - self.compared < OFFSET_AGE {
+            return None;
         }
+        self.compared = self.mark;
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some((self.mark, u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).wrapping_sub(self.mark)))
     }
 
+    #[cold]
     fn read(&mut self, tick: u64) {
-        *self = Self { mark: now(), tick, since: 0, ..*self };
+        self.mark = now();
+        self.tick = tick;
+        self.since = 0;
     }
 
     /// What happens now.
+    #[inline(always)]
     fn stamp(&self) -> Stamp {
-        Stamp { mark: self.mark, place: self.since, ended: 0, offset: self.offset }
+        Stamp { mark: self.mark, ended: 0, place: self.since }
     }
 
     /// A turn has ended.
+    #[inline(always)]
     fn end(&mut self, tick: u64) -> Stamp {
         let mut stamp = self.stamp();
         self.since += 1;
@@ -123,19 +128,20 @@ impl Timing {
     }
 }
 
-impl<H: Host> Changes<H> {
+impl<H: Host> Trace<H> {
     /// What the open turn changed. It is taken from its undo list, which a vat with a store needs itself.
     fn take(cx: H::Cx<'_>, work: &mut Work<H>) -> Self {
         if work.saving.is_some() {
-            let mut kept: Vec<_> = work.undo.iter().filter(|change| change.is_logged()).collect();
+            let kept = work.undo.iter().filter(|change| change.is_logged());
+            let mut kept: Vec<_> = kept.map(|change| change.share(cx)).collect();
             return match kept.len() {
-                0 | 1 => kept.pop().map_or(Self::None, |change| Self::One(change.share(cx))),
-                _ => Self::Many(kept.into_iter().map(|change| change.share(cx)).collect()),
+                0 | 1 => kept.pop().map_or(Self::Nothing, Self::Change),
+                _ => Self::Changes(Box::new(kept)),
             };
         }
         match work.undo.len() {
-            0 | 1 => work.undo.pop().map_or(Self::None, Self::One),
-            _ => Self::Many(std::mem::take(&mut work.undo)),
+            0 | 1 => work.undo.pop().map_or(Self::Nothing, Self::Change),
+            _ => Self::Changes(Box::new(std::mem::take(&mut work.undo))),
         }
     }
 }
@@ -173,17 +179,15 @@ impl<H: Host> Undo<H> {
 impl<H: Host> Churn<H> {
     /// Records the turn that has just succeeded.
     pub(crate) fn record_kept(&self, cx: H::Cx<'_>, heading: Heading<'_, H>) {
-        let mut work = self.work();
-        let changes = Changes::take(cx, &mut work);
-        drop(work);
-        self.record(cx, heading, EventOutcome::Kept, None, changes);
+        let trace = Trace::take(cx, &mut self.work());
+        self.record(cx, heading, trace);
     }
 
     /// Records the turn that has just failed, if there is a log, and notes in the error where that was.
     pub(crate) fn record_undone(self: &Rc<Self>, cx: H::Cx<'_>, heading: Heading<'_, H>, error: &H::Error) {
         let event = if self.vat().log().is_on() {
-            let kept = H::error_value(cx, error);
-            self.record(cx, heading, EventOutcome::Undone, Some(kept), Changes::None)
+            let trace = Trace::Error(H::error_value(cx, error));
+            self.record(cx, heading, trace)
         } else {
             None
         };
@@ -192,33 +196,18 @@ impl<H: Host> Churn<H> {
         H::note(cx, error, &Place { vat: self.vat(), actor, method, turn, event });
     }
 
-    fn record(
-        &self,
-        cx: H::Cx<'_>,
-        heading: Heading<'_, H>,
-        outcome: EventOutcome,
-        error: Option<H::Value>,
-        changes: Changes<H>,
-    ) -> Option<u64> {
-        let tick = self.vat().runtime().watch().tick();
+    #[inline(always)]
+    fn record(&self, cx: H::Cx<'_>, heading: Heading<'_, H>, trace: Trace<H>) -> Option<u64> {
         let actor = heading.actor.map(|actor| H::clone_actor(cx, actor));
         let method = heading.method.map(|method| H::clone_name(cx, method));
-        let mut work = self.work();
-        let entry = Entry {
-            kind: heading.kind,
-            outcome,
-            churn: ChurnId(work.churn + 1),
-            turn: TurnId(work.turn),
-            time: work.cause.time,
-            cause: heading.cause,
-            stamp: work.timing.end(tick),
-            actor,
-            method,
-            error,
-            changes,
+        let facts = {
+            let mut work = self.work();
+            let times = (ChurnId(work.churn + 1), TurnId(work.turn), work.cause.time);
+            let stamp = work.timing.end(self.vat().runtime().watch().tick());
+            Facts::new(heading.kind, times, heading.cause, stamp)
         };
-        drop(work);
-        let (number, dropped) = self.vat().log().record(entry);
+        let (number, dropped) = self.vat().log().record(facts, Held { actor, method, trace });
+        // That may run any code of the host: nothing is locked here.
         drop(dropped);
         number
     }
@@ -226,25 +215,16 @@ impl<H: Host> Churn<H> {
     /// A message goes to another vat: that is an event, with a time of its own. Gives what the message was
     /// caused by.
     pub(crate) fn record_send(&self, cx: H::Cx<'_>, actor: &H::Actor, message: &H::Message) -> Cause {
-        let mut work = self.work();
-        work.clock += 1;
-        let time = LamportTime(work.clock);
+        let (facts, time) = {
+            let mut work = self.work();
+            work.clock += 1;
+            let time = LamportTime(work.clock);
+            let times = (ChurnId(work.churn + 1), TurnId(work.turn), time);
+            (Facts::new(EventKind::Send, times, work.cause, work.timing.stamp()), time)
+        };
         if self.vat().log().is_on() {
-            let entry = Entry {
-                kind: EventKind::Send,
-                outcome: EventOutcome::Kept,
-                churn: ChurnId(work.churn + 1),
-                turn: TurnId(work.turn),
-                time,
-                cause: work.cause,
-                stamp: work.timing.stamp(),
-                actor: Some(H::clone_actor(cx, actor)),
-                method: H::method(cx, message),
-                error: None,
-                changes: Changes::None,
-            };
-            drop(work);
-            let (_, dropped) = self.vat().log().record(entry);
+            let (actor, method) = (Some(H::clone_actor(cx, actor)), H::method(cx, message));
+            let (_, dropped) = self.vat().log().record(facts, Held { actor, method, trace: Trace::Nothing });
             drop(dropped);
         }
         Cause { vat: Some(self.vat().id()), time }

@@ -21,14 +21,24 @@ impl<T> Ring<T> {
             self.items.push(item);
             return None;
         }
-        let Some(place) = self.items.get_mut(self.oldest) else {
-            return Some(item);
-        };
+        match self.recycle() {
+            Some(place) => Some(std::mem::replace(place, item)),
+            None => Some(item),
+        }
+    }
+
+    /// The oldest, if there is no room for another: to be made the newest by changing it.
+    #[inline(always)]
+    pub fn recycle(&mut self) -> Option<&mut T> {
+        if self.items.len() < self.capacity {
+            return None;
+        }
+        let place = self.items.get_mut(self.oldest)?;
         self.oldest += 1;
         if self.oldest == self.capacity {
             self.oldest = 0;
         }
-        Some(std::mem::replace(place, item))
+        Some(place)
     }
 
     /// How many it holds.

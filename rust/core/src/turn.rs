@@ -68,7 +68,11 @@ impl<H: Host> Churn<H> {
         vat.pace().begin(work.turn, tick);
         work.cause = Cause { vat: Some(vat.id()), time: LamportTime(work.clock) };
         if vat.log().is_on() {
-            work.timing.begin(tick);
+            let offset = work.timing.begin(tick);
+            drop(work);
+            if let Some((mark, offset)) = offset {
+                vat.log().set_offset(mark, offset);
+            }
         }
     }
 

@@ -456,6 +456,24 @@ impl Saved {
         Ok(changed)
     }
 
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { instance: self.instance.clone_ref(py), kept: self.kept.clone() }
+    }
+
+    /// Puts the state back, and gives what it was before that.
+    pub(crate) fn exchange(self, py: Python<'_>) -> PyResult<Self> {
+        let instance = self.instance.bind(py);
+        let now = fields(instance)?;
+        let mut containers = self.kept.containers.lock().same_now(py)?;
+        for (_, value) in &now {
+            containers.keep(&value)?;
+        }
+        let kept = Arc::new(Kept { fields: now.copy()?.unbind(), containers: Mutex::new(containers) });
+        let before = Self { instance: self.instance.clone_ref(py), kept };
+        self.restore();
+        Ok(before)
+    }
+
     pub(crate) fn restore(self) {
         Python::attach(|py| {
             let instance = self.instance.bind(py);

@@ -10,6 +10,7 @@ mod current;
 mod errors;
 mod event_loop;
 mod host;
+mod log;
 mod methods;
 mod opening;
 mod portrait;
@@ -29,6 +30,8 @@ pub mod _goblins {
     use crate::class_actor::{ActorBase, ClassInfo, ContainerField};
     #[pymodule_export]
     use crate::current::_in_turn;
+    #[pymodule_export]
+    use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]
     use crate::methods::{Methods, methods};
     #[pymodule_export]
