@@ -55,7 +55,7 @@ from goblins._goblins import (
 )
 from goblins._joiners import all_of, race
 from goblins._log import Event, EventLog, EventTree
-from goblins._migrations import Migrations
+from goblins._migrations import Migrations, versioned
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 
 __version__ = "0.1.0"
@@ -116,6 +116,7 @@ __all__ = [
     "tell",
     "to_thread",
     "vats",
+    "versioned",
 ]
 
 _atexit.register(_goblins._at_exit)

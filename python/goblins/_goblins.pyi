@@ -681,13 +681,13 @@ def _constructor(
     parameters: list[tuple[str, str, bool, Any]],
     version: Any,
     upgrade: Any,
+    portrait: Any,
+    restore: Any,
 ) -> Constructor: ...
 
 @final
 class _Opening:
-    def __new__(
-        cls, labels: Mapping[str, Constructor | type[_ActorBase]], store: Store, part: str
-    ) -> Self: ...
+    def __new__(cls, labels: Mapping[str, Any], store: Store, part: str) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
 
 def _after_fork_in_child() -> None: ...

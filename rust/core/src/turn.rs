@@ -280,6 +280,43 @@ impl<H: Host> Churn<H> {
         result
     }
 
+    /// Takes the behavior of an actor that was spawned in this turn and is not stored: the actor is gone then.
+    pub fn absorb(&self, cx: H::Cx<'_>, actor: &H::Actor) -> Option<H::Behavior> {
+        let cell = H::actor_cell(actor);
+        let epoch = self.work().epoch;
+        let behavior = {
+            let state = cell.state();
+            match &state.life {
+                Life::Live(behavior) if state.noted == epoch && !state.stored => {
+                    H::clone_behavior(cx, behavior)
+                }
+                _ => return None,
+            }
+        };
+        let before = cell.set_life(Life::Gone);
+        drop(before);
+        Some(behavior)
+    }
+
+    /// Runs `body` in the open turn, and takes back all that it changed and wanted.
+    pub(crate) fn only_look<T>(&self, body: impl FnOnce() -> T) -> T {
+        let (changes, effects) = {
+            let mut work = self.work();
+            // What was noted before must be noted again.
+            work.epoch += 1;
+            (work.undo.len(), work.effects.len())
+        };
+        let result = body();
+        let (undo, effects) = {
+            let mut work = self.work();
+            work.epoch += 1;
+            (work.undo.split_off(changes), work.effects.split_off(effects))
+        };
+        Self::take_back(undo);
+        drop(effects);
+        result
+    }
+
     /// Sends a message at the end of this turn, if it succeeds.
     pub fn send(&self, target: Target<H>, message: H::Message, resolver: Option<H::Promise>) {
         self.work().effects.push(Effect::Send { target, message, resolver });
