@@ -93,7 +93,7 @@ def test_a_token_of_a_call_that_failed_may_be_returned_later(vat):
     def keeper(bcom, kept):
         def make():
             kept.append(bcom(lambda: "changed"))
-            raise ValueError
+            raise ValueError("not yet")
 
         def use():
             return kept.pop()
@@ -101,7 +101,7 @@ def test_a_token_of_a_call_that_failed_may_be_returned_later(vat):
         return methods(make=make, use=use)
 
     keeps = vat.spawn(keeper, [])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not yet"):
         keeps.make()
     assert keeps.use() is None
     assert keeps() == "changed"

@@ -1,4 +1,7 @@
-"""What the original does with messages and promises, as far as no other test shows it: see docs/conformance.md."""
+"""What the original does with messages and promises, as far as no other test shows it.
+
+See docs/conformance.md.
+"""
 
 import pytest
 from goblins import ManualVat, Resolver, methods, on, promise_and_resolver, send, spawn, tell
@@ -12,12 +15,6 @@ def vats():
     yield vats
     for vat in vats:
         vat.close()
-
-
-def broken_with(promise, error):
-    with pytest.raises(type(error)) as caught:
-        promise.result(timeout=30)
-    return caught.value is error
 
 
 class TestSending:
@@ -45,15 +42,17 @@ class TestSending:
 class TestResolvers:
     def test_a_resolver_is_an_object_and_works_from_each_place(self, vat, other_vat):
         """ASY-08, ASY-09: the original has an actor, to be called or sent to."""
-        for place in (lambda use: use(), vat.run, other_vat.run):
+        for run in (lambda use, value: use(value), vat.run, other_vat.run):
             promise, resolver = vat.run(promise_and_resolver)
             assert type(resolver) is Resolver
-            place(lambda: resolver.fulfil("value"))
+            run(resolver.fulfil, "value")
             assert promise.result(timeout=30) == "value"
             error = Boom()
             promise, resolver = vat.run(promise_and_resolver)
-            place(lambda: resolver.break_(error))
-            assert broken_with(promise, error)
+            run(resolver.break_, error)
+            with pytest.raises(Boom) as caught:
+                promise.result(timeout=30)
+            assert caught.value is error
 
     def test_the_first_settlement_wins_also_between_vats(self, vats):
         """ASY-10"""
@@ -66,16 +65,16 @@ class TestResolvers:
         home.drain()
         assert promise.result(timeout=0) == "abroad"
 
-    def test_a_promise_for_an_actor_is_as_good_as_the_actor(self, vat, other_vat):
+    @pytest.mark.parametrize("where", ["vat", "other_vat"])
+    def test_a_promise_for_an_actor_is_as_good_as_the_actor(self, vat, where, request):
         """ASY-13"""
-        for where in (vat, other_vat):
-            promise, resolver = vat.run(promise_and_resolver)
-            box = where.spawn(cell)
-            resolver.fulfil(box)
-            assert promise.result(timeout=30) is box
-            assert send(promise.put, "value").result(timeout=30) is None
-            assert vat.run(lambda: on(promise, lambda ref: ref is box)).result(timeout=30)
-            assert send(box.get).result(timeout=30) == "value"
+        promise, resolver = vat.run(promise_and_resolver)
+        box = request.getfixturevalue(where).spawn(cell)
+        resolver.fulfil(box)
+        assert promise.result(timeout=30) is box
+        assert send(promise.put, "value").result(timeout=30) is None
+        assert vat.run(lambda: on(promise, lambda ref: ref is box)).result(timeout=30)
+        assert send(box.get).result(timeout=30) == "value"
 
     @pytest.mark.parametrize("value", [None, 0, "text", [1, 2], {"a": 1}, print], ids=repr)
     def test_a_plain_value_is_kept_as_it_is(self, vat, value):

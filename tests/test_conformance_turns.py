@@ -4,9 +4,18 @@ import os
 
 import goblins
 import pytest
-from goblins import ManualVat, MemoryStore, PersistenceEnv, actor, promise_and_resolver, send, spawn, tell
+from goblins import (
+    ManualVat,
+    MemoryStore,
+    PersistenceEnv,
+    actor,
+    promise_and_resolver,
+    send,
+    spawn,
+    spawn_persistent_vat,
+    tell,
+)
 from support import Boom, caller, cell, counter, failing, must_not_run
-from goblins import spawn_persistent_vat
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """Random programs over several vats do what a simple model of the rules does.
 
-The vats are run by hand, so that the program says which one goes on next. After each command the model and the
-real vats are compared: the state of every actor, the outcome of every promise, and the order in which messages
-and outcomes were delivered. The model is the rules of docs/semantics.md, written down the simple way:
+The vats are run by hand, so that the program says which one goes on next. After each command the model and
+the real vats are compared: the state of every actor, the outcome of every promise, and the order in which
+messages and outcomes were delivered. The model is the rules of docs/semantics.md, written the simple way:
 
-* a turn is a transaction: what it wants to send, to settle and to listen to happens at its end, if it succeeds;
+* a turn is a transaction: what it sends, settles and listens to happens at its end, if it succeeds;
 * a churn is a message from the inbox and all near messages that come of it, first in, first out;
 * messages to other vats are handed over after the churn, then what was settled is told to others;
 * what waits for a promise waits in the vat whose turn asked for it. That vat is told by one message, and then
@@ -435,7 +435,7 @@ class Model(World):
 
     def enter(self, vat, body):
         self.vat = vat
-        fulfilled, result = self.turn(lambda: self.perform(body)[0])
+        _, result = self.turn(lambda: self.perform(body)[0])
         self.churn()
         return self.describe(result)
 
@@ -472,8 +472,8 @@ class Model(World):
             outcome = (True, body())
         except Exception as error:
             outcome = (False, error)
-            for actor, (actor.state, actor.changes) in zip(self.actors, before, strict=False):
-                pass
+            for actor, (state, changes) in zip(self.actors, before, strict=False):
+                actor.state, actor.changes = state, changes
             for actor in self.actors[len(before) :]:
                 actor.gone = True
             self.effects = []
