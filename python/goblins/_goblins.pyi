@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from collections.abc import Set as AbstractSet
 from os import PathLike
 from pathlib import Path
-from types import GenericAlias, TracebackType
+from types import GenericAlias, ModuleType, TracebackType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
@@ -693,3 +693,4 @@ class _Opening:
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...
 def _in_turn() -> bool: ...
+def _use_errors(module: ModuleType) -> None: ...

@@ -15,6 +15,7 @@ use crate::cbor;
 use crate::class_actor;
 use crate::errors::{behavior_error, no_such_method};
 use crate::methods::Methods;
+use crate::promise::Promise;
 use crate::refs::Ref;
 
 /// How a constructor takes a parameter.
@@ -285,7 +286,8 @@ pub(crate) fn is_behavior(value: &Bound<'_, PyAny>) -> bool {
         || class_actor::instance(value).is_some()
         || (value.is_callable()
             && !value.is_exact_instance_of::<Become>()
-            && !value.is_exact_instance_of::<Ref>())
+            && !value.is_exact_instance_of::<Ref>()
+            && !value.is_exact_instance_of::<Promise>())
 }
 
 /// The error for a constructor that returned neither behavior nor Ref (ACT-05).
