@@ -42,6 +42,8 @@ pub(crate) struct Constructor {
     pub(crate) version: Py<PyAny>,
     /// The version as it is stored.
     pub(crate) version_bytes: Vec<u8>,
+    /// What its behaviors keep where no portrait shows it: a function and the variable that it rebinds.
+    pub(crate) hidden: Option<(String, String)>,
     entry: Entry,
 }
 
@@ -71,7 +73,7 @@ pub(crate) fn version_bytes(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 }
 
 /// Makes a constructor of a function, its name, label and version, and its parameters after `bcom`: name, kind,
-/// whether there is a default, default.
+/// whether there is a default, default. `hidden`: a function, and the variable of the constructor that it rebinds.
 #[pyfunction]
 pub(crate) fn _constructor(
     py: Python<'_>,
@@ -80,6 +82,7 @@ pub(crate) fn _constructor(
     label: Option<String>,
     parameters: Vec<(Py<PyString>, String, bool, Py<PyAny>)>,
     version: Py<PyAny>,
+    hidden: Option<(String, String)>,
 ) -> PyResult<Bound<'_, Constructor>> {
     let parameters = parameters.into_iter().map(|(name, kind, has_default, default)| {
         let kind = match kind.as_str() {
@@ -94,7 +97,10 @@ pub(crate) fn _constructor(
     let parameters = parameters.collect::<PyResult<_>>()?;
     let version_bytes = version_bytes(version.bind(py))?;
     let entry = Entry::of::<Constructor>();
-    calls::make(py, Constructor { function, name, label, parameters, version, version_bytes, entry })
+    calls::make(
+        py,
+        Constructor { function, name, label, parameters, version, version_bytes, hidden, entry },
+    )
 }
 
 #[pymethods]

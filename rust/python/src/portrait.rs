@@ -12,7 +12,7 @@ use crate::behavior::{self, Bcom, Behavior, Constructor, Parameter, ParameterKin
 use crate::calls::{self, Args};
 use crate::cbor::{self, Actors, DecodeError, NotPortable, Refs};
 use crate::class_actor::{self, ActorBase, ClassInfo};
-use crate::errors::{migration_error, not_portable, persistence_error, unknown_label};
+use crate::errors::{hidden_state, migration_error, not_portable, persistence_error, unknown_label};
 use crate::promise::Promise;
 use crate::refs::{Name, Ref};
 
@@ -113,6 +113,9 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
         let reason = format!("made by {constructor}, which is not in the vat's PersistenceEnv: add it there");
         return Err(not_portable(&described(), "", cell.slot().0, vat, "its behavior", &reason));
     };
+    if let Some((function, variable)) = &constructor.hidden {
+        return Err(hidden_state(&described(), &shape.label, cell.slot().0, vat, function, variable));
+    }
     let mut refs = Collected::default();
     let mut payload = Vec::with_capacity(16);
     if Encoder::new(&mut payload).array(constructor.parameters.len() as u64).is_err() {
