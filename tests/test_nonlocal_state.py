@@ -82,7 +82,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("words", "constructor"), REFUSED.items(), ids=[c.__name__ for c in REFUSED.values()])
+@pytest.mark.parametrize(
+    ("words", "constructor"), REFUSED.items(), ids=[c.__name__ for c in REFUSED.values()]
+)
 def test_such_an_actor_is_refused_when_it_is_to_be_stored(place, words, constructor):
     env = PersistenceEnv("test", constructor)
     with pytest.raises(NotPortableError, match=words) as caught:
@@ -167,12 +169,13 @@ def rebound_by_the_constructor_itself(bcom, value=0):
 @actor
 def loops_and_errors(bcom, value=0):
     def tick():
+        other = None
+        for other in range(3):  # noqa: B007
+            pass
         try:
-            for n in range(3):
-                other = n
             raise ValueError(other)
-        except ValueError as error:
-            return lambda: (error, other)
+        except ValueError as caught:
+            return [str(caught) for _ in range(other)]
 
     return tick
 

@@ -360,10 +360,11 @@ class Vat:
     def run_async(
         self, function: Callable[_P, Coroutine[Any, Any, _T]], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> Coroutine[Any, Any, _T]:
-        """As ``run``, for coroutines: ``await vat.run_async(...)``. Neither a busy vat nor the disk blocks the loop.
+        """As ``run``, for coroutines: while the vat is busy, or the disk, the loop goes on.
 
-        The turn runs where the messages of the vat do: on a worker thread of goblins, in an ``AsyncioVat`` on
-        its loop, in a ``ManualVat`` at once, on a thread of its own. If the waiter is cancelled, the turn goes on.
+        The turn runs where the messages of the vat do: on a worker thread of goblins; in an ``AsyncioVat`` on
+        its loop; in a ``ManualVat`` at once, on a thread of its own. A waiter that is cancelled leaves the
+        turn to go on.
 
         Returns:
             What the function returned, when what it did is durable; for a promise, or a function that is

@@ -191,8 +191,10 @@ impl<H: Host> PromiseCell<H> {
     /// nobody has asked for the outcome.
     pub fn forget(&self, which: impl Fn(&H::Waker) -> bool) -> Option<Waiter<H>> {
         let mut state = self.state.lock();
-        let index =
-            state.waiters.iter().position(|waiter| matches!(waiter, Waiter::Outside(waker) if which(waker)))?;
+        let index = state
+            .waiters
+            .iter()
+            .position(|waiter| matches!(waiter, Waiter::Outside(waker) if which(waker)))?;
         let waiter = state.waiters.remove(index);
         state.heard = !state.waiters.is_empty();
         Some(waiter)

@@ -97,10 +97,7 @@ pub(crate) fn _constructor(
     let parameters = parameters.collect::<PyResult<_>>()?;
     let version_bytes = version_bytes(version.bind(py))?;
     let entry = Entry::of::<Constructor>();
-    calls::make(
-        py,
-        Constructor { function, name, label, parameters, version, version_bytes, hidden, entry },
-    )
+    calls::make(py, Constructor { function, name, label, parameters, version, version_bytes, hidden, entry })
 }
 
 #[pymethods]

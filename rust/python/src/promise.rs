@@ -113,9 +113,8 @@ impl Promise {
                 break Err(interrupted);
             }
         };
-        let gone = this
-            .cell
-            .forget(|waker| matches!(waker, Waker::Latch(waiting) if Arc::ptr_eq(waiting, &latch)));
+        let gone =
+            this.cell.forget(|waker| matches!(waker, Waker::Latch(waiting) if Arc::ptr_eq(waiting, &latch)));
         drop(gone);
         result
     }
@@ -127,8 +126,7 @@ impl Promise {
 
     /// Takes a `_subscribe` back: what was given there is not called any more, unless it is being called just now.
     fn _unsubscribe(&self, settled: &Bound<'_, PyAny>) {
-        let gone =
-            self.cell.forget(|waker| matches!(waker, Waker::Callback(waiting) if waiting.is(settled)));
+        let gone = self.cell.forget(|waker| matches!(waker, Waker::Callback(waiting) if waiting.is(settled)));
         drop(gone);
     }
 
