@@ -30,7 +30,7 @@ L = TypeVar("L", bound=Vat | Store)
 
 
 def wait_for(promise: Promise[Any]) -> Generator[Any, None, Any]:
-    """Waits in the loop that runs here, which is woken by ``call_soon_threadsafe``, or what trio has for it."""
+    """Waits in the loop that runs here, woken by ``call_soon_threadsafe`` or what trio has for it."""
     if _runs_in_trio():
         return (yield from _wait_in_trio(promise).__await__())
     loop = asyncio.get_running_loop()

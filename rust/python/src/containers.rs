@@ -203,12 +203,15 @@ impl<'py> Copies<'_, 'py> {
 }
 
 type Made<'py> = HashMap<usize, Bound<'py, PyAny>>;
+type Stop<'a, 'py> = dyn FnMut(&Bound<'py, PyAny>, &Made<'py>) -> Option<Bound<'py, PyAny>> + 'a;
+/// Positional arguments, and those with a name.
+type Packed<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 
 /// A deep copy of containers; `stop` gives what is to stand in place of a value, where it is not to be copied.
 fn copied<'py>(
     value: &Bound<'py, PyAny>,
     made: &mut Made<'py>,
-    stop: &mut dyn FnMut(&Bound<'py, PyAny>, &Made<'py>) -> Option<Bound<'py, PyAny>>,
+    stop: &mut Stop<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
     if !may_change(value) {
@@ -257,10 +260,7 @@ fn any_owned() -> bool {
 }
 
 /// Arguments as they may leave their actor; `None` if they may leave as they are.
-pub(crate) fn handed_out_args<'py>(
-    py: Python<'py>,
-    args: Args<'_, 'py>,
-) -> PyResult<Option<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)>> {
+pub(crate) fn handed_out_args<'py>(py: Python<'py>, args: Args<'_, 'py>) -> PyResult<Option<Packed<'py>>> {
     if !any_owned() {
         return Ok(None);
     }

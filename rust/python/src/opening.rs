@@ -21,13 +21,16 @@ use crate::runtime::{check, runtime};
 use crate::stores::Store;
 use crate::vat::Vat;
 
+/// A vat that was opened, and its record, if there was one.
+type Opened = (Arc<KernelVat<PyHost>>, Option<VatRecord>);
+
 /// A vat about to be opened from a store: it is given to the vat's constructor, which makes the vat of it.
 #[pyclass(frozen, module = "goblins", name = "_Opening")]
 pub(crate) struct Opening {
     labels: Py<PyDict>,
     store: Py<Store>,
     part: String,
-    opened: Mutex<Option<(Arc<KernelVat<PyHost>>, Option<VatRecord>)>>,
+    opened: Mutex<Option<Opened>>,
 }
 
 impl Opening {
