@@ -189,6 +189,19 @@ impl<H: Host> PromiseCell<H> {
         shared
     }
 
+    /// Takes back somebody outside all vats who waits no longer; the caller drops him. If nobody is left who waits,
+    /// nobody has asked for the outcome.
+    pub fn forget(&self, which: impl Fn(&H::Waker) -> bool) -> Option<Waiter<H>> {
+        let mut state = self.state.lock();
+        let index = state
+            .waiters
+            .iter()
+            .position(|waiter| matches!(waiter, Waiter::Outside(waker) if which(waker)))?;
+        let waiter = state.waiters.remove(index);
+        state.heard = !state.waiters.is_empty();
+        Some(waiter)
+    }
+
     /// Adds a waiter, or gives back waiter and outcome if the outcome can be seen already. Where others of the
     /// same vat wait still, because the news is on its way, it waits in line: the oldest come first (ASY-27).
     pub(crate) fn wait(

@@ -50,6 +50,8 @@ pub(crate) struct Constructor {
     pub(crate) portrait: Option<Py<PyAny>>,
     /// Makes the actor of what is stored, in place of a call.
     pub(crate) restore: Option<Py<PyAny>>,
+    /// What its behaviors keep where no portrait shows it: a function and the variable that it rebinds.
+    pub(crate) hidden: Option<(String, String)>,
     entry: Entry,
 }
 
@@ -79,7 +81,7 @@ pub(crate) fn version_bytes(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 }
 
 /// Makes a constructor of a function, its name, label and version, and its parameters after `bcom`: name, kind,
-/// whether there is a default, default.
+/// whether there is a default, default. `hidden`: a function, and the variable of the constructor that it rebinds.
 #[pyfunction]
 pub(crate) fn _constructor(
     py: Python<'_>,
@@ -91,6 +93,7 @@ pub(crate) fn _constructor(
     upgrade: Option<Py<PyAny>>,
     portrait: Option<Py<PyAny>>,
     restore: Option<Py<PyAny>>,
+    hidden: Option<(String, String)>,
 ) -> PyResult<Bound<'_, Constructor>> {
     let parameters = parameters.into_iter().map(|(name, kind, has_default, default)| {
         let kind = match kind.as_str() {
@@ -117,6 +120,7 @@ pub(crate) fn _constructor(
             upgrade,
             portrait,
             restore,
+            hidden,
             entry,
         },
     )

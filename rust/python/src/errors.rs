@@ -94,13 +94,32 @@ pub(crate) fn not_portable(
         "{actor} can't be stored: {path} is {reason}; keep it out of the constructor's arguments, or replace it by \
          plain data or by a Ref"
     );
-    let attributes = [
+    raise("NotPortableError", message, &place(label, slot, vat, path))
+}
+
+/// A behavior changes a variable that no portrait shows.
+pub(crate) fn hidden_state(
+    actor: &str,
+    label: &str,
+    slot: u64,
+    vat: &str,
+    function: &str,
+    variable: &str,
+) -> PyErr {
+    let message = format!(
+        "{actor} can't be stored: {function} rebinds `{variable}` with nonlocal, which would not be stored: use bcom, \
+         or a class of actors"
+    );
+    raise("NotPortableError", message, &place(label, slot, vat, &format!("{function}.{variable}")))
+}
+
+fn place(label: &str, slot: u64, vat: &str, path: &str) -> [(&'static str, Attribute); 4] {
+    [
         ("label", Attribute::Text(label.to_owned())),
         ("slot", Attribute::Number(slot)),
         ("vat", Attribute::Text(vat.to_owned())),
         ("path", Attribute::Text(path.to_owned())),
-    ];
-    raise("NotPortableError", message, &attributes)
+    ]
 }
 
 /// A label that a record has is not in the environment.

@@ -97,25 +97,37 @@ impl Promise {
         }
         let latch = Arc::new(Latch::default());
         wait_outside::<PyHost>(py, slf.as_unbound(), Waiter::Outside(Waker::Latch(latch.clone())));
-        loop {
+        let result = loop {
             if let Some(outcome) = this.cell.outcome(py, None) {
                 return outcome_result(outcome);
             }
             let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                return Err(PyTimeoutError::new_err(format!(
+                break Err(PyTimeoutError::new_err(format!(
                     "{} has not settled in time",
                     describe(py, this)
                 )));
             }
             py.detach(|| latch.wait(left.min(SLICE)));
-            py.check_signals()?;
-        }
+            if let Err(interrupted) = py.check_signals() {
+                break Err(interrupted);
+            }
+        };
+        let gone =
+            this.cell.forget(|waker| matches!(waker, Waker::Latch(waiting) if Arc::ptr_eq(waiting, &latch)));
+        drop(gone);
+        result
     }
 
     /// Calls `settled(value, None)` or `settled(None, error)` once, from any thread.
     fn _subscribe(slf: &Bound<'_, Self>, settled: Py<PyAny>) {
         wait_outside::<PyHost>(slf.py(), slf.as_unbound(), Waiter::Outside(Waker::Callback(settled)));
+    }
+
+    /// Takes a `_subscribe` back: what was given there is not called any more, unless it is being called just now.
+    fn _unsubscribe(&self, settled: &Bound<'_, PyAny>) {
+        let gone = self.cell.forget(|waker| matches!(waker, Waker::Callback(waiting) if waiting.is(settled)));
+        drop(gone);
     }
 
     #[classmethod]
