@@ -18,6 +18,7 @@ mod refs;
 mod runtime;
 mod send;
 mod stores;
+mod values;
 mod vat;
 
 /// The compiled part of the package `goblins`.
@@ -43,6 +44,8 @@ pub mod _goblins {
     use crate::send::{send, spawn, spawn_named, tell};
     #[pymodule_export]
     use crate::stores::{MemoryStore, RocksStore, Store, StorePart};
+    #[pymodule_export]
+    use crate::values::{_decode, _encode};
     #[pymodule_export]
     use crate::vat::{AsyncioVat, ManualVat, Vat};
 }

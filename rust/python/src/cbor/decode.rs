@@ -2,12 +2,10 @@
 
 use minicbor::Decoder;
 use minicbor::data::Type;
-use num_bigint::BigInt;
-use num_bigint::Sign;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
 
-use super::{MAX_DEPTH, tags};
+use super::{MAX_DEPTH, numbers, tags, times};
 
 /// Where the actors are that references stand for.
 pub(crate) trait Actors {
@@ -45,8 +43,18 @@ impl std::fmt::Display for DecodeError {
     }
 }
 
-fn malformed<T>(reason: impl Into<String>) -> Result<T, DecodeError> {
+pub(super) fn malformed<T>(reason: impl Into<String>) -> Result<T, DecodeError> {
     Err(DecodeError::Malformed(reason.into()))
+}
+
+/// What Python made of parts that were read; if it refuses them, they are not what was written.
+pub(super) fn valid<T>(made: PyResult<T>) -> Result<T, DecodeError> {
+    made.map_err(|error| DecodeError::Malformed(error.to_string()))
+}
+
+/// Reads the head of an array with so many members.
+pub(super) fn array_of(from: &mut Decoder<'_>, count: u64) -> Result<(), DecodeError> {
+    if from.array()? == Some(count) { Ok(()) } else { malformed("an array has another length") }
 }
 
 /// Reads one item and refuses what comes after it.
@@ -160,13 +168,13 @@ fn tagged<'py>(
         tags::SET => PySet::new(py, items(py, from, actors, depth)?)?.into_any(),
         tags::FROZENSET => PyFrozenSet::new(py, items(py, from, actors, depth)?)?.into_any(),
         tags::BYTEARRAY => PyByteArray::new(py, from.bytes()?).into_any(),
-        tags::POSITIVE => BigInt::from_bytes_be(Sign::Plus, from.bytes()?).into_pyobject(py)?.into_any(),
-        tags::NEGATIVE => {
-            let magnitude = BigInt::from_bytes_be(Sign::Plus, from.bytes()?);
-            let number: BigInt = -magnitude - 1;
-            number.into_pyobject(py)?.into_any()
-        }
-        other => return malformed(format!("tag {other} is not used here")),
+        other => match numbers::read(py, other, from)? {
+            Some(number) => number,
+            None => match times::read(py, other, from)? {
+                Some(time) => time,
+                None => return malformed(format!("tag {other} is not used here")),
+            },
+        },
     };
     Ok(value)
 }

@@ -5,9 +5,12 @@
 
 mod decode;
 mod encode;
+mod known;
+mod numbers;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod times;
 
 pub(crate) use decode::{Actors, DecodeError, decode, decode_all};
 pub(crate) use encode::{NoRefs, NotPortable, Refs, encode};
