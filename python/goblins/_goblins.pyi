@@ -31,9 +31,12 @@ __all__ = [
     "_ClassInfo",
     "_ContainerField",
     "_Opening",
+    "_RecordClass",
     "_after_fork_in_child",
     "_at_exit",
     "_constructor",
+    "_decode",
+    "_encode",
     "_in_turn",
     "methods",
     "on",
@@ -602,9 +605,46 @@ def _constructor(
 @final
 class _Opening:
     def __new__(
-        cls, labels: Mapping[str, Constructor | type[_ActorBase]], store: Store, part: str
+        cls,
+        labels: Mapping[str, Constructor | type[_ActorBase]],
+        records: Mapping[str, _RecordClass],
+        store: Store,
+        part: str,
     ) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any) -> list[Ref]: ...
+
+@final
+class _RecordClass:
+    def __new__(
+        cls,
+        name: str,
+        kind: str,
+        class_: type,
+        fields: list[str],
+        slots: list[str],
+        ignored: list[str],
+        mutable: bool,
+        default: Callable[[Any, str], Any],
+        members: dict[str, Any],
+    ) -> Self: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def record(self) -> type: ...
+
+def _encode(value: Any) -> bytes:
+    """The bytes that a value is stored as: CBOR. It may hold no refs and no records.
+
+    Raises:
+        NotPortableError: it can't be stored.
+    """
+
+def _decode(bytes: bytes) -> Any:
+    """The value that bytes of ``_encode`` stand for.
+
+    Raises:
+        PersistenceError: they are not what ``_encode`` writes.
+    """
 
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...

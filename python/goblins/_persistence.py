@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, TypeVarTuple, overload
 
 from goblins._actor import _not_yet
 from goblins._class import Actor
 from goblins._errors import BehaviorError, DuplicateLabelError
-from goblins._goblins import Constructor, Store, StorePart, Vat, _Opening
+from goblins._goblins import Constructor, Store, StorePart, Vat, _Opening, _RecordClass
+from goblins._records import describe
 
 MAIN_PART = "main"
 
@@ -26,23 +27,27 @@ class PersistenceEnv:
     Args:
         namespace: the first part of the labels, or the whole map.
         constructors: made with ``@actor``.
-        extends: environments whose labels are taken over.
+        records: classes whose instances are values that may be stored: dataclasses, classes of attrs, named
+            tuples and enums. They are named as constructors are; a mapping gives the names.
+        extends: environments whose labels and records are taken over.
 
     Raises:
-        DuplicateLabelError: a label, or a constructor, is given twice (ENV-05, ENV-11).
-        BehaviorError: something given is not made with ``@actor``.
+        DuplicateLabelError: a label, a constructor or a record is given twice (ENV-05, ENV-11).
+        BehaviorError: something given is not made with ``@actor``, or can't be a record.
     """
 
-    __slots__ = ("_constructors",)
+    __slots__ = ("_constructors", "_records")
 
     def __init__(
         self,
         namespace: str | Mapping[str, Any],
         /,
         *constructors: Constructor | type[Actor],
+        records: Iterable[type] | Mapping[str, type] = (),
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
         self._constructors: dict[str, Constructor | type[Actor]] = {}
+        self._records: dict[str, _RecordClass] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
                 _check(constructor)
@@ -54,12 +59,14 @@ class PersistenceEnv:
                 if isinstance(constructor, tuple):
                     _not_yet("a rehydrator in a PersistenceEnv")
                 self._add(label, constructor)
+        for name, record in _named(namespace, records):
+            self._add_record(describe(name, record))
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
 
     def _add(self, label: str, constructor: Constructor | type[Actor]) -> None:
         _check(constructor)
-        if label in self._constructors:
+        if label in self._constructors or label in self._records:
             raise DuplicateLabelError(f"the label {label!r} is given twice")
         for known, other in self._constructors.items():
             if other is constructor:
@@ -68,10 +75,25 @@ class PersistenceEnv:
                 )
         self._constructors[label] = constructor
 
+    def _add_record(self, record: _RecordClass) -> None:
+        name = record.name
+        if name in self._constructors or name in self._records:
+            raise DuplicateLabelError(f"the name {name!r} is given twice")
+        for known, other in self._records.items():
+            if other.record is record.record:
+                raise DuplicateLabelError(
+                    f"the record {record.record.__qualname__} has two names: {known!r} and {name!r}"
+                )
+        self._records[name] = record
+
     def _take_over(self, other: PersistenceEnv) -> None:
         for label, constructor in other._constructors.items():
             if self._constructors.get(label) is not constructor:
                 self._add(label, constructor)
+        for name, record in other._records.items():
+            known = self._records.get(name)
+            if known is None or known.record is not record.record:
+                self._add_record(record)
 
     def __or__(self, other: PersistenceEnv) -> PersistenceEnv:
         if not isinstance(other, PersistenceEnv):
@@ -82,8 +104,27 @@ class PersistenceEnv:
         """The labels, in the order in which they were given."""
         return list(self._constructors)
 
+    def records(self) -> list[str]:
+        """The names of the records, in the order in which they were given."""
+        return list(self._records)
+
     def __repr__(self) -> str:
-        return f"<PersistenceEnv {', '.join(self._constructors)}>"
+        return f"<PersistenceEnv {', '.join([*self._constructors, *self._records])}>"
+
+
+def _named(
+    namespace: str | Mapping[str, Any], records: Iterable[type] | Mapping[str, type]
+) -> Iterator[tuple[str, type]]:
+    """Records with the names that they are stored under."""
+    if not isinstance(records, Mapping):
+        for record in records:
+            if not isinstance(namespace, str):
+                raise TypeError('without a namespace, records= is a mapping such as {"bank.Money": Money}')
+            yield f"{namespace}.{getattr(record, '__name__', record)}", record
+        return
+    for name, record in records.items():
+        whole = "." in name or not isinstance(namespace, str)
+        yield (name if whole else f"{namespace}.{name}"), record
 
 
 def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:
@@ -213,7 +254,7 @@ def spawn_persistent_vat(
         raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
-    opening = _Opening(env._constructors, store, part)
+    opening = _Opening(env._constructors, env._records, store, part)
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )

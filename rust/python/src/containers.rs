@@ -3,12 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
 use crate::calls::Args;
 use crate::current::current;
+use crate::shapes::{self, Held, Shape};
 
 thread_local! {
     /// The addresses of the containers that were kept in the open turn of this thread.
@@ -40,6 +42,7 @@ pub(crate) fn may_change(value: &Bound<'_, PyAny>) -> bool {
         || value.is_exact_instance_of::<PySet>()
         || value.is_exact_instance_of::<PyByteArray>()
         || value.is_exact_instance_of::<PyTuple>()
+        || shapes::of(value).is_some()
 }
 
 /// What a container held.
@@ -48,6 +51,7 @@ enum Contents {
     Dict(Py<PyDict>, Py<PyDict>),
     Set(Py<PySet>, Py<PyFrozenSet>),
     Bytes(Py<PyByteArray>, Vec<u8>),
+    Record(Py<PyAny>, Arc<Shape>, Held),
 }
 
 /// The containers of an actor that a turn has come to see.
@@ -61,6 +65,7 @@ impl Containers {
     /// Keeps what a value and all containers in it hold.
     pub(crate) fn keep(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut todo = vec![value.clone()];
+        let mut seen = HashSet::new();
         while let Some(value) = todo.pop() {
             if !may_change(&value) {
                 continue;
@@ -70,6 +75,15 @@ impl Containers {
                 continue;
             }
             let address = value.as_ptr() as usize;
+            let shape = shapes::of(&value);
+            if let Some(shape) = &shape
+                && !shape.is_mutable()
+            {
+                if seen.insert(address) {
+                    todo.extend(shape.values(&value)?);
+                }
+                continue;
+            }
             if !self.known.insert(address) {
                 continue;
             }
@@ -88,6 +102,10 @@ impl Containers {
                 self.contents.push(Contents::Set(set.clone().unbind(), held.unbind()));
             } else if let Ok(bytes) = value.cast_exact::<PyByteArray>() {
                 self.contents.push(Contents::Bytes(bytes.clone().unbind(), bytes.to_vec()));
+            } else if let Some(shape) = shape {
+                todo.extend(shape.values(&value)?);
+                let held = shape.hold(&value)?;
+                self.contents.push(Contents::Record(value.unbind(), shape, held));
             }
         }
         Ok(())
@@ -133,6 +151,13 @@ impl Containers {
                     changed |= set.len() != held.len() || !set.as_any().eq(held)?;
                 }
                 Contents::Bytes(bytes, held) => changed |= bytes.bind(py).to_vec() != *held,
+                Contents::Record(record, shape, held) => {
+                    let record = record.bind(py);
+                    if !shape.holds(record, held)? {
+                        changed = true;
+                        shape.replace(record, |value| copies.of(value))?;
+                    }
+                }
             }
         }
         Ok(changed)
@@ -170,6 +195,7 @@ impl Containers {
                         bytes.set_item(index, byte)?;
                     }
                 }
+                Contents::Record(record, shape, held) => shape.restore(record.bind(py), held)?,
             }
         }
         Ok(())
@@ -204,11 +230,14 @@ impl<'py> Copies<'_, 'py> {
 
 type Made<'py> = HashMap<usize, Bound<'py, PyAny>>;
 
-/// A deep copy of containers; `stop` gives what is to stand in place of a value, where it is not to be copied.
+/// Gives what is to stand in place of a value, where it is not to be copied.
+type Stop<'a, 'py> = dyn FnMut(&Bound<'py, PyAny>, &Made<'py>) -> Option<Bound<'py, PyAny>> + 'a;
+
+/// A deep copy of containers.
 fn copied<'py>(
     value: &Bound<'py, PyAny>,
     made: &mut Made<'py>,
-    stop: &mut dyn FnMut(&Bound<'py, PyAny>, &Made<'py>) -> Option<Bound<'py, PyAny>>,
+    stop: &mut Stop<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
     if !may_change(value) {
@@ -238,11 +267,40 @@ fn copied<'py>(
             return Ok(value.clone());
         }
         Ok(PyTuple::new(py, items)?.into_any())
+    } else if let Some(shape) = shapes::of(value) {
+        copied_record(value, &shape, made, stop)
     } else {
         let copy = value.get_type().call1((value,))?;
         made.insert(address, copy.clone());
         Ok(copy)
     }
+}
+
+/// A copy of a record; itself if it can't be changed, and nothing in it either.
+fn copied_record<'py>(
+    value: &Bound<'py, PyAny>,
+    shape: &Shape,
+    made: &mut Made<'py>,
+    stop: &mut Stop<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if shape.is_mutable() {
+        let copy = shape.copy(value)?;
+        made.insert(value.as_ptr() as usize, copy.clone());
+        shape.replace(&copy, |item| copied(item, made, stop).map(Some))?;
+        return Ok(copy);
+    }
+    let items = shape.values(value)?;
+    let copies = items.iter().map(|item| copied(item, made, stop)).collect::<PyResult<Vec<_>>>()?;
+    if items.iter().zip(&copies).all(|(item, copy)| item.is(copy)) {
+        return Ok(value.clone());
+    }
+    if let Shape::Tuple { .. } = shape {
+        return shapes::tuple(&value.get_type(), copies);
+    }
+    let copy = shape.copy(value)?;
+    let mut copies = copies.into_iter();
+    shape.replace(&copy, |_| Ok(copies.next()))?;
+    Ok(copy)
 }
 
 /// Whether any container was kept in the open turn.
@@ -256,11 +314,10 @@ fn any_owned() -> bool {
     })
 }
 
+type Arguments<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
+
 /// Arguments as they may leave their actor; `None` if they may leave as they are.
-pub(crate) fn handed_out_args<'py>(
-    py: Python<'py>,
-    args: Args<'_, 'py>,
-) -> PyResult<Option<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)>> {
+pub(crate) fn handed_out_args<'py>(py: Python<'py>, args: Args<'_, 'py>) -> PyResult<Option<Arguments<'py>>> {
     if !any_owned() {
         return Ok(None);
     }
@@ -299,6 +356,12 @@ fn holds_owned(value: &Bound<'_, PyAny>) -> bool {
             todo.extend(dict.values().iter());
         } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
             todo.extend(tuple.iter());
+        } else if let Some(shape) = shapes::of(&value) {
+            // What can't be read here can't be read by the copy either, which says so.
+            match shape.values(&value) {
+                Ok(values) => todo.extend(values),
+                Err(_) => return true,
+            }
         }
     }
     false

@@ -14,9 +14,11 @@ mod methods;
 mod opening;
 mod portrait;
 mod promise;
+mod records;
 mod refs;
 mod runtime;
 mod send;
+mod shapes;
 mod stores;
 mod values;
 mod vat;
@@ -36,6 +38,8 @@ pub mod _goblins {
     use crate::opening::Opening;
     #[pymodule_export]
     use crate::promise::{Promise, Resolver, on, promise_and_resolver};
+    #[pymodule_export]
+    use crate::records::RecordClass;
     #[pymodule_export]
     use crate::refs::{BoundMessage, Ref};
     #[pymodule_export]

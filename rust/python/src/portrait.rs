@@ -12,8 +12,9 @@ use crate::behavior::{self, Bcom, Behavior, Constructor, Parameter, ParameterKin
 use crate::calls::{self, Args};
 use crate::cbor::{self, Actors, DecodeError, NotPortable, Refs};
 use crate::class_actor::{self, ActorBase, ClassInfo};
-use crate::errors::{migration_error, not_portable, persistence_error, unknown_label};
+use crate::errors::{migration_error, not_portable, persistence_error, record_error, unknown_label};
 use crate::promise::Promise;
+use crate::records::Records;
 use crate::refs::{Name, Ref};
 
 /// What makes actors from records.
@@ -27,10 +28,15 @@ pub(crate) struct Environment {
     by_label: HashMap<String, Maker>,
     /// By the constructor's address, which is kept alive by the map above.
     by_constructor: HashMap<usize, Arc<Shape>>,
+    records: Records,
 }
 
 impl Environment {
-    pub(crate) fn new(py: Python<'_>, labels: &Bound<'_, PyDict>) -> PyResult<Self> {
+    pub(crate) fn new(
+        py: Python<'_>,
+        labels: &Bound<'_, PyDict>,
+        records: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
         let mut by_label = HashMap::new();
         let mut by_constructor = HashMap::new();
         for (label, constructor) in labels {
@@ -54,7 +60,7 @@ impl Environment {
             by_constructor.insert(address, Arc::new(shape));
             by_label.insert(label, maker);
         }
-        Ok(Self { by_label, by_constructor })
+        Ok(Self { by_label, by_constructor, records: Records::new(records)? })
     }
 
     pub(crate) fn labels(&self) -> Vec<String> {
@@ -67,13 +73,19 @@ fn name(py: Python<'_>, parameter: &Parameter) -> String {
 }
 
 /// Collects the actors that a portrait refers to.
-#[derive(Default)]
-struct Collected {
+struct Collected<'a> {
     refs: Vec<Py<Ref>>,
     numbers: HashMap<usize, u64>,
+    records: &'a Records,
 }
 
-impl Refs for Collected {
+impl<'a> Collected<'a> {
+    fn new(env: &'a Environment) -> Self {
+        Self { refs: Vec::new(), numbers: HashMap::new(), records: &env.records }
+    }
+}
+
+impl Refs for Collected<'_> {
     fn number(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<u64>, NotPortable> {
         if let Ok(actor) = value.cast_exact::<Ref>() {
             let next = self.refs.len() as u64;
@@ -87,6 +99,10 @@ impl Refs for Collected {
             return Err(NotPortable::new("a promise, and promises can't be stored yet"));
         }
         Ok(None)
+    }
+
+    fn records(&self) -> Option<&Records> {
+        Some(self.records)
     }
 }
 
@@ -113,7 +129,7 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
         let reason = format!("made by {constructor}, which is not in the vat's PersistenceEnv: add it there");
         return Err(not_portable(&described(), "", cell.slot().0, vat, "its behavior", &reason));
     };
-    let mut refs = Collected::default();
+    let mut refs = Collected::new(env);
     let mut payload = Vec::with_capacity(16);
     if Encoder::new(&mut payload).array(constructor.parameters.len() as u64).is_err() {
         return Err(persistence_error(format!("{} could not be encoded", described())));
@@ -158,7 +174,7 @@ fn take_of_class(
             &reason,
         ));
     };
-    let mut refs = Collected::default();
+    let mut refs = Collected::new(env);
     let mut payload = Vec::with_capacity(16);
     if Encoder::new(&mut payload).array(info.fields.len() as u64).is_err() {
         return Err(persistence_error(format!("{} could not be encoded", described())));
@@ -220,12 +236,19 @@ fn argument<'py>(
     }
 }
 
-struct Stored<'a>(&'a [Py<Ref>]);
+struct Stored<'a> {
+    refs: &'a [Py<Ref>],
+    records: &'a Records,
+}
 
 impl Actors for Stored<'_> {
     fn actor<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
-        let actor = self.0.get(usize::try_from(number).ok()?)?;
+        let actor = self.refs.get(usize::try_from(number).ok()?)?;
         Some(actor.bind(py).clone().into_any())
+    }
+
+    fn records(&self) -> Option<&Records> {
+        Some(self.records)
     }
 }
 
@@ -255,8 +278,14 @@ pub(crate) fn rehydrate(
         )))
     };
     let fields = || {
-        fields(py, shape, record, refs).map_err(|error| match error {
+        let stored = Stored { refs, records: &env.records };
+        fields(py, shape, record, &stored).map_err(|error| match error {
             DecodeError::Python(error) => error,
+            DecodeError::Record { steps, problem } => {
+                let before = if matches!(maker, Maker::Function(_)) { "args." } else { "" };
+                let path = format!("{before}{}", steps.iter().rev().map(String::as_str).collect::<String>());
+                record_error(&place(), &path, &problem, cell.slot().0)
+            }
             DecodeError::Malformed(reason) => {
                 persistence_error(format!("{} can't be read: {reason}", place()))
             }
@@ -343,15 +372,15 @@ fn fields<'py>(
     py: Python<'py>,
     shape: &Shape,
     record: &Record,
-    refs: &[Py<Ref>],
+    stored: &Stored<'_>,
 ) -> Result<Vec<Bound<'py, PyAny>>, DecodeError> {
     let mut decoder = Decoder::new(&record.payload);
     if decoder.array()? != Some(shape.fields.len() as u64) {
         return Err(DecodeError::Malformed("it has another number of fields than its shape".to_owned()));
     }
-    let stored = Stored(refs);
-    let fields =
-        shape.fields.iter().map(|_| cbor::decode(py, &mut decoder, &stored)).collect::<Result<_, _>>()?;
+    let mut field =
+        |name: &String| cbor::decode(py, &mut decoder, stored).map_err(|error| error.below(|| name.clone()));
+    let fields = shape.fields.iter().map(&mut field).collect::<Result<_, _>>()?;
     if decoder.position() != record.payload.len() {
         return Err(DecodeError::Malformed("something stands after its fields".to_owned()));
     }

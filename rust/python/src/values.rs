@@ -29,6 +29,6 @@ pub(crate) fn _encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyB
 pub(crate) fn _decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     cbor::decode_all(py, bytes, &NoActors).map_err(|error| match error {
         DecodeError::Python(error) => error,
-        DecodeError::Malformed(reason) => persistence_error(format!("the bytes can't be read: {reason}")),
+        other => persistence_error(format!("the bytes can't be read: {other}")),
     })
 }

@@ -5,12 +5,20 @@ use minicbor::data::Type;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
 
+use super::encode::item_step;
+use super::records::{self, Problem};
 use super::{MAX_DEPTH, numbers, tags, times};
+use crate::records::Records;
 
 /// Where the actors are that references stand for.
 pub(crate) trait Actors {
     /// The reference with this number.
     fn actor<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>>;
+
+    /// The classes whose instances are values.
+    fn records(&self) -> Option<&Records> {
+        None
+    }
 }
 
 /// Why bytes could not be read.
@@ -20,6 +28,21 @@ pub(crate) enum DecodeError {
     Malformed(String),
     /// Python raised while a value was being made.
     Python(PyErr),
+    /// A record does not fit the classes there are.
+    Record {
+        /// The way to it, innermost step first.
+        steps: Vec<String>,
+        problem: Problem,
+    },
+}
+
+impl DecodeError {
+    pub(crate) fn below(mut self, step: impl FnOnce() -> String) -> Self {
+        if let Self::Record { steps, .. } = &mut self {
+            steps.push(step());
+        }
+        self
+    }
 }
 
 impl From<minicbor::decode::Error> for DecodeError {
@@ -39,6 +62,10 @@ impl std::fmt::Display for DecodeError {
         match self {
             Self::Malformed(reason) => f.write_str(reason),
             Self::Python(error) => error.fmt(f),
+            Self::Record { problem: Problem::UnknownRecord(name), .. } => {
+                write!(f, "there is no record named {name:?}")
+            }
+            Self::Record { problem: Problem::Changed(how), .. } => write!(f, "a record {how}"),
         }
     }
 }
@@ -80,7 +107,7 @@ pub(crate) fn decode<'py>(
     item(py, from, actors, 0)
 }
 
-fn item<'py>(
+pub(super) fn item<'py>(
     py: Python<'py>,
     from: &mut Decoder<'_>,
     actors: &dyn Actors,
@@ -126,7 +153,9 @@ fn items<'py>(
     if count > left as u64 {
         return malformed("an array is longer than what is left");
     }
-    (0..count).map(|_| item(py, from, actors, depth + 1)).collect()
+    let member =
+        |index| item(py, from, actors, depth + 1).map_err(|error| error.below(|| format!("[{index}]")));
+    (0..count).map(member).collect()
 }
 
 fn map<'py>(
@@ -140,8 +169,8 @@ fn map<'py>(
     };
     let dict = PyDict::new(py);
     for read in 0..count {
-        let key = item(py, from, actors, depth + 1)?;
-        let value = item(py, from, actors, depth + 1)?;
+        let key = item(py, from, actors, depth + 1).map_err(|error| error.below(|| "<key>".to_owned()))?;
+        let value = item(py, from, actors, depth + 1).map_err(|error| error.below(|| item_step(&key)))?;
         dict.set_item(key, value)?;
         if dict.len() as u64 != read + 1 {
             return malformed("a map has a key twice");
@@ -168,6 +197,8 @@ fn tagged<'py>(
         tags::SET => PySet::new(py, items(py, from, actors, depth)?)?.into_any(),
         tags::FROZENSET => PyFrozenSet::new(py, items(py, from, actors, depth)?)?.into_any(),
         tags::BYTEARRAY => PyByteArray::new(py, from.bytes()?).into_any(),
+        tags::RECORD => records::read(py, from, actors, depth)?,
+        tags::MEMBER => records::read_member(py, from, actors)?,
         other => match numbers::read(py, other, from)? {
             Some(number) => number,
             None => match times::read(py, other, from)? {

@@ -10,13 +10,19 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
 };
 
-use super::{MAX_DEPTH, known, numbers, tags, times};
+use super::{MAX_DEPTH, known, numbers, records, tags, times};
 use crate::behavior::type_name;
+use crate::records::{Kind, RecordClass, Records};
 
 /// Where references to actors go.
 pub(crate) trait Refs {
     /// The number that stands for a reference; `None` if `value` is none.
     fn number(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<u64>, NotPortable>;
+
+    /// The classes whose instances are values.
+    fn records(&self) -> Option<&Records> {
+        None
+    }
 }
 
 /// For places where no reference can stand.
@@ -41,7 +47,7 @@ impl NotPortable {
         Self { steps: Vec::new(), reason: reason.into() }
     }
 
-    fn below(mut self, step: impl FnOnce() -> String) -> Self {
+    pub(super) fn below(mut self, step: impl FnOnce() -> String) -> Self {
         self.steps.push(step());
         self
     }
@@ -73,14 +79,14 @@ pub(crate) fn encode(
     Writer { refs, above: Vec::new() }.value(value, out)
 }
 
-struct Writer<'r, 'py> {
+pub(super) struct Writer<'r, 'py> {
     refs: &'r mut dyn Refs,
     /// The containers that the value stands in.
     above: Vec<Bound<'py, PyAny>>,
 }
 
 impl<'py> Writer<'_, 'py> {
-    fn value(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+    pub(super) fn value(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
         let mut to = Encoder::new(&mut *out);
         if let Ok(number) = value.cast_exact::<PyInt>() {
             return numbers::integer(number, out);
@@ -122,7 +128,15 @@ impl<'py> Writer<'_, 'py> {
             if scalar(value, out)? {
                 return Ok(());
             }
-            return Err(NotPortable::new(format!("nested more than {MAX_DEPTH} levels deep")));
+            // A member of an enum is written below.
+            if !self
+                .refs
+                .records()
+                .and_then(|records| records.of(value))
+                .is_some_and(|record| is_enum(&record))
+            {
+                return Err(NotPortable::new(format!("nested more than {MAX_DEPTH} levels deep")));
+            }
         }
         self.above.push(value.clone());
         let written = self.members(value, out);
@@ -149,6 +163,12 @@ impl<'py> Writer<'_, 'py> {
             self.set(set.iter(), out)
         } else if scalar(value, out)? {
             Ok(())
+        } else if let Some(record) = self.refs.records().and_then(|records| records.of(value)) {
+            if is_enum(&record) {
+                records::member(record.get(), value, out)
+            } else {
+                self.record(record.get(), value, out)
+            }
         } else {
             Err(NotPortable::new(unsupported(value)))
         }
@@ -196,6 +216,10 @@ fn scalar(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<bool, NotPortab
     Ok(times::write(value, out)? || numbers::write(value, out)?)
 }
 
+fn is_enum(record: &Bound<'_, RecordClass>) -> bool {
+    matches!(record.get().kind, Kind::Enum | Kind::Flag)
+}
+
 /// The step to what stands under a key: `.name` where that is how one would write it.
 pub(super) fn item_step(key: &Bound<'_, PyAny>) -> String {
     let name = key.cast_exact::<PyString>().ok().and_then(|text| text.to_str().ok());
@@ -213,7 +237,7 @@ fn is_identifier(name: &str) -> bool {
 }
 
 /// A key in a path.
-pub(super) fn brief(key: &Bound<'_, PyAny>) -> String {
+fn brief(key: &Bound<'_, PyAny>) -> String {
     let plain = key.is_exact_instance_of::<PyString>() || key.is_exact_instance_of::<PyInt>();
     match key.repr() {
         Ok(text) if plain && text.len().is_ok_and(|len| len <= 40) => {
@@ -226,6 +250,9 @@ pub(super) fn brief(key: &Bound<'_, PyAny>) -> String {
 /// Why a value of this type can't be stored.
 fn unsupported(value: &Bound<'_, PyAny>) -> String {
     let name = type_name(value);
+    if let Some(kind) = kind_of_record(value) {
+        return format!("{name}, {kind} that the vat's PersistenceEnv does not know: add it to records=");
+    }
     let builtin = value.is_instance_of::<PyInt>()
         || value.is_instance_of::<PyString>()
         || value.is_instance_of::<PyDict>()
@@ -244,4 +271,21 @@ fn unsupported(value: &Bound<'_, PyAny>) -> String {
         return format!("{name}, and code is never stored: use an actor");
     }
     format!("{name}, which is not a portable value")
+}
+
+/// What a class is that `records=` could name.
+fn kind_of_record(value: &Bound<'_, PyAny>) -> Option<&'static str> {
+    let class = value.get_type();
+    let has = |name: &str| class.hasattr(name).unwrap_or(false);
+    if has("__dataclass_fields__") {
+        Some("a dataclass")
+    } else if has("__attrs_attrs__") {
+        Some("a class of attrs")
+    } else if value.is_instance_of::<PyTuple>() && has("_fields") {
+        Some("a named tuple")
+    } else if known::ENUM.is_parent_of(value) {
+        Some("an enum")
+    } else {
+        None
+    }
 }

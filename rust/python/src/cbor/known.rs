@@ -20,6 +20,7 @@ pub(super) static TIMEZONE: Known = Known::new("datetime", "timezone");
 pub(super) static ZONE_INFO: Known = Known::new("zoneinfo", "ZoneInfo");
 pub(super) static DECIMAL: Known = Known::new("decimal", "Decimal");
 pub(super) static FRACTION: Known = Known::new("fractions", "Fraction");
+pub(super) static ENUM: Known = Known::new("enum", "Enum");
 pub(super) static UUID: Known = Known::new("uuid", "UUID");
 
 impl Known {

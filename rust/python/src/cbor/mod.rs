@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod known;
 mod numbers;
+mod records;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod times;
 
 pub(crate) use decode::{Actors, DecodeError, decode, decode_all};
 pub(crate) use encode::{NoRefs, NotPortable, Refs, encode};
+pub(crate) use records::{Head, Problem};
 
 /// How deeply containers may be nested.
 pub(crate) const MAX_DEPTH: usize = 200;
