@@ -13,6 +13,7 @@ from typing import Any, Generic
 from goblins._errors import BehaviorError
 from goblins._goblins import _ActorBase, _RecordClass
 
+_WHAT = "dataclasses, classes of attrs, named tuples and enums"
 _HEAP_TYPE = 1 << 9
 # An attribute that instances of generic classes get from typing; it says nothing of the value.
 _OF_TYPING = "__orig_class__"
@@ -29,7 +30,9 @@ def describe(name: str, cls: Any) -> _RecordClass:
         BehaviorError: it is none, or its instances would not come back as they were.
     """
     if not isinstance(cls, type) or issubclass(cls, _ActorBase):
-        raise BehaviorError(f"records= holds dataclasses, classes of attrs, named tuples and enums, not {cls!r}")
+        raise BehaviorError(
+            f"records= holds dataclasses, classes of attrs, named tuples and enums, not {cls!r}"
+        )
     if issubclass(cls, enum.Enum):
         return _of_enum(name, cls)
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
@@ -44,9 +47,7 @@ def describe(name: str, cls: Any) -> _RecordClass:
         frozen = getattr(getattr(cls, "__attrs_props__", None), "is_frozen", False)
         default = functools.partial(_attrs_default, attributes)
         return _of_fields(name, cls, list(attributes), frozen, default)
-    raise BehaviorError(
-        f"records= holds dataclasses, classes of attrs, named tuples and enums, and {cls.__qualname__} is none"
-    )
+    raise BehaviorError(f"records= holds {_WHAT}, and {cls.__qualname__} is none")
 
 
 def _of_enum(name: str, cls: type[enum.Enum]) -> _RecordClass:
@@ -68,20 +69,22 @@ def _of_fields(
     for parent in cls.__mro__:
         if parent not in (object, Generic) and not parent.__flags__ & _HEAP_TYPE:
             raise BehaviorError(
-                f"{cls.__qualname__} in records= is a {parent.__qualname__} too, whose part would not be stored"
+                f"{cls.__qualname__} in records= is a {parent.__qualname__} too: that part would be lost"
             )
     if inspect.isabstract(cls):
-        raise BehaviorError(f"{cls.__qualname__} in records= is abstract: name the classes that have instances")
+        raise BehaviorError(
+            f"{cls.__qualname__} in records= is abstract: name the classes that have instances"
+        )
     slots = set(_slots(cls))
     if lost := sorted(slots - set(fields)):
         raise BehaviorError(
-            f"{cls.__qualname__} in records= has the slot {lost[0]!r}, which is no field and would not be stored"
+            f"{cls.__qualname__} in records= has the slot {lost[0]!r}, which is no field: it would be lost"
         )
     for field in fields:
         held = inspect.getattr_static(cls, field, None)
         if field not in slots and (hasattr(type(held), "__set__") or hasattr(type(held), "__delete__")):
             raise BehaviorError(
-                f"{cls.__qualname__}.{field} in records= is a {type(held).__name__}, and not held by the instance"
+                f"{cls.__qualname__}.{field} in records= is a {type(held).__name__}: no instance holds it"
             )
     caches = [one for one, held in _attributes(cls) if isinstance(held, functools.cached_property)]
     in_slots = [field for field in fields if field in slots]

@@ -122,7 +122,7 @@ impl<'py> Writer<'_, 'py> {
 
     fn container(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
         if self.above.iter().any(|above| above.is(value)) {
-            return Err(NotPortable::new(format!("a {} that contains itself", type_name(value))));
+            return Err(NotPortable::new(format!("{}, and contains itself", type_name(value))));
         }
         if self.above.len() >= MAX_DEPTH {
             if scalar(value, out)? {

@@ -83,7 +83,7 @@ fn part_of(
     let part = value.getattr(name)?;
     let Ok(part) = part.cast_exact::<PyInt>() else {
         return Err(NotPortable::new(format!(
-            "a {} of numbers that are no plain int ({})",
+            "{}, made of numbers that are no plain int ({})",
             crate::behavior::type_name(value),
             crate::behavior::type_name(&part)
         )));
