@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar, TypeVarTuple, overload
+from typing import Any, TypeVar, TypeVarTuple, cast, overload
 
 from goblins._actor import _not_yet
 from goblins._class import Actor
@@ -116,15 +116,16 @@ def _named(
     namespace: str | Mapping[str, Any], records: Iterable[type] | Mapping[str, type]
 ) -> Iterator[tuple[str, type]]:
     """Records with the names that they are stored under."""
-    if not isinstance(records, Mapping):
-        for record in records:
-            if not isinstance(namespace, str):
-                raise TypeError('without a namespace, records= is a mapping such as {"bank.Money": Money}')
-            yield f"{namespace}.{getattr(record, '__name__', record)}", record
+    if isinstance(records, Mapping):
+        named = cast("Mapping[str, type]", records)
+        for name, record in named.items():
+            whole = "." in name or not isinstance(namespace, str)
+            yield (name if whole else f"{namespace}.{name}"), record
         return
-    for name, record in records.items():
-        whole = "." in name or not isinstance(namespace, str)
-        yield (name if whole else f"{namespace}.{name}"), record
+    for record in records:
+        if not isinstance(namespace, str):
+            raise TypeError('without a namespace, records= is a mapping such as {"bank.Money": Money}')
+        yield f"{namespace}.{getattr(record, '__name__', record)}", record
 
 
 def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:

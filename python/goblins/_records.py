@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import importlib
 import inspect
 import types
 from collections.abc import Callable, Iterator
@@ -30,21 +31,20 @@ def describe(name: str, cls: Any) -> _RecordClass:
         BehaviorError: it is none, or its instances would not come back as they were.
     """
     if not isinstance(cls, type) or issubclass(cls, _ActorBase):
-        raise BehaviorError(
-            f"records= holds dataclasses, classes of attrs, named tuples and enums, not {cls!r}"
-        )
+        raise BehaviorError(f"records= holds {_WHAT}, not {cls!r}")
     if issubclass(cls, enum.Enum):
         return _of_enum(name, cls)
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return _of_tuple(name, cls)
+    made: Any = cls  # what it has of the library that made it is not known to type checkers
+    if issubclass(cls, tuple) and hasattr(made, "_fields"):
+        return _of_tuple(name, made)
     if dataclasses.is_dataclass(cls):
         fields = dataclasses.fields(cls)
-        frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        frozen = made.__dataclass_params__.frozen
         default = functools.partial(_dataclass_default, {one.name: one for one in fields})
         return _of_fields(name, cls, [one.name for one in fields], frozen, default)
-    if hasattr(cls, "__attrs_attrs__"):
-        attributes = {one.name: one for one in cls.__attrs_attrs__}
-        frozen = getattr(getattr(cls, "__attrs_props__", None), "is_frozen", False)
+    if hasattr(made, "__attrs_attrs__"):
+        attributes = {one.name: one for one in made.__attrs_attrs__}
+        frozen = getattr(getattr(made, "__attrs_props__", None), "is_frozen", False)
         default = functools.partial(_attrs_default, attributes)
         return _of_fields(name, cls, list(attributes), frozen, default)
     raise BehaviorError(f"records= holds {_WHAT}, and {cls.__qualname__} is none")
@@ -118,12 +118,10 @@ def _dataclass_default(fields: dict[str, dataclasses.Field[Any]], _instance: Any
 
 
 def _attrs_default(attributes: dict[str, Any], instance: Any, name: str) -> Any:
-    import attr  # there, since it made the class
-
+    attr: Any = importlib.import_module("attr")  # it is there, since it made the class
     default = attributes[name].default
     if default is attr.NOTHING:
         raise LookupError(name)
-    # mypy knows Factory as the function that it looks like.
-    if not isinstance(default, attr.Factory):  # type: ignore[arg-type]
+    if not isinstance(default, attr.Factory):
         return default
     return default.factory(instance) if default.takes_self else default.factory()

@@ -1,14 +1,15 @@
 //! Containers in the fields of actors: what they held, so that changes made in place can be found and undone, and
-//! copies of them, so that nobody outside shares them.
+//! which of them must be copied before they leave.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
 use crate::calls::Args;
+use crate::copies::{Copies, deep_copy};
 use crate::current::current;
 use crate::shapes::{self, Held, Shape};
 
@@ -165,7 +166,7 @@ impl Containers {
 
     /// For what comes in from outside.
     pub(crate) fn copies<'py>(&self) -> Copies<'_, 'py> {
-        Copies { known: &self.known, made: HashMap::new() }
+        Copies::new(&self.known)
     }
 
     /// Puts back what the containers held.
@@ -202,107 +203,6 @@ impl Containers {
     }
 }
 
-/// Copies of containers, each made once.
-pub(crate) struct Copies<'a, 'py> {
-    /// Those that need no copy.
-    known: &'a HashSet<usize>,
-    made: HashMap<usize, Bound<'py, PyAny>>,
-}
-
-impl<'py> Copies<'_, 'py> {
-    /// A copy of a value that is not known, or has such values in it.
-    pub(crate) fn of(&mut self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if !may_change(value) {
-            return Ok(None);
-        }
-        let address = value.as_ptr() as usize;
-        if self.known.contains(&address) {
-            return Ok(None);
-        }
-        let known = self.known;
-        let mut stop = |inner: &Bound<'py, PyAny>, made: &Made<'py>| {
-            let address = inner.as_ptr() as usize;
-            if known.contains(&address) { Some(inner.clone()) } else { made.get(&address).cloned() }
-        };
-        copied(value, &mut self.made, &mut stop).map(Some)
-    }
-}
-
-type Made<'py> = HashMap<usize, Bound<'py, PyAny>>;
-
-/// Gives what is to stand in place of a value, where it is not to be copied.
-type Stop<'a, 'py> = dyn FnMut(&Bound<'py, PyAny>, &Made<'py>) -> Option<Bound<'py, PyAny>> + 'a;
-
-/// A deep copy of containers.
-fn copied<'py>(
-    value: &Bound<'py, PyAny>,
-    made: &mut Made<'py>,
-    stop: &mut Stop<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = value.py();
-    if !may_change(value) {
-        return Ok(value.clone());
-    }
-    if let Some(instead) = stop(value, made) {
-        return Ok(instead);
-    }
-    let address = value.as_ptr() as usize;
-    if let Ok(list) = value.cast_exact::<PyList>() {
-        let copy = PyList::empty(py);
-        made.insert(address, copy.clone().into_any());
-        for item in list {
-            copy.append(copied(&item, made, stop)?)?;
-        }
-        Ok(copy.into_any())
-    } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-        let copy = PyDict::new(py);
-        made.insert(address, copy.clone().into_any());
-        for (key, item) in dict.copy()? {
-            copy.set_item(key, copied(&item, made, stop)?)?;
-        }
-        Ok(copy.into_any())
-    } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-        let items = tuple.iter().map(|item| copied(&item, made, stop)).collect::<PyResult<Vec<_>>>()?;
-        if items.iter().zip(tuple.iter()).all(|(a, b)| a.is(&b)) {
-            return Ok(value.clone());
-        }
-        Ok(PyTuple::new(py, items)?.into_any())
-    } else if let Some(shape) = shapes::of(value) {
-        copied_record(value, &shape, made, stop)
-    } else {
-        let copy = value.get_type().call1((value,))?;
-        made.insert(address, copy.clone());
-        Ok(copy)
-    }
-}
-
-/// A copy of a record; itself if it can't be changed, and nothing in it either.
-fn copied_record<'py>(
-    value: &Bound<'py, PyAny>,
-    shape: &Shape,
-    made: &mut Made<'py>,
-    stop: &mut Stop<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
-    if shape.is_mutable() {
-        let copy = shape.copy(value)?;
-        made.insert(value.as_ptr() as usize, copy.clone());
-        shape.replace(&copy, |item| copied(item, made, stop).map(Some))?;
-        return Ok(copy);
-    }
-    let items = shape.values(value)?;
-    let copies = items.iter().map(|item| copied(item, made, stop)).collect::<PyResult<Vec<_>>>()?;
-    if items.iter().zip(&copies).all(|(item, copy)| item.is(copy)) {
-        return Ok(value.clone());
-    }
-    if let Shape::Tuple { .. } = shape {
-        return shapes::tuple(&value.get_type(), copies);
-    }
-    let copy = shape.copy(value)?;
-    let mut copies = copies.into_iter();
-    shape.replace(&copy, |_| Ok(copies.next()))?;
-    Ok(copy)
-}
-
 /// Whether any container was kept in the open turn.
 fn any_owned() -> bool {
     let Some(churn) = current() else {
@@ -336,7 +236,7 @@ pub(crate) fn handed_out<'py>(value: Bound<'py, PyAny>) -> PyResult<Bound<'py, P
     if !may_change(&value) || !any_owned() || !holds_owned(&value) {
         return Ok(value);
     }
-    copied(&value, &mut HashMap::new(), &mut |inner, made| made.get(&(inner.as_ptr() as usize)).cloned())
+    deep_copy(&value)
 }
 
 fn holds_owned(value: &Bound<'_, PyAny>) -> bool {
