@@ -241,7 +241,6 @@ NOT_PORTABLE = {
     "lock": threading.Lock(),
     "generator": (n for n in ()),
     "iterator": iter([1]),
-    "range": range(3),
     "view": memoryview(b"abc"),
     "ellipsis": ...,
     "exception": ValueError("x"),

@@ -75,11 +75,15 @@ class PersistenceError(GoblinsError, RuntimeError):
 
 
 class UnknownLabelError(PersistenceError, LookupError):
-    """A stored label is not in the environment: ``count`` actors have ``label``, ``slot`` is one of them."""
+    """A stored label is not in the environment: ``count`` actors have ``label``, ``slot`` is one of them.
+
+    If it is the name of a record, ``path`` leads to that in the actor.
+    """
 
     label: str = ""
     count: int = 0
     slot: int = -1
+    path: str = ""
 
 
 class DuplicateLabelError(PersistenceError, ValueError):
@@ -87,7 +91,12 @@ class DuplicateLabelError(PersistenceError, ValueError):
 
 
 class MigrationError(PersistenceError):
-    """What is stored has another version than the program, and no upgrade leads there."""
+    """What is stored has another version than the program, and no upgrade leads there.
+
+    If a record is what does not fit its class any more, ``path`` leads to it in the actor.
+    """
+
+    path: str = ""
 
 
 class StoreError(PersistenceError, OSError):

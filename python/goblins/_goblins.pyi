@@ -35,9 +35,12 @@ __all__ = [
     "_Event",
     "_Log",
     "_Opening",
+    "_RecordClass",
     "_after_fork_in_child",
     "_at_exit",
     "_constructor",
+    "_decode",
+    "_encode",
     "_in_turn",
     "_use_errors",
     "_vat",
@@ -753,11 +756,45 @@ def _constructor(
 
 @final
 class _Opening:
-    def __new__(cls, labels: Mapping[str, Any], store: Store, part: str) -> Self: ...
+    def __new__(
+        cls, labels: Mapping[str, Any], records: Mapping[str, _RecordClass], store: Store, part: str
+    ) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
+
+@final
+class _RecordClass:
+    def __new__(
+        cls,
+        name: str,
+        kind: str,
+        class_: type,
+        fields: list[str],
+        slots: list[str],
+        ignored: list[str],
+        mutable: bool,
+        default: Callable[[Any, str], Any],
+        members: dict[str, Any],
+    ) -> Self: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def record(self) -> type: ...
+
+def _encode(value: Any) -> bytes:
+    """The bytes that a value is stored as: CBOR. It may hold no refs and no records.
+
+    Raises:
+        NotPortableError: it can't be stored.
+    """
+
+def _decode(bytes: bytes) -> Any:
+    """The value that bytes of ``_encode`` stand for.
+
+    Raises:
+        PersistenceError: they are not what ``_encode`` writes.
+    """
 
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...
 def _in_turn() -> bool: ...
-def _use_errors(module: ModuleType) -> None: ...
 def _use_errors(module: ModuleType) -> None: ...

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, TypeVarTuple, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar, TypeVarTuple, cast, overload
 
 from goblins._actor import _not_yet
 from goblins._class import Actor
 from goblins._errors import BehaviorError, DuplicateLabelError
-from goblins._goblins import Constructor, Ref, Store, StorePart, Vat, _ClassInfo, _Opening
+from goblins._goblins import Constructor, Ref, Store, StorePart, Vat, _ClassInfo, _Opening, _RecordClass
 from goblins._migrations import Migrations
+from goblins._records import describe
 
 MAIN_PART = "main"
 
@@ -28,24 +29,28 @@ class PersistenceEnv:
     Args:
         namespace: the first part of the labels, or the whole map.
         constructors: made with ``@actor``.
-        extends: environments whose labels are taken over.
+        records: classes whose instances are values that may be stored: dataclasses, classes of attrs, named
+            tuples and enums. They are named as constructors are; a mapping gives the names.
+        extends: environments whose labels and records are taken over.
 
     Raises:
-        DuplicateLabelError: a label, or a constructor, is given twice (ENV-05, ENV-11).
-        BehaviorError: something given is not made with ``@actor``.
+        DuplicateLabelError: a label, a constructor or a record is given twice (ENV-05, ENV-11).
+        BehaviorError: something given is not made with ``@actor``, or can't be a record.
     """
 
-    __slots__ = ("_constructors", "_rehydrators")
+    __slots__ = ("_constructors", "_records", "_rehydrators")
 
     def __init__(
         self,
         namespace: str | Mapping[str, Any],
         /,
         *constructors: Constructor | type[Actor],
+        records: Iterable[type] | Mapping[str, type] = (),
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
         self._constructors: dict[str, Constructor | type[Actor]] = {}
         self._rehydrators: dict[str, Callable[..., Ref]] = {}
+        self._records: dict[str, _RecordClass] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
                 _check(constructor)
@@ -58,6 +63,8 @@ class PersistenceEnv:
                 if isinstance(constructor, tuple):
                     constructor, rehydrate = constructor
                 self._add(label, constructor, rehydrate)
+        for name, record in _named(namespace, records):
+            self._add_record(describe(name, record))
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
 
@@ -67,7 +74,7 @@ class PersistenceEnv:
             if isinstance(constructor, type) or not callable(rehydrate):
                 raise BehaviorError(f"the rehydrator of {label!r} is a function, for an @actor constructor")
             self._rehydrators[label] = rehydrate
-        if label in self._constructors:
+        if label in self._constructors or label in self._records:
             raise DuplicateLabelError(f"the label {label!r} is given twice")
         for known, other in self._constructors.items():
             if other is constructor:
@@ -79,10 +86,25 @@ class PersistenceEnv:
             upgrade._check(constructor.__name__, _information(constructor).version)
         self._constructors[label] = constructor
 
+    def _add_record(self, record: _RecordClass) -> None:
+        name = record.name
+        if name in self._constructors or name in self._records:
+            raise DuplicateLabelError(f"the name {name!r} is given twice")
+        for known, other in self._records.items():
+            if other.record is record.record:
+                raise DuplicateLabelError(
+                    f"the record {record.record.__qualname__} has two names: {known!r} and {name!r}"
+                )
+        self._records[name] = record
+
     def _take_over(self, other: PersistenceEnv) -> None:
         for label, constructor in other._constructors.items():
             if self._constructors.get(label) is not constructor:
                 self._add(label, constructor, other._rehydrators.get(label))
+        for name, record in other._records.items():
+            known = self._records.get(name)
+            if known is None or known.record is not record.record:
+                self._add_record(record)
 
     def __or__(self, other: PersistenceEnv) -> PersistenceEnv:
         if not isinstance(other, PersistenceEnv):
@@ -100,8 +122,28 @@ class PersistenceEnv:
         """The labels, in the order in which they were given."""
         return list(self._constructors)
 
+    def records(self) -> list[str]:
+        """The names of the records, in the order in which they were given."""
+        return list(self._records)
+
     def __repr__(self) -> str:
-        return f"<PersistenceEnv {', '.join(self._constructors)}>"
+        return f"<PersistenceEnv {', '.join([*self._constructors, *self._records])}>"
+
+
+def _named(
+    namespace: str | Mapping[str, Any], records: Iterable[type] | Mapping[str, type]
+) -> Iterator[tuple[str, type]]:
+    """Records with the names that they are stored under."""
+    if isinstance(records, Mapping):
+        named = cast("Mapping[str, type]", records)
+        for name, record in named.items():
+            whole = "." in name or not isinstance(namespace, str)
+            yield (name if whole else f"{namespace}.{name}"), record
+        return
+    for record in records:
+        if not isinstance(namespace, str):
+            raise TypeError('without a namespace, records= is a mapping such as {"bank.Money": Money}')
+        yield f"{namespace}.{getattr(record, '__name__', record)}", record
 
 
 def _information(constructor: Constructor | type[Actor]) -> Constructor | _ClassInfo:
@@ -238,7 +280,7 @@ def spawn_persistent_vat(
         raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
-    opening = _Opening(env._makers(), store, part)
+    opening = _Opening(env._makers(), env._records, store, part)
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )

@@ -1,6 +1,8 @@
 """What type checkers must understand. It is checked, not run."""
 
-from typing import assert_type
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple, assert_type
 
 from goblins import (
     Actor,
@@ -113,7 +115,23 @@ async def in_asyncio(vat: Vat, ada: Account) -> None:
         assert_type(store, MemoryStore)
 
 
+@dataclass
+class Money:
+    amount: int
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+class Pair(NamedTuple):
+    left: int
+
+
 env = PersistenceEnv("bank", counter, Account) | PersistenceEnv({"closed": Closed})
+records = PersistenceEnv("bank", Account, records=[Money, Color, Pair]) | PersistenceEnv("more", records=())
+named = PersistenceEnv({"closed": Closed}, records={"money": Money, "colour": Color}, extends=records)
+assert_type(named.records(), list[str])
 
 
 def two_roots() -> tuple[Account, Ref]:

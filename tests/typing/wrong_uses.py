@@ -1,6 +1,6 @@
 """What type checkers must report: each line says what, and a report that does not come is an error."""
 
-from goblins import Actor, Vat, on, send, spawn, tell
+from goblins import Actor, PersistenceEnv, Vat, on, send, spawn, tell
 
 
 class Account(Actor):
@@ -24,3 +24,5 @@ def wrong(vat: Vat, ada: Account) -> None:
     on(send(ada.deposit, 5), lambda n: n.upper())  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     ada.balance = text  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
     vat.drain("soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    PersistenceEnv("bank", Account, records=[5])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    PersistenceEnv("bank", records=Account)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,14 +1,17 @@
 //! Containers in the fields of actors: what they held, so that changes made in place can be found and undone, and
-//! copies of them, so that nobody outside shares them.
+//! which of them must be copied before they leave.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
 use crate::calls::Args;
+use crate::copies::{Copies, deep_copy};
 use crate::current::current;
+use crate::shapes::{self, Held, Shape};
 
 thread_local! {
     /// The addresses of the containers that were kept in the open turn of this thread.
@@ -40,6 +43,7 @@ pub(crate) fn may_change(value: &Bound<'_, PyAny>) -> bool {
         || value.is_exact_instance_of::<PySet>()
         || value.is_exact_instance_of::<PyByteArray>()
         || value.is_exact_instance_of::<PyTuple>()
+        || shapes::of(value).is_some()
 }
 
 /// What a container held.
@@ -48,6 +52,7 @@ enum Contents {
     Dict(Py<PyDict>, Py<PyDict>),
     Set(Py<PySet>, Py<PyFrozenSet>),
     Bytes(Py<PyByteArray>, Vec<u8>),
+    Record(Py<PyAny>, Arc<Shape>, Held),
 }
 
 /// The containers of an actor that a turn has come to see.
@@ -61,6 +66,7 @@ impl Containers {
     /// Keeps what a value and all containers in it hold.
     pub(crate) fn keep(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut todo = vec![value.clone()];
+        let mut seen = HashSet::new();
         while let Some(value) = todo.pop() {
             if !may_change(&value) {
                 continue;
@@ -70,6 +76,15 @@ impl Containers {
                 continue;
             }
             let address = value.as_ptr() as usize;
+            let shape = shapes::of(&value);
+            if let Some(shape) = &shape
+                && !shape.is_mutable()
+            {
+                if seen.insert(address) {
+                    todo.extend(shape.values(&value)?);
+                }
+                continue;
+            }
             if !self.known.insert(address) {
                 continue;
             }
@@ -88,6 +103,10 @@ impl Containers {
                 self.contents.push(Contents::Set(set.clone().unbind(), held.unbind()));
             } else if let Ok(bytes) = value.cast_exact::<PyByteArray>() {
                 self.contents.push(Contents::Bytes(bytes.clone().unbind(), bytes.to_vec()));
+            } else if let Some(shape) = shape {
+                todo.extend(shape.values(&value)?);
+                let held = shape.hold(&value)?;
+                self.contents.push(Contents::Record(value.unbind(), shape, held));
             }
         }
         Ok(())
@@ -133,6 +152,13 @@ impl Containers {
                     changed |= set.len() != held.len() || !set.as_any().eq(held)?;
                 }
                 Contents::Bytes(bytes, held) => changed |= bytes.bind(py).to_vec() != *held,
+                Contents::Record(record, shape, held) => {
+                    let record = record.bind(py);
+                    if !shape.holds(record, held)? {
+                        changed = true;
+                        shape.replace(record, |value| copies.of(value))?;
+                    }
+                }
             }
         }
         Ok(changed)
@@ -147,6 +173,7 @@ impl Containers {
                 Contents::Dict(dict, _) => dict.bind(py).as_any(),
                 Contents::Set(set, _) => set.bind(py).as_any(),
                 Contents::Bytes(bytes, _) => bytes.bind(py).as_any(),
+                Contents::Record(record, ..) => record.bind(py),
             };
             now.keep(container)?;
         }
@@ -155,7 +182,7 @@ impl Containers {
 
     /// For what comes in from outside.
     pub(crate) fn copies<'py>(&self) -> Copies<'_, 'py> {
-        Copies { known: &self.known, made: HashMap::new() }
+        Copies::new(&self.known)
     }
 
     /// Puts back what the containers held.
@@ -185,82 +212,10 @@ impl Containers {
                         bytes.set_item(index, byte)?;
                     }
                 }
+                Contents::Record(record, shape, held) => shape.restore(record.bind(py), held)?,
             }
         }
         Ok(())
-    }
-}
-
-/// Copies of containers, each made once.
-pub(crate) struct Copies<'a, 'py> {
-    /// Those that need no copy.
-    known: &'a HashSet<usize>,
-    made: HashMap<usize, Bound<'py, PyAny>>,
-}
-
-impl<'py> Copies<'_, 'py> {
-    /// A copy of a value that is not known, or has such values in it.
-    pub(crate) fn of(&mut self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if !may_change(value) {
-            return Ok(None);
-        }
-        let address = value.as_ptr() as usize;
-        if self.known.contains(&address) {
-            return Ok(None);
-        }
-        let known = self.known;
-        let mut stop = |inner: &Bound<'py, PyAny>, made: &Made<'py>| {
-            let address = inner.as_ptr() as usize;
-            if known.contains(&address) { Some(inner.clone()) } else { made.get(&address).cloned() }
-        };
-        copied(value, &mut self.made, &mut stop).map(Some)
-    }
-}
-
-type Made<'py> = HashMap<usize, Bound<'py, PyAny>>;
-/// What is to stand in place of a value, where that is not to be copied.
-type Stop<'a, 'py> = dyn FnMut(&Bound<'py, PyAny>, &Made<'py>) -> Option<Bound<'py, PyAny>> + 'a;
-/// Arguments in a tuple and a dict.
-type Packed<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
-
-/// A deep copy of containers; `stop` gives what is to stand in place of a value, where it is not to be copied.
-fn copied<'py>(
-    value: &Bound<'py, PyAny>,
-    made: &mut Made<'py>,
-    stop: &mut Stop<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = value.py();
-    if !may_change(value) {
-        return Ok(value.clone());
-    }
-    if let Some(instead) = stop(value, made) {
-        return Ok(instead);
-    }
-    let address = value.as_ptr() as usize;
-    if let Ok(list) = value.cast_exact::<PyList>() {
-        let copy = PyList::empty(py);
-        made.insert(address, copy.clone().into_any());
-        for item in list {
-            copy.append(copied(&item, made, stop)?)?;
-        }
-        Ok(copy.into_any())
-    } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-        let copy = PyDict::new(py);
-        made.insert(address, copy.clone().into_any());
-        for (key, item) in dict.copy()? {
-            copy.set_item(key, copied(&item, made, stop)?)?;
-        }
-        Ok(copy.into_any())
-    } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-        let items = tuple.iter().map(|item| copied(&item, made, stop)).collect::<PyResult<Vec<_>>>()?;
-        if items.iter().zip(tuple.iter()).all(|(a, b)| a.is(&b)) {
-            return Ok(value.clone());
-        }
-        Ok(PyTuple::new(py, items)?.into_any())
-    } else {
-        let copy = value.get_type().call1((value,))?;
-        made.insert(address, copy.clone());
-        Ok(copy)
     }
 }
 
@@ -275,8 +230,10 @@ fn any_owned() -> bool {
     })
 }
 
+type Arguments<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
+
 /// Arguments as they may leave their actor; `None` if they may leave as they are.
-pub(crate) fn handed_out_args<'py>(py: Python<'py>, args: Args<'_, 'py>) -> PyResult<Option<Packed<'py>>> {
+pub(crate) fn handed_out_args<'py>(py: Python<'py>, args: Args<'_, 'py>) -> PyResult<Option<Arguments<'py>>> {
     if !any_owned() {
         return Ok(None);
     }
@@ -295,7 +252,7 @@ pub(crate) fn handed_out<'py>(value: Bound<'py, PyAny>) -> PyResult<Bound<'py, P
     if !may_change(&value) || !any_owned() || !holds_owned(&value) {
         return Ok(value);
     }
-    copied(&value, &mut HashMap::new(), &mut |inner, made| made.get(&(inner.as_ptr() as usize)).cloned())
+    deep_copy(&value)
 }
 
 fn holds_owned(value: &Bound<'_, PyAny>) -> bool {
@@ -315,6 +272,12 @@ fn holds_owned(value: &Bound<'_, PyAny>) -> bool {
             todo.extend(dict.values().iter());
         } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
             todo.extend(tuple.iter());
+        } else if let Some(shape) = shapes::of(&value) {
+            // What can't be read here can't be read by the copy either, which says so.
+            match shape.values(&value) {
+                Ok(values) => todo.extend(values),
+                Err(_) => return true,
+            }
         }
     }
     false

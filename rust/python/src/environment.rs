@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use crate::behavior::{Constructor, Parameter, ParameterKind, version_bytes};
 use crate::cbor;
 use crate::class_actor::ClassInfo;
+use crate::records::Records;
 
 /// What makes actors from records.
 pub(crate) enum Maker {
@@ -173,10 +174,15 @@ pub(crate) struct Environment {
     pub(crate) by_label: HashMap<String, Maker>,
     /// By the constructor's address, which is kept alive by the map above.
     pub(crate) by_constructor: HashMap<usize, Arc<Shape>>,
+    pub(crate) records: Records,
 }
 
 impl Environment {
-    pub(crate) fn new(py: Python<'_>, labels: &Bound<'_, PyDict>) -> PyResult<Self> {
+    pub(crate) fn new(
+        py: Python<'_>,
+        labels: &Bound<'_, PyDict>,
+        records: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
         let mut by_label = HashMap::new();
         let mut by_constructor = HashMap::new();
         for (label, constructor) in labels {
@@ -207,7 +213,7 @@ impl Environment {
             by_constructor.insert(address, Arc::new(shape));
             by_label.insert(label, maker);
         }
-        Ok(Self { by_label, by_constructor })
+        Ok(Self { by_label, by_constructor, records: Records::new(records)? })
     }
 
     /// What the environment knows of stored shapes, to be asked without Python.

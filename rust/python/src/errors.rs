@@ -9,6 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyType};
 
 use crate::calls::Args;
+use crate::cbor::Problem;
 use crate::host::PyHost;
 
 macro_rules! error_classes {
@@ -90,10 +91,13 @@ pub(crate) fn not_portable(
     path: &str,
     reason: &str,
 ) -> PyErr {
-    let message = format!(
-        "{actor} can't be stored: {path} is {reason}; keep it out of the constructor's arguments, or replace it by \
-         plain data or by a Ref"
-    );
+    // Some reasons say themselves what to do.
+    let advice = if reason.contains(": add it ") {
+        ""
+    } else {
+        "; keep it out of the constructor's arguments, or replace it by plain data or by a Ref"
+    };
+    let message = format!("{actor} can't be stored: {path} is {reason}{advice}");
     raise("NotPortableError", message, &place(label, slot, vat, path))
 }
 
@@ -130,6 +134,24 @@ pub(crate) fn unknown_label(message: String, label: &str, count: u64, slot: u64)
         ("slot", Attribute::Number(slot)),
     ];
     raise("UnknownLabelError", message, &attributes)
+}
+
+/// A stored record does not fit the classes that the environment has.
+pub(crate) fn record_error(place: &str, path: &str, problem: &Problem, slot: u64) -> PyErr {
+    let path_of = ("path", Attribute::Text(path.to_owned()));
+    match problem {
+        Problem::UnknownRecord(name) => {
+            let message = format!(
+                "{place} can't be read: {path} is a record named {name:?}, which is not in the environment: add its \
+                 class to records="
+            );
+            let (name, slot) = (Attribute::Text(name.clone()), Attribute::Number(slot));
+            raise("UnknownLabelError", message, &[("label", name), ("slot", slot), path_of])
+        }
+        Problem::Changed(how) => {
+            raise("MigrationError", format!("{place} can't be read: {path} {how}"), &[path_of])
+        }
+    }
 }
 
 pub(crate) fn store_error(error: &StoreError) -> PyErr {

@@ -5,6 +5,7 @@ mod calls;
 mod cbor;
 mod class_actor;
 mod containers;
+mod copies;
 mod coroutine;
 mod current;
 mod environment;
@@ -16,11 +17,14 @@ mod methods;
 mod opening;
 mod portrait;
 mod promise;
+mod records;
 mod refs;
 mod restore;
 mod runtime;
 mod send;
+mod shapes;
 mod stores;
+mod values;
 mod vat;
 
 /// The compiled part of the package `goblins`.
@@ -43,6 +47,8 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::promise::{Promise, Resolver, on, promise_and_resolver};
     #[pymodule_export]
+    use crate::records::RecordClass;
+    #[pymodule_export]
     use crate::refs::{BoundMessage, Ref};
     #[pymodule_export]
     use crate::runtime::{_after_fork_in_child, _at_exit};
@@ -50,6 +56,8 @@ pub mod _goblins {
     use crate::send::{send, spawn, spawn_named, tell};
     #[pymodule_export]
     use crate::stores::{MemoryStore, RocksStore, Store, StorePart};
+    #[pymodule_export]
+    use crate::values::{_decode, _encode};
     #[pymodule_export]
     use crate::vat::{AsyncioVat, ManualVat, Vat};
 }

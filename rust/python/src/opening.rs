@@ -25,6 +25,7 @@ use crate::vat::Vat;
 #[pyclass(frozen, module = "goblins", name = "_Opening")]
 pub(crate) struct Opening {
     labels: Py<PyDict>,
+    records: Py<PyDict>,
     store: Py<Store>,
     part: String,
     opened: Mutex<Option<OpenedVat>>,
@@ -36,7 +37,7 @@ type OpenedVat = (Arc<KernelVat<PyHost>>, Option<VatRecord>);
 impl Opening {
     /// The vat, with what stands in the store.
     pub(crate) fn open(&self, py: Python<'_>, options: VatOptions) -> PyResult<Arc<KernelVat<PyHost>>> {
-        let env = Environment::new(py, self.labels.bind(py))?;
+        let env = Environment::new(py, self.labels.bind(py), self.records.bind(py))?;
         let judge = env.judge(py)?;
         let claim = self.store.get().storage().claim(&self.part).map_err(|error| store_error(&error))?;
         let opened = py
@@ -50,14 +51,14 @@ impl Opening {
 #[pymethods]
 impl Opening {
     #[new]
-    fn new(labels: Py<PyDict>, store: Py<Store>, part: String) -> PyResult<Self> {
+    fn new(labels: Py<PyDict>, records: Py<PyDict>, store: Py<Store>, part: String) -> PyResult<Self> {
         check()?;
         if current().is_some() {
             return Err(deadlock(
                 "a persistent vat can't be opened in a turn: open it outside, and pass refs on",
             ));
         }
-        Ok(Self { labels, store, part, opened: Mutex::new(None) })
+        Ok(Self { labels, records, store, part, opened: Mutex::new(None) })
     }
 
     /// The roots: those that are stored, or those that `spawn_roots` makes if there are none. After an error the

@@ -15,16 +15,23 @@ use crate::class_actor::{self, ActorBase};
 use crate::environment::{Environment, name};
 use crate::errors::{hidden_state, not_portable, persistence_error};
 use crate::promise::Promise;
+use crate::records::Records;
 use crate::refs::Ref;
 
 /// Collects the actors that a portrait refers to.
-#[derive(Default)]
-struct Collected {
+struct Collected<'a> {
     refs: Vec<Py<Ref>>,
     numbers: HashMap<usize, u64>,
+    records: &'a Records,
 }
 
-impl Refs for Collected {
+impl<'a> Collected<'a> {
+    fn new(env: &'a Environment) -> Self {
+        Self { refs: Vec::new(), numbers: HashMap::new(), records: &env.records }
+    }
+}
+
+impl Refs for Collected<'_> {
     fn number(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<u64>, NotPortable> {
         if let Ok(actor) = value.cast_exact::<Ref>() {
             let next = self.refs.len() as u64;
@@ -38,6 +45,10 @@ impl Refs for Collected {
             return Err(NotPortable::new("a promise, and promises can't be stored yet"));
         }
         Ok(None)
+    }
+
+    fn records(&self) -> Option<&Records> {
+        Some(self.records)
     }
 }
 
@@ -69,7 +80,7 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
     }
     let given = this.name.get(py).filter(|name| name.given);
     let given = given.map(|name| name.text.bind(py).to_string_lossy().into_owned());
-    let place = Place { py, actor: this, shape };
+    let place = Place { py, env, actor: this, shape };
     if let Some(portrait) = &constructor.portrait {
         let (shape, values) = by_hand(py, portrait, source, &place)?;
         return place.portrait(shape, given, values);
@@ -82,6 +93,7 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
 /// The actor that a portrait is taken of.
 struct Place<'a, 'py> {
     py: Python<'py>,
+    env: &'a Environment,
     actor: &'a Ref,
     shape: &'a Arc<Shape>,
 }
@@ -94,7 +106,7 @@ impl<'py> Place<'_, 'py> {
         values: Vec<Bound<'py, PyAny>>,
     ) -> PyResult<Portrait<Py<Ref>>> {
         let (py, cell) = (self.py, &self.actor.cell);
-        let mut refs = Collected::default();
+        let mut refs = Collected::new(self.env);
         let mut payload = Vec::with_capacity(16);
         if Encoder::new(&mut payload).array(values.len() as u64).is_err() {
             return Err(persistence_error(format!("{} could not be encoded", self.actor.describe(py))));
@@ -166,7 +178,7 @@ fn take_of_class(
             &reason,
         ));
     };
-    let mut refs = Collected::default();
+    let mut refs = Collected::new(env);
     let mut payload = Vec::with_capacity(16);
     if Encoder::new(&mut payload).array(info.fields.len() as u64).is_err() {
         return Err(persistence_error(format!("{} could not be encoded", described())));

@@ -13,15 +13,23 @@ use crate::cbor::{self, Actors, DecodeError};
 use crate::class_actor::{self, ClassInfo};
 use crate::current::current_turn;
 use crate::environment::{Environment, Maker, name};
-use crate::errors::{migration_error, persistence_error, unknown_label};
+use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
+use crate::records::Records;
 use crate::refs::{Name, Ref};
 
-struct Stored<'a>(&'a [Py<Ref>]);
+struct Stored<'a> {
+    refs: &'a [Py<Ref>],
+    records: &'a Records,
+}
 
 impl Actors for Stored<'_> {
     fn actor<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
-        let actor = self.0.get(usize::try_from(number).ok()?)?;
+        let actor = self.refs.get(usize::try_from(number).ok()?)?;
         Some(actor.bind(py).clone().into_any())
+    }
+
+    fn records(&self) -> Option<&Records> {
+        Some(self.records)
     }
 }
 
@@ -93,8 +101,14 @@ pub(crate) fn rehydrate(
         let message = format!("{} has a label that is not in the environment: add its constructor", place());
         return Err(unknown_label(message, &shape.label, 1, cell.slot().0));
     };
-    let fields = fields(py, shape, record, refs).map_err(|error| match error {
+    let stored = Stored { refs, records: &env.records };
+    let fields = fields(py, shape, record, &stored).map_err(|error| match error {
         DecodeError::Python(error) => error,
+        DecodeError::Record { steps, problem } => {
+            let before = if matches!(maker, Maker::Function(..)) { "args." } else { "" };
+            let path = format!("{before}{}", steps.iter().rev().map(String::as_str).collect::<String>());
+            record_error(&place(), &path, &problem, cell.slot().0)
+        }
         DecodeError::Malformed(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
     })?;
     let (behavior, called, upgraded) = match maker {
@@ -238,15 +252,15 @@ fn fields<'py>(
     py: Python<'py>,
     shape: &Shape,
     record: &Record,
-    refs: &[Py<Ref>],
+    stored: &Stored<'_>,
 ) -> Result<Vec<Bound<'py, PyAny>>, DecodeError> {
     let mut decoder = Decoder::new(&record.payload);
     if decoder.array()? != Some(shape.fields.len() as u64) {
         return Err(DecodeError::Malformed("it has another number of fields than its shape".to_owned()));
     }
-    let stored = Stored(refs);
-    let fields =
-        shape.fields.iter().map(|_| cbor::decode(py, &mut decoder, &stored)).collect::<Result<_, _>>()?;
+    let mut field =
+        |name: &String| cbor::decode(py, &mut decoder, stored).map_err(|error| error.below(|| name.clone()));
+    let fields = shape.fields.iter().map(&mut field).collect::<Result<_, _>>()?;
     if decoder.position() != record.payload.len() {
         return Err(DecodeError::Malformed("something stands after its fields".to_owned()));
     }

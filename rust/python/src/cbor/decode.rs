@@ -2,17 +2,23 @@
 
 use minicbor::Decoder;
 use minicbor::data::Type;
-use num_bigint::BigInt;
-use num_bigint::Sign;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
 
-use super::{MAX_DEPTH, tags};
+use super::encode::item_step;
+use super::records::{self, Problem};
+use super::{MAX_DEPTH, numbers, tags, times};
+use crate::records::Records;
 
 /// Where the actors are that references stand for.
 pub(crate) trait Actors {
     /// The reference with this number.
     fn actor<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>>;
+
+    /// The classes whose instances are values.
+    fn records(&self) -> Option<&Records> {
+        None
+    }
 }
 
 /// For places where no reference can stand.
@@ -31,6 +37,21 @@ pub(crate) enum DecodeError {
     Malformed(String),
     /// Python raised while a value was being made.
     Python(PyErr),
+    /// A record does not fit the classes there are.
+    Record {
+        /// The way to it, innermost step first.
+        steps: Vec<String>,
+        problem: Problem,
+    },
+}
+
+impl DecodeError {
+    pub(crate) fn below(mut self, step: impl FnOnce() -> String) -> Self {
+        if let Self::Record { steps, .. } = &mut self {
+            steps.push(step());
+        }
+        self
+    }
 }
 
 impl From<minicbor::decode::Error> for DecodeError {
@@ -50,12 +71,26 @@ impl std::fmt::Display for DecodeError {
         match self {
             Self::Malformed(reason) => f.write_str(reason),
             Self::Python(error) => error.fmt(f),
+            Self::Record { problem: Problem::UnknownRecord(name), .. } => {
+                write!(f, "there is no record named {name:?}")
+            }
+            Self::Record { problem: Problem::Changed(how), .. } => write!(f, "a record {how}"),
         }
     }
 }
 
-fn malformed<T>(reason: impl Into<String>) -> Result<T, DecodeError> {
+pub(super) fn malformed<T>(reason: impl Into<String>) -> Result<T, DecodeError> {
     Err(DecodeError::Malformed(reason.into()))
+}
+
+/// What Python made of parts that were read; if it refuses them, they are not what was written.
+pub(super) fn valid<T>(made: PyResult<T>) -> Result<T, DecodeError> {
+    made.map_err(|error| DecodeError::Malformed(error.to_string()))
+}
+
+/// Reads the head of an array with so many members.
+pub(super) fn array_of(from: &mut Decoder<'_>, count: u64) -> Result<(), DecodeError> {
+    if from.array()? == Some(count) { Ok(()) } else { malformed("an array has another length") }
 }
 
 /// Reads one item and refuses what comes after it.
@@ -81,7 +116,7 @@ pub(crate) fn decode<'py>(
     item(py, from, actors, 0)
 }
 
-fn item<'py>(
+pub(super) fn item<'py>(
     py: Python<'py>,
     from: &mut Decoder<'_>,
     actors: &dyn Actors,
@@ -127,7 +162,9 @@ fn items<'py>(
     if count > left as u64 {
         return malformed("an array is longer than what is left");
     }
-    (0..count).map(|_| item(py, from, actors, depth + 1)).collect()
+    let member =
+        |index| item(py, from, actors, depth + 1).map_err(|error| error.below(|| format!("[{index}]")));
+    (0..count).map(member).collect()
 }
 
 fn map<'py>(
@@ -141,8 +178,8 @@ fn map<'py>(
     };
     let dict = PyDict::new(py);
     for read in 0..count {
-        let key = item(py, from, actors, depth + 1)?;
-        let value = item(py, from, actors, depth + 1)?;
+        let key = item(py, from, actors, depth + 1).map_err(|error| error.below(|| "<key>".to_owned()))?;
+        let value = item(py, from, actors, depth + 1).map_err(|error| error.below(|| item_step(&key)))?;
         dict.set_item(key, value)?;
         if dict.len() as u64 != read + 1 {
             return malformed("a map has a key twice");
@@ -169,13 +206,15 @@ fn tagged<'py>(
         tags::SET => PySet::new(py, items(py, from, actors, depth)?)?.into_any(),
         tags::FROZENSET => PyFrozenSet::new(py, items(py, from, actors, depth)?)?.into_any(),
         tags::BYTEARRAY => PyByteArray::new(py, from.bytes()?).into_any(),
-        tags::POSITIVE => BigInt::from_bytes_be(Sign::Plus, from.bytes()?).into_pyobject(py)?.into_any(),
-        tags::NEGATIVE => {
-            let magnitude = BigInt::from_bytes_be(Sign::Plus, from.bytes()?);
-            let number: BigInt = -magnitude - 1;
-            number.into_pyobject(py)?.into_any()
-        }
-        other => return malformed(format!("tag {other} is not used here")),
+        tags::RECORD => records::read(py, from, actors, depth)?,
+        tags::MEMBER => records::read_member(py, from, actors)?,
+        other => match numbers::read(py, other, from)? {
+            Some(number) => number,
+            None => match times::read(py, other, from)? {
+                Some(time) => time,
+                None => return malformed(format!("tag {other} is not used here")),
+            },
+        },
     };
     Ok(value)
 }

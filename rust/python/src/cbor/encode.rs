@@ -5,19 +5,24 @@ use std::convert::Infallible;
 use minicbor::Encoder;
 use minicbor::data::Tag;
 use minicbor::encode::Error;
-use num_bigint::{BigInt, Sign};
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
 };
 
-use super::{MAX_DEPTH, tags};
+use super::{MAX_DEPTH, known, numbers, records, tags, times};
 use crate::behavior::type_name;
+use crate::records::{Kind, RecordClass, Records};
 
 /// Where references to actors go.
 pub(crate) trait Refs {
     /// The number that stands for a reference; `None` if `value` is none.
     fn number(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<u64>, NotPortable>;
+
+    /// The classes whose instances are values.
+    fn records(&self) -> Option<&Records> {
+        None
+    }
 }
 
 /// For places where no reference can stand.
@@ -42,7 +47,7 @@ impl NotPortable {
         Self { steps: Vec::new(), reason: reason.into() }
     }
 
-    fn below(mut self, step: impl FnOnce() -> String) -> Self {
+    pub(super) fn below(mut self, step: impl FnOnce() -> String) -> Self {
         self.steps.push(step());
         self
     }
@@ -74,17 +79,17 @@ pub(crate) fn encode(
     Writer { refs, above: Vec::new() }.value(value, out)
 }
 
-struct Writer<'r, 'py> {
+pub(super) struct Writer<'r, 'py> {
     refs: &'r mut dyn Refs,
     /// The containers that the value stands in.
     above: Vec<Bound<'py, PyAny>>,
 }
 
 impl<'py> Writer<'_, 'py> {
-    fn value(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+    pub(super) fn value(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
         let mut to = Encoder::new(&mut *out);
         if let Ok(number) = value.cast_exact::<PyInt>() {
-            return integer(number, out);
+            return numbers::integer(number, out);
         }
         if let Ok(text) = value.cast_exact::<PyString>() {
             let text = text.to_str().map_err(|_| {
@@ -104,9 +109,7 @@ impl<'py> Writer<'_, 'py> {
         if let Ok(truth) = value.cast_exact::<PyBool>() {
             to.bool(truth.is_true())?;
         } else if let Ok(number) = value.cast_exact::<PyFloat>() {
-            let number = number.value();
-            // One form of NaN, so that equal values give equal bytes.
-            to.f64(if number.is_nan() { f64::NAN } else { number })?;
+            return numbers::float(number.value(), out);
         } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
             to.bytes(bytes.as_bytes())?;
         } else if let Ok(bytes) = value.cast_exact::<PyByteArray>() {
@@ -118,15 +121,22 @@ impl<'py> Writer<'_, 'py> {
     }
 
     fn container(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+        if self.above.iter().any(|above| above.is(value)) {
+            return Err(NotPortable::new(format!("{}, and contains itself", type_name(value))));
+        }
         if self.above.len() >= MAX_DEPTH {
-            let itself =
-                self.above.iter().any(|above| self.above.iter().filter(|other| other.is(above)).count() > 1);
-            let reason = if itself {
-                "inside a container that contains itself".to_owned()
-            } else {
-                format!("nested more than {MAX_DEPTH} levels deep")
-            };
-            return Err(NotPortable::new(reason));
+            if scalar(value, out)? {
+                return Ok(());
+            }
+            // A member of an enum is written below.
+            if !self
+                .refs
+                .records()
+                .and_then(|records| records.of(value))
+                .is_some_and(|record| is_enum(&record))
+            {
+                return Err(NotPortable::new(format!("nested more than {MAX_DEPTH} levels deep")));
+            }
         }
         self.above.push(value.clone());
         let written = self.members(value, out);
@@ -151,6 +161,14 @@ impl<'py> Writer<'_, 'py> {
         } else if let Ok(set) = value.cast_exact::<PyFrozenSet>() {
             to.tag(Tag::new(tags::FROZENSET))?.array(set.len() as u64)?;
             self.set(set.iter(), out)
+        } else if scalar(value, out)? {
+            Ok(())
+        } else if let Some(record) = self.refs.records().and_then(|records| records.of(value)) {
+            if is_enum(&record) {
+                records::member(record.get(), value, out)
+            } else {
+                self.record(record.get(), value, out)
+            }
         } else {
             Err(NotPortable::new(unsupported(value)))
         }
@@ -193,33 +211,17 @@ impl<'py> Writer<'_, 'py> {
     }
 }
 
-fn integer(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
-    let mut to = Encoder::new(&mut *out);
-    if let Ok(small) = number.extract::<i64>() {
-        to.i64(small)?;
-        return Ok(());
-    }
-    let large: BigInt = number.extract()?;
-    let (sign, mut magnitude) = (large.sign(), large.magnitude().clone());
-    let tag = if sign == Sign::Minus {
-        magnitude -= 1u32;
-        tags::NEGATIVE
-    } else {
-        tags::POSITIVE
-    };
-    match (u64::try_from(&magnitude), sign) {
-        (Ok(small), Sign::Minus) => to.int(
-            minicbor::data::Int::try_from(-1 - i128::from(small))
-                .map_err(|_| NotPortable::new("an int that could not be written"))?,
-        )?,
-        (Ok(small), _) => to.u64(small)?,
-        (Err(_), _) => to.tag(Tag::new(tag))?.bytes(&magnitude.to_bytes_be())?,
-    };
-    Ok(())
+/// Appends a value of the standard library's classes. False if it is of none of them.
+fn scalar(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<bool, NotPortable> {
+    Ok(times::write(value, out)? || numbers::write(value, out)?)
+}
+
+fn is_enum(record: &Bound<'_, RecordClass>) -> bool {
+    matches!(record.get().kind, Kind::Enum | Kind::Flag)
 }
 
 /// The step to what stands under a key: `.name` where that is how one would write it.
-fn item_step(key: &Bound<'_, PyAny>) -> String {
+pub(super) fn item_step(key: &Bound<'_, PyAny>) -> String {
     let name = key.cast_exact::<PyString>().ok().and_then(|text| text.to_str().ok());
     match name {
         Some(name) if is_identifier(name) => format!(".{name}"),
@@ -248,6 +250,9 @@ fn brief(key: &Bound<'_, PyAny>) -> String {
 /// Why a value of this type can't be stored.
 fn unsupported(value: &Bound<'_, PyAny>) -> String {
     let name = type_name(value);
+    if let Some(kind) = kind_of_record(value) {
+        return format!("{name}, {kind} that the vat's PersistenceEnv does not know: add it to records=");
+    }
     let builtin = value.is_instance_of::<PyInt>()
         || value.is_instance_of::<PyString>()
         || value.is_instance_of::<PyDict>()
@@ -255,7 +260,10 @@ fn unsupported(value: &Bound<'_, PyAny>) -> String {
         || value.is_instance_of::<PyTuple>()
         || value.is_instance_of::<PySet>()
         || value.is_instance_of::<PyFloat>()
-        || value.is_instance_of::<PyBytes>();
+        || value.is_instance_of::<PyBytes>()
+        || [&known::DATE, &known::TIME, &known::TIMEDELTA, &known::DECIMAL, &known::FRACTION, &known::UUID]
+            .iter()
+            .any(|class| class.is_parent_of(value));
     if builtin {
         return format!("{name}, a subclass of a plain type, which would not come back as what it was");
     }
@@ -263,4 +271,21 @@ fn unsupported(value: &Bound<'_, PyAny>) -> String {
         return format!("{name}, and code is never stored: use an actor");
     }
     format!("{name}, which is not a portable value")
+}
+
+/// What a class is that `records=` could name.
+fn kind_of_record(value: &Bound<'_, PyAny>) -> Option<&'static str> {
+    let class = value.get_type();
+    let has = |name: &str| class.hasattr(name).unwrap_or(false);
+    if has("__dataclass_fields__") {
+        Some("a dataclass")
+    } else if has("__attrs_attrs__") {
+        Some("a class of attrs")
+    } else if value.is_instance_of::<PyTuple>() && has("_fields") {
+        Some("a named tuple")
+    } else if known::ENUM.is_parent_of(value) {
+        Some("an enum")
+    } else {
+        None
+    }
 }

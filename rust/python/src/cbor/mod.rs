@@ -5,12 +5,17 @@
 
 mod decode;
 mod encode;
+mod known;
+mod numbers;
+mod records;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod times;
 
 pub(crate) use decode::{Actors, DecodeError, NoActors, decode, decode_all};
 pub(crate) use encode::{NoRefs, NotPortable, Refs, encode};
+pub(crate) use records::{Head, Problem};
 
 /// How deeply containers may be nested.
 pub(crate) const MAX_DEPTH: usize = 200;

@@ -65,6 +65,17 @@ fn what_is_written_is_read_back_with_the_types_that_it_had() {
             "{1}",
             "set()",
             "frozenset({'x'})",
+            "1.5j",
+            "range(1, 10**20, 3)",
+            "__import__('datetime').date(2026, 1, 31)",
+            "__import__('datetime').timedelta(-1, 5, 7)",
+            "__import__('datetime').time(1, 2, 3, 4, fold=1)",
+            "__import__('datetime').datetime(2026, 1, 31, 1, 2, 3)",
+            "__import__('datetime').datetime(2026, 1, 31, tzinfo=__import__('datetime').timezone.utc)",
+            "__import__('decimal').Decimal('-1.50E-7')",
+            "__import__('decimal').Decimal('sNaN12')",
+            "__import__('fractions').Fraction(-10**30, 7)",
+            "__import__('uuid').UUID(int=5)",
         ] {
             let expected = value(py, code).repr().expect("it has a repr").to_string();
             assert_eq!(repr(py, &bytes(py, code)), expected, "{code}");
@@ -124,6 +135,15 @@ fn what_cannot_be_stored_is_refused_with_the_way_to_it() {
 }
 
 #[test]
+fn what_contains_itself_is_refused_where_it_does() {
+    with_python(|py| {
+        let (path, reason) = refusal(py, "(lambda v: v.append([v]) or v)([0])");
+        assert_eq!(path, "[1][0]");
+        assert!(reason.contains("contains itself"), "{reason}");
+    });
+}
+
+#[test]
 fn nesting_has_a_limit_that_is_named() {
     with_python(|py| {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
@@ -139,17 +159,27 @@ fn nesting_has_a_limit_that_is_named() {
 #[test]
 fn bytes_of_any_kind_are_read_or_refused() {
     with_python(|py| {
-        let whole = bytes(py, "{'a': [1, 2.5, (b'x', {3}, 10**30)], 'b': None}");
-        for end in 0..whole.len() {
-            let cut = decode_all(py, &whole[..end], &NoActors);
-            assert!(matches!(cut, Err(DecodeError::Malformed(_))), "the first {end} bytes were read");
-        }
-        for at in 0..whole.len() {
-            for bit in 0..8 {
-                let mut damaged = whole.clone();
-                damaged[at] ^= 1 << bit;
-                // Either is fine: the checksum is a matter of the record. It must end, and without a panic.
-                let _ = decode_all(py, &damaged, &NoActors);
+        for code in [
+            "{'a': [1, 2.5, (b'x', {3}, 10**30)], 'b': None}",
+            "(lambda d: [d.date(1, 2, 3), d.timedelta(1, 2, 3), d.time(1, tzinfo=d.timezone(d.timedelta(0, 1), 'x'))])\
+             (__import__('datetime'))",
+            "(lambda d: [d.datetime(1, 2, 3, fold=1), d.datetime(1, 2, 3, tzinfo=d.timezone.utc)])\
+             (__import__('datetime'))",
+            "(lambda d: [d('1.5'), d('-0'), d('NaN1')])(__import__('decimal').Decimal)",
+            "[__import__('fractions').Fraction(1, 10**30), 2j, range(3), __import__('uuid').UUID(int=5)]",
+        ] {
+            let whole = bytes(py, code);
+            for end in 0..whole.len() {
+                let cut = decode_all(py, &whole[..end], &NoActors);
+                assert!(matches!(cut, Err(DecodeError::Malformed(_))), "the first {end} bytes were read");
+            }
+            for at in 0..whole.len() {
+                for bit in 0..8 {
+                    let mut damaged = whole.clone();
+                    damaged[at] ^= 1 << bit;
+                    // Either is fine: the checksum is a matter of the record. It must end, and without a panic.
+                    let _ = decode_all(py, &damaged, &NoActors);
+                }
             }
         }
     });

@@ -1,0 +1,34 @@
+//! The codec by itself, for tests.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::cbor::{self, Actors, DecodeError};
+use crate::errors::{not_portable, persistence_error};
+
+struct NoActors;
+
+impl Actors for NoActors {
+    fn actor<'py>(&self, _py: Python<'py>, _number: u64) -> Option<Bound<'py, PyAny>> {
+        None
+    }
+}
+
+/// The bytes that a value is stored as. It may hold no references.
+#[pyfunction]
+pub(crate) fn _encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let mut bytes = Vec::new();
+    cbor::encode(value, &mut cbor::NoRefs, &mut bytes).map_err(|error| {
+        not_portable("the value", "", 0, "", &format!("value{}", error.path()), &error.reason)
+    })?;
+    Ok(PyBytes::new(value.py(), &bytes))
+}
+
+/// The value that bytes stand for.
+#[pyfunction]
+pub(crate) fn _decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    cbor::decode_all(py, bytes, &NoActors).map_err(|error| match error {
+        DecodeError::Python(error) => error,
+        other => persistence_error(format!("the bytes can't be read: {other}")),
+    })
+}
