@@ -84,6 +84,7 @@ test-rust: tools ## Run the Rust tests only
 types: build ## Check the types of the package and the examples, and the stub against the module
 	$(PY) -m mypy
 	$(PY) -m mypy.stubtest goblins._goblins
+	$(PY) -m pyright
 
 loom: tools ## Run the tests that try all interleavings of threads
 	RUSTFLAGS="--cfg loom" $(call within,loom) cargo test -p goblins-core --release --test loom

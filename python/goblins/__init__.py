@@ -6,6 +6,7 @@ import os as _os
 from goblins import _goblins
 from goblins._actor import actor
 from goblins._asyncio import from_awaitable, to_thread
+from goblins._class import Actor, field
 from goblins._errors import (
     BehaviorError,
     BrokenPromiseError,
@@ -54,11 +55,13 @@ from goblins._goblins import (
 )
 from goblins._joiners import all_of, race
 from goblins._log import Event, EventLog, EventTree
+from goblins._migrations import Migrations
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Actor",
     "AsyncioVat",
     "Bcom",
     "BehaviorError",
@@ -77,6 +80,7 @@ __all__ = [
     "MemoryStore",
     "Methods",
     "MigrationError",
+    "Migrations",
     "NoSuchActorError",
     "NoSuchMethodError",
     "NoTurnError",
@@ -99,6 +103,7 @@ __all__ = [
     "VatTimeoutError",
     "actor",
     "all_of",
+    "field",
     "from_awaitable",
     "methods",
     "on",

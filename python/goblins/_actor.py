@@ -51,7 +51,10 @@ def actor(
         label: the stored name, in place of the function's: the environment puts its namespace before it,
             unless there is a dot in it.
         version: the version of the portrait, any plain value.
-        upgrade, portrait, restore: not there yet; anything but None raises NotImplementedError.
+        upgrade: what makes the fields of an older version those of today, when such an actor is first used:
+            ``Migrations``, or a function that gets the stored version and the fields in a dict, and returns
+            such a dict (POR-15).
+        portrait, restore: not there yet; anything but None raises NotImplementedError.
 
     Returns:
         A ``Constructor``, to be given to ``spawn`` and ``PersistenceEnv``, and to be called in ``bcom(...)``.
@@ -59,15 +62,15 @@ def actor(
     Raises:
         BehaviorError: the function has no parameter for ``bcom``.
     """
-    for name, value in (("upgrade", upgrade), ("portrait", portrait), ("restore", restore)):
+    for name, value in (("portrait", portrait), ("restore", restore)):
         if value is not None:
             _not_yet(f"@actor({name}=...)")
     if fn is None:
-        return lambda function: _constructor(function, label, version)
-    return _constructor(fn, label, version)
+        return lambda function: _constructor(function, label, version, upgrade)
+    return _constructor(fn, label, version, upgrade)
 
 
-def _constructor(function: Callable[..., Any], label: str | None, version: Any) -> Constructor:
+def _constructor(function: Callable[..., Any], label: str | None, version: Any, upgrade: Any) -> Constructor:
     if not callable(function):
         raise BehaviorError(f"@actor makes a constructor of a function, not of {function!r}")
     name = getattr(function, "__name__", type(function).__name__)
@@ -79,7 +82,7 @@ def _constructor(function: Callable[..., Any], label: str | None, version: Any) 
         has_default = parameter.default is not inspect.Parameter.empty
         default = parameter.default if has_default else None
         fields.append((parameter.name, _KINDS[parameter.kind], has_default, default))
-    made = _goblins._constructor(function, name, label, fields, version)
+    made = _goblins._constructor(function, name, label, fields, version, upgrade)
     for attribute in ("__module__", "__qualname__", "__doc__"):
         value = getattr(function, attribute, None)
         if value is not None:

@@ -108,7 +108,8 @@ def _executor() -> concurrent.futures.ThreadPoolExecutor:
 
 def _start(begin: Callable[[], Any]) -> None:
     if _in_turn():
-        on(None, lambda _: begin())
+        nothing: Any = None
+        on(nothing, lambda _: begin())
     else:
         begin()
 

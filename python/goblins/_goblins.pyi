@@ -1,11 +1,12 @@
 """The compiled part of the package: actors, promises, vats and stores."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Set as AbstractSet
 from os import PathLike
 from pathlib import Path
 from types import GenericAlias, TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, final, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
@@ -28,6 +29,9 @@ __all__ = [
     "Store",
     "StorePart",
     "Vat",
+    "_ActorBase",
+    "_ClassInfo",
+    "_ContainerField",
     "_Event",
     "_Log",
     "_Opening",
@@ -46,7 +50,11 @@ __all__ = [
     "vats",
 ]
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
+_U = TypeVar("_U")
+_V = TypeVar("_V")
+_A = TypeVar("_A", bound=_ActorBase)
 _T_co = TypeVar("_T_co", covariant=True)
 
 @final
@@ -99,6 +107,10 @@ class Constructor:
     @property
     def version(self) -> Any:
         """The version given with ``@actor(version=...)``; 0 without one."""
+
+    @property
+    def upgrade(self) -> Any:
+        """What was given with ``@actor(upgrade=...)``, or None."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Makes a behavior: to be given to ``bcom``, or returned by another constructor."""
@@ -190,6 +202,67 @@ class Resolver:
         BrokenPromiseError (ASY-17). In a turn it happens at the end, if the turn succeeds.
         """
 
+@final
+class _ClassInfo:
+    def __new__(
+        cls,
+        name: str,
+        label: str | None,
+        version: Any,
+        fields: list[str],
+        methods: dict[str, Any],
+        default: Callable[[str], Any],
+        restored: Callable[[Any], object] | None,
+        guarded: AbstractSet[str],
+        upgrade: Any,
+    ) -> Self: ...
+    @property
+    def upgrade(self) -> Any: ...
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def version(self) -> Any: ...
+    @property
+    def fields(self) -> list[str]: ...
+
+@final
+class _ContainerField:
+    def __new__(cls, name: str) -> Self: ...
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any: ...
+    def __set__(self, instance: Any, value: Any, /) -> None: ...
+    def __delete__(self, instance: Any, /) -> None: ...
+
+@disjoint_base
+class _ActorBase:
+    """The parent of ``Actor``, and what it has from there."""
+
+    @property
+    def ref(self) -> Self:
+        """The reference that others have to this actor; typed as the actor itself, as ``spawn`` does it.
+
+        Raises:
+            NoTurnError: this instance was not spawned.
+        """
+
+    @overload
+    def become(self, other: Any, value: _T, /) -> _T:
+        """Makes a token that a method returns to become another actor within its turn (ACT-07).
+
+        Args:
+            other: an instance of a class of actors, or what a constructor returns.
+            value: what the caller of the method gets.
+
+        Returns:
+            The token, typed as the value that it stands for.
+
+        Raises:
+            BehaviorError: ``other`` is no behavior.
+            NoTurnError: this instance was not spawned.
+        """
+
+    @overload
+    def become(self, other: Any, value: None = None, /) -> None: ...
+
 @disjoint_base
 class Vat:
     """An event loop with its actors: it handles one message at a time, each all or nothing (VAT-01).
@@ -265,7 +338,7 @@ class Vat:
     def closed(self) -> bool:
         """Whether it is closed, or about to be."""
 
-    def run(self, function: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
+    def run(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Calls a function as one turn, with all that comes of it, on this thread.
 
         Returns:
@@ -277,9 +350,18 @@ class Vat:
             VatClosedError: the vat is closed.
         """
 
-    def spawn(self, constructor: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Ref:
+    @overload
+    def spawn(self, constructor: Constructor, /, *args: Any, **kwargs: Any) -> Ref:
         """Makes an actor here, in a turn of its own: see ``spawn``."""
 
+    @overload
+    def spawn(  # type: ignore[overload-overlap]
+        self, constructor: Callable[_P, _A], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _A: ...
+    @overload
+    def spawn(
+        self, constructor: Callable[Concatenate[Bcom, _P], object], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Ref: ...
     def drain(self, timeout: float | None = None) -> None:
         """Waits until the vat has nothing left to do.
 
@@ -414,21 +496,43 @@ class StorePart:
     def name(self) -> str:
         """The name."""
 
-def spawn(constructor: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Ref:
+@overload
+def spawn(constructor: Constructor, /, *args: Any, **kwargs: Any) -> Ref:
     """Makes an actor in the vat whose turn this is (ACT-01).
 
     Args:
-        constructor: a callable that takes ``bcom`` first, then these arguments, and returns the behavior: a
-            callable, or ``methods(...)``. One that returns a Ref gives that (ACT-04).
+        constructor: a class of actors, made with these arguments; or a callable that takes ``bcom`` first,
+            then these, and returns the behavior: a callable, or ``methods(...)``. One that returns a Ref
+            gives that (ACT-04).
+
+    Returns:
+        The actor's Ref. For a class it is typed as an instance, so that calls of its methods are checked.
 
     Raises:
         NoTurnError: this thread is in no turn: use ``vat.spawn`` or ``with vat:``.
         BehaviorError: the constructor returned neither behavior nor Ref (ACT-05).
     """
 
-def spawn_named(name: str, constructor: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Ref:
+@overload
+def spawn(  # type: ignore[overload-overlap]
+    constructor: Callable[_P, _A], /, *args: _P.args, **kwargs: _P.kwargs
+) -> _A: ...
+@overload
+def spawn(
+    constructor: Callable[Concatenate[Bcom, _P], object], /, *args: _P.args, **kwargs: _P.kwargs
+) -> Ref: ...
+@overload
+def spawn_named(name: str, constructor: Constructor, /, *args: Any, **kwargs: Any) -> Ref:
     """As ``spawn``, with a name of its own in messages, kept in the store (ACT-15)."""
 
+@overload
+def spawn_named(  # type: ignore[overload-overlap]
+    name: str, constructor: Callable[_P, _A], /, *args: _P.args, **kwargs: _P.kwargs
+) -> _A: ...
+@overload
+def spawn_named(
+    name: str, constructor: Callable[Concatenate[Bcom, _P], object], /, *args: _P.args, **kwargs: _P.kwargs
+) -> Ref: ...
 def methods(**named: Callable[..., Any]) -> Methods:
     """Makes a behavior that answers ``ref.name(...)`` with the function given as ``name`` (LIB-05).
 
@@ -436,7 +540,10 @@ def methods(**named: Callable[..., Any]) -> Methods:
         TypeError: one is not callable, or its name starts with an underscore.
     """
 
-def send(target: Any, /, *args: Any, **kwargs: Any) -> Promise[Any]:
+@overload
+def send(
+    target: Callable[_P, Coroutine[Any, Any, _T]], /, *args: _P.args, **kwargs: _P.kwargs
+) -> Promise[_T]:
     """Sends a message; the actor handles it in a later turn (ASY-01).
 
     Args:
@@ -449,16 +556,21 @@ def send(target: Any, /, *args: Any, **kwargs: Any) -> Promise[Any]:
         BehaviorError: the target is none of these (ASY-03).
     """
 
-def tell(target: Any, /, *args: Any, **kwargs: Any) -> None:
+@overload
+def send(target: Callable[_P, Promise[_T]], /, *args: _P.args, **kwargs: _P.kwargs) -> Promise[_T]: ...
+@overload
+def send(target: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Promise[_T]: ...
+def tell(target: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwargs) -> None:
     """As ``send``, for a message of which nobody wants the answer: an error is logged (ASY-02)."""
 
+@overload
 def on(
-    promise: Any,
-    fulfilled: Callable[[Any], Any] | None = None,
+    promise: Promise[_T],
+    fulfilled: Callable[[_T], Coroutine[Any, Any, _U] | Promise[_U]],
     *,
-    catch: Callable[[Any], Any] | None = None,
-    finally_: Callable[[], Any] | None = None,
-) -> Promise[Any]:
+    catch: None = None,
+    finally_: Callable[[], object] | None = None,
+) -> Promise[_U]:
     """Calls a handler in a later turn of this vat, once a promise has settled (ASY-19 to ASY-26).
 
     Args:
@@ -475,6 +587,38 @@ def on(
         TypeError: a handler is not callable.
     """
 
+@overload
+def on(
+    promise: Promise[_T],
+    fulfilled: Callable[[_T], _U],
+    *,
+    catch: None = None,
+    finally_: Callable[[], object] | None = None,
+) -> Promise[_U]: ...
+@overload
+def on(
+    promise: Promise[_T],
+    fulfilled: Callable[[_T], _U],
+    *,
+    catch: Callable[[Any], _V],
+    finally_: Callable[[], object] | None = None,
+) -> Promise[_U | _V]: ...
+@overload
+def on(
+    promise: Promise[_T],
+    fulfilled: None = None,
+    *,
+    catch: Callable[[Any], _V],
+    finally_: Callable[[], object] | None = None,
+) -> Promise[_T | _V]: ...
+@overload
+def on(
+    promise: Promise[_T],
+    fulfilled: None = None,
+    *,
+    catch: None = None,
+    finally_: Callable[[], object] | None = None,
+) -> Promise[_T]: ...
 def promise_and_resolver() -> tuple[Promise[Any], Resolver]:
     """Makes a promise and the right to settle it (ASY-09)."""
 
@@ -536,12 +680,15 @@ def _constructor(
     label: str | None,
     parameters: list[tuple[str, str, bool, Any]],
     version: Any,
+    upgrade: Any,
 ) -> Constructor: ...
 
 @final
 class _Opening:
-    def __new__(cls, labels: dict[str, Constructor], store: Store, part: str) -> Self: ...
-    def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any) -> list[Ref]: ...
+    def __new__(
+        cls, labels: Mapping[str, Constructor | type[_ActorBase]], store: Store, part: str
+    ) -> Self: ...
+    def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
 
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...

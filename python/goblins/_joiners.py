@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from goblins._goblins import Promise, Ref, Resolver, _in_turn, on, promise_and_resolver
 
 T = TypeVar("T")
 
 
+@overload
+def all_of(promises: Iterable[Promise[T]], /) -> Promise[list[T]]: ...
+@overload
+def all_of(*promises: Promise[T]) -> Promise[list[T]]: ...
+@overload
+def all_of(*promises: Any) -> Promise[list[Any]]: ...
 def all_of(*promises: Any) -> Promise[list[Any]]:
     """The promise of all values, in the order given; the first error breaks it.
 
@@ -30,6 +36,12 @@ def all_of(*promises: Any) -> Promise[list[Any]]:
     return promise
 
 
+@overload
+def race(promises: Iterable[Promise[T]], /) -> Promise[T]: ...
+@overload
+def race(*promises: Promise[T]) -> Promise[T]: ...
+@overload
+def race(*promises: Any) -> Promise[Any]: ...
 def race(*promises: Any) -> Promise[Any]:
     """The promise that settles as the first of several does; what the others come to is dropped.
 

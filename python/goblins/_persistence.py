@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, overload
 
 from goblins._actor import _not_yet
+from goblins._class import Actor
 from goblins._errors import BehaviorError, DuplicateLabelError
-from goblins._goblins import Constructor, Store, StorePart, Vat, _Opening
+from goblins._goblins import Constructor, Store, StorePart, Vat, _ClassInfo, _Opening
+from goblins._migrations import Migrations
 
 MAIN_PART = "main"
+
+Root = TypeVar("Root")
+Roots = TypeVarTuple("Roots")
 
 
 class PersistenceEnv:
@@ -35,10 +40,10 @@ class PersistenceEnv:
         self,
         namespace: str | Mapping[str, Any],
         /,
-        *constructors: Constructor,
+        *constructors: Constructor | type[Actor],
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
-        self._constructors: dict[str, Constructor] = {}
+        self._constructors: dict[str, Constructor | type[Actor]] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
                 _check(constructor)
@@ -53,7 +58,7 @@ class PersistenceEnv:
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
 
-    def _add(self, label: str, constructor: Constructor) -> None:
+    def _add(self, label: str, constructor: Constructor | type[Actor]) -> None:
         _check(constructor)
         if label in self._constructors:
             raise DuplicateLabelError(f"the label {label!r} is given twice")
@@ -62,6 +67,9 @@ class PersistenceEnv:
                 raise DuplicateLabelError(
                     f"the constructor {constructor.__name__} has two labels: {known!r} and {label!r}"
                 )
+        upgrade = _information(constructor).upgrade
+        if isinstance(upgrade, Migrations):
+            upgrade._check(constructor.__name__, _information(constructor).version)
         self._constructors[label] = constructor
 
     def _take_over(self, other: PersistenceEnv) -> None:
@@ -82,17 +90,73 @@ class PersistenceEnv:
         return f"<PersistenceEnv {', '.join(self._constructors)}>"
 
 
-def _label(namespace: str, constructor: Constructor) -> str:
+def _information(constructor: Constructor | type[Actor]) -> Constructor | _ClassInfo:
+    return constructor.__goblins__ if isinstance(constructor, type) else constructor
+
+
+def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:
     """The label of a constructor in a namespace. One that names a namespace itself is taken as it is."""
-    name = constructor.label or constructor.__name__
-    return name if constructor.label and "." in name else f"{namespace}.{name}"
+    given = _information(constructor).label
+    return given if given and "." in given else f"{namespace}.{given or constructor.__name__}"
 
 
 def _check(constructor: Any) -> None:
-    if not isinstance(constructor, Constructor):
-        raise BehaviorError(f"a PersistenceEnv holds constructors made with @actor, not {constructor!r}")
+    if isinstance(constructor, Constructor):
+        return
+    if not (isinstance(constructor, type) and issubclass(constructor, Actor)) or constructor is Actor:
+        raise BehaviorError(
+            f"a PersistenceEnv holds @actor constructors and classes of actors, not {constructor!r}"
+        )
 
 
+@overload
+def spawn_persistent_vat(
+    env: PersistenceEnv,
+    spawn_roots: Callable[[], tuple[*Roots]],
+    store: Store | StorePart,
+    *,
+    persist_on: str = "churn",
+    vat_constructor: Callable[..., Vat] = Vat,
+    name: str | None = None,
+    log: bool = False,
+    log_capacity: int = 256,
+    persistence_registry: Any = None,
+    version: Any = 0,
+    upgrade: Any = None,
+    sleep: Any = None,
+) -> tuple[Vat, *Roots]: ...
+@overload
+def spawn_persistent_vat(
+    env: PersistenceEnv,
+    spawn_roots: Callable[[], list[Root]],
+    store: Store | StorePart,
+    *,
+    persist_on: str = "churn",
+    vat_constructor: Callable[..., Vat] = Vat,
+    name: str | None = None,
+    log: bool = False,
+    log_capacity: int = 256,
+    persistence_registry: Any = None,
+    version: Any = 0,
+    upgrade: Any = None,
+    sleep: Any = None,
+) -> tuple[Vat, *tuple[Root, ...]]: ...
+@overload
+def spawn_persistent_vat(
+    env: PersistenceEnv,
+    spawn_roots: Callable[[], Root],
+    store: Store | StorePart,
+    *,
+    persist_on: str = "churn",
+    vat_constructor: Callable[..., Vat] = Vat,
+    name: str | None = None,
+    log: bool = False,
+    log_capacity: int = 256,
+    persistence_registry: Any = None,
+    version: Any = 0,
+    upgrade: Any = None,
+    sleep: Any = None,
+) -> tuple[Vat, Root]: ...
 def spawn_persistent_vat(
     env: PersistenceEnv,
     spawn_roots: Callable[[], Any],
@@ -116,18 +180,23 @@ def spawn_persistent_vat(
         store: a store (its part "main"), or ``store.vat(name)``.
         name: the vat's name; without it that of the part.
         log, log_capacity: keep the last so many events.
-        version: the version of the roots, any plain value; must be the one that is stored.
+        version: the version of the roots, any plain value.
+        upgrade: what makes the roots of another version those of today: ``Migrations``, or a function that
+            gets the stored version and the roots, and returns the new root or a tuple of them. The new roots,
+            their version and all that the upgrade makes are written together; an error leaves the store as it
+            was.
         vat_constructor: what makes the vat of the keywords it gets: ``Vat``, ``ManualVat``, ``AsyncioVat``,
             or a function that passes all its keywords on to one of them, with some of its own.
-        persist_on, persistence_registry, upgrade, sleep: only the defaults are there yet; anything else
-            raises NotImplementedError.
+        persist_on, persistence_registry, sleep: only the defaults are there yet; anything else raises
+            NotImplementedError.
 
     Returns:
         The vat, then each root, in the order in which ``spawn_roots`` returned them.
 
     Raises:
         UnknownLabelError: the store has actors whose label is not in ``env``; the store is left as it was.
-        MigrationError: the stored roots have another version.
+        MigrationError: the roots, or some actors, are stored with another version, and no upgrade leads from
+            there to today's; the store is left as it was.
         NotPortableError: what ``spawn_roots`` made can't be stored; nothing is.
         StoreLockedError: another live vat is open on that part.
         StoreError: the store failed.
@@ -138,11 +207,9 @@ def spawn_persistent_vat(
         raise ValueError(f'persist_on is "churn" or "manual", not {persist_on!r}')
     if not callable(vat_constructor):
         raise TypeError(f"vat_constructor is a class of vats, such as ManualVat, not {vat_constructor!r}")
-    for option, value in (
-        ("persistence_registry", persistence_registry),
-        ("upgrade", upgrade),
-        ("sleep", sleep),
-    ):
+    if upgrade is not None and not callable(upgrade) and not isinstance(upgrade, Migrations):
+        raise TypeError(f"upgrade is a Migrations or a function, not {upgrade!r}")
+    for option, value in (("persistence_registry", persistence_registry), ("sleep", sleep)):
         if value is not None:
             _not_yet(f"{option}=")
     if not isinstance(env, PersistenceEnv):
@@ -161,4 +228,4 @@ def spawn_persistent_vat(
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )
-    return (vat, *opening.roots(vat, spawn_roots, version))
+    return (vat, *opening.roots(vat, spawn_roots, version, upgrade))

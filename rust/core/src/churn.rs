@@ -42,6 +42,8 @@ pub(crate) struct Work<H: Host> {
     pub(crate) looks_back: bool,
     /// Changes of the open turn, oldest first.
     pub(crate) undo: Vec<Undo<H>>,
+    /// Some of them are of actors that may not have changed.
+    pub(crate) touched: bool,
     /// Effects of the open turn.
     pub(crate) effects: Vec<Effect<H>>,
     /// Changes of finished turns, until their batch is written. Persistent vats only.
@@ -71,6 +73,7 @@ impl<H: Host> Work<H> {
             open: false,
             looks_back: false,
             undo: Vec::new(),
+            touched: false,
             effects: Vec::new(),
             done: Vec::new(),
             queue: VecDeque::new(),

@@ -43,6 +43,8 @@ pub trait Host: Sized + 'static {
     type Suspended: Send;
     /// What keeps a promise from being taken for abandoned, until it is settled or this is dropped.
     type Right: Send;
+    /// What an actor's state was before it was changed in place.
+    type Saved: Send;
     /// Somebody outside all vats who waits for a promise.
     type Waker: Send;
     /// An event loop that runs vats.
@@ -115,13 +117,22 @@ pub trait Host: Sized + 'static {
     /// Tells somebody outside that a promise has settled.
     fn wake(cx: Self::Cx<'_>, waker: Self::Waker, outcome: Outcome<Self>);
 
+    /// Whether an actor's state differs from what it was when this was saved. An error fails the turn.
+    fn is_changed(cx: Self::Cx<'_>, saved: &Self::Saved) -> Result<bool, Self::Error>;
+    /// The same saved state again.
+    fn clone_saved(cx: Self::Cx<'_>, saved: &Self::Saved) -> Self::Saved;
+    /// What the state now is, of all that this would put back.
+    fn save_again(cx: Self::Cx<'_>, saved: &Self::Saved) -> Result<Self::Saved, Self::Error>;
+    /// Puts an actor's state back.
+    fn restore(saved: Self::Saved);
     /// The actor's portrait, or the error that says why it can't be stored.
     fn portrait(
         cx: Self::Cx<'_>,
         env: &Self::Env,
         actor: &Self::Actor,
     ) -> Result<Portrait<Self::Actor>, Self::Error>;
-    /// The actor's behavior, made from what is stored. `refs` are the actors that the payload refers to.
+    /// The actor's behavior, made from what is stored, and whether that was upgraded: then its portrait is stored
+    /// again. `refs` are the actors that the payload refers to.
     fn rehydrate(
         cx: Self::Cx<'_>,
         env: &Self::Env,
@@ -129,7 +140,7 @@ pub trait Host: Sized + 'static {
         shape: &Shape,
         record: &Record,
         refs: Vec<Self::Actor>,
-    ) -> Result<Self::Behavior, Self::Error>;
+    ) -> Result<(Self::Behavior, bool), Self::Error>;
     /// A reference to a stored actor that has not been used yet.
     fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
 

@@ -26,8 +26,8 @@ impl<H: Host> Vat<H> {
             Ok(steps) => {
                 let churn = session.churn().clone();
                 churn.begin_look();
-                steps.into_iter().for_each(|step| churn.step_back(step));
-                let result = body(&churn);
+                let there = steps.into_iter().try_for_each(|step| churn.step_back(cx, step));
+                let result = there.and_then(|()| body(&churn));
                 churn.end_look();
                 result
             }
@@ -53,11 +53,17 @@ impl<H: Host> Churn<H> {
     }
 
     /// Takes one change back. That is itself a change of the open turn, and undone at its end.
-    fn step_back(&self, step: Undo<H>) {
+    fn step_back(&self, cx: H::Cx<'_>, step: Undo<H>) -> Result<(), H::Error> {
         let (actor, life) = match step {
+            Undo::Touched { actor, saved } => {
+                let present = H::save_again(cx, &saved)?;
+                self.work().undo.push(Undo::Touched { actor, saved: present });
+                H::restore(saved);
+                return Ok(());
+            }
             Undo::Changed { actor, old } => (actor, Life::Live(old)),
             Undo::Spawned { actor } => (actor, Life::Gone),
-            Undo::Rehydrated { .. } | Undo::Stored { .. } => return,
+            Undo::Rehydrated { .. } | Undo::Upgraded { .. } | Undo::Stored { .. } => return Ok(()),
         };
         let undo = match H::actor_cell(&actor).set_life(life) {
             Life::Live(old) => Undo::Changed { actor, old },
@@ -65,6 +71,7 @@ impl<H: Host> Churn<H> {
             Life::Gone => Undo::Spawned { actor },
         };
         self.work().undo.push(undo);
+        Ok(())
     }
 
     fn end_look(&self) {

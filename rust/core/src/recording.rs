@@ -136,12 +136,12 @@ impl<H: Host> Trace<H> {
             let mut kept: Vec<_> = kept.map(|change| change.share(cx)).collect();
             return match kept.len() {
                 0 | 1 => kept.pop().map_or(Self::Nothing, Self::Change),
-                _ => Self::Changes(Box::new(kept)),
+                _ => Self::Changes(kept),
             };
         }
         match work.undo.len() {
             0 | 1 => work.undo.pop().map_or(Self::Nothing, Self::Change),
-            _ => Self::Changes(Box::new(std::mem::take(&mut work.undo))),
+            _ => Self::Changes(std::mem::take(&mut work.undo)),
         }
     }
 }
@@ -149,14 +149,16 @@ impl<H: Host> Trace<H> {
 impl<H: Host> Undo<H> {
     /// Whether a look back needs it. What a record says of an actor is what it was before it was made of that.
     fn is_logged(&self) -> bool {
-        matches!(self, Self::Changed { .. } | Self::Spawned { .. })
+        matches!(self, Self::Changed { .. } | Self::Touched { .. } | Self::Spawned { .. })
     }
 
     pub(crate) fn actor(&self) -> &H::Actor {
         match self {
             Self::Changed { actor, .. }
+            | Self::Touched { actor, .. }
             | Self::Spawned { actor }
             | Self::Rehydrated { actor }
+            | Self::Upgraded { actor }
             | Self::Stored { actor } => actor,
         }
     }
@@ -165,7 +167,9 @@ impl<H: Host> Undo<H> {
         let actor = H::clone_actor(cx, self.actor());
         match self {
             Self::Changed { old, .. } => Self::Changed { actor, old: H::clone_behavior(cx, old) },
+            Self::Touched { saved, .. } => Self::Touched { actor, saved: H::clone_saved(cx, saved) },
             Self::Spawned { .. } => Self::Spawned { actor },
+            Self::Upgraded { .. } => Self::Upgraded { actor },
             Self::Rehydrated { .. } => Self::Rehydrated { actor },
             Self::Stored { .. } => Self::Stored { actor },
         }

@@ -95,7 +95,8 @@ impl<H: Host> Saving<H> {
             put(schema::key(part, Kind::NextSlot, 0), content);
             self.next_slot_saved = next_slot;
         }
-        for (slot, content) in self.records.drain() {
+        // A drained map keeps its size, and every later churn would pay for the largest one.
+        for (slot, content) in std::mem::take(&mut self.records) {
             put(schema::actor_key(part, slot), content);
         }
         Some(batch)
@@ -170,13 +171,7 @@ impl<H: Host> Churn<H> {
             }
             if let Some(saving) = &mut self.work().saving {
                 let shape = saving.shape_id(&portrait.shape);
-                let record = Record {
-                    shape,
-                    name: portrait.name,
-                    version: portrait.version,
-                    slots,
-                    payload: portrait.payload,
-                };
+                let record = Record { shape, name: portrait.name, slots, payload: portrait.payload };
                 sealed.insert(H::actor_cell(&actor).slot(), record.encode());
             }
             fresh.push(actor);
@@ -201,7 +196,7 @@ impl<H: Host> Churn<H> {
         let first = std::mem::replace(scanned, work.undo.len());
         for undo in &work.undo[first..] {
             let actor = match undo {
-                Undo::Changed { actor, .. } => actor,
+                Undo::Changed { actor, .. } | Undo::Touched { actor, .. } | Undo::Upgraded { actor } => actor,
                 // Of those stored since the first look the portrait has been taken.
                 Undo::Stored { actor } if first == 0 => actor,
                 Undo::Stored { .. } | Undo::Spawned { .. } | Undo::Rehydrated { .. } => continue,
@@ -328,7 +323,7 @@ impl<H: Host> Churn<H> {
             return Err(H::error(cx, schema::corrupt(&store, &key, &reason).into()));
         };
         let refs = record.slots.iter().map(|slot| self.stored_actor(cx, *slot)).collect::<Result<_, _>>()?;
-        let behavior = H::rehydrate(cx, &persistence.env, actor, &shape, &record, refs)?;
+        let (behavior, upgraded) = H::rehydrate(cx, &persistence.env, actor, &shape, &record, refs)?;
         let life = Life::Live(H::clone_behavior(cx, &behavior));
         let already = {
             let mut state = cell.state();
@@ -344,8 +339,12 @@ impl<H: Host> Churn<H> {
         if let Some((now, _)) = already {
             return Ok(now);
         }
-        let actor = H::clone_actor(cx, actor);
-        self.work().undo.push(Undo::Rehydrated { actor });
+        let mut work = self.work();
+        work.undo.push(Undo::Rehydrated { actor: H::clone_actor(cx, actor) });
+        if upgraded {
+            work.undo.push(Undo::Upgraded { actor: H::clone_actor(cx, actor) });
+        }
+        drop(work);
         Ok(behavior)
     }
 

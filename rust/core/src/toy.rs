@@ -54,6 +54,15 @@ pub type Handler = Box<dyn FnOnce(&Turn<'_>, Option<Outcome<Toy>>) -> Result<Val
 pub type Continuation =
     Box<dyn FnOnce(&Turn<'_>, Outcome<Toy>, &Promise) -> Result<Option<Value>, Fault> + Send>;
 
+/// A state that is changed in place, and what it was.
+#[derive(Debug)]
+pub struct Saved {
+    /// The state.
+    pub state: Arc<Mutex<i64>>,
+    /// What it was.
+    pub value: i64,
+}
+
 /// What may be sent and answered.
 #[derive(Clone, Default)]
 pub enum Value {
@@ -157,6 +166,7 @@ impl Host for Toy {
     type Suspended = Continuation;
     type Right = ();
     type Waker = Sender<Outcome<Toy>>;
+    type Saved = Saved;
     type Loop = Sender<Arc<Vat<Toy>>>;
     type Env = Env;
 
@@ -280,6 +290,22 @@ impl Host for Toy {
         let _ = call.send(vat.clone());
     }
 
+    fn is_changed((): (), saved: &Saved) -> Result<bool, Fault> {
+        Ok(*saved.state.lock() != saved.value)
+    }
+
+    fn clone_saved((): (), saved: &Saved) -> Saved {
+        Saved { state: saved.state.clone(), value: saved.value }
+    }
+
+    fn save_again((): (), saved: &Saved) -> Result<Saved, Fault> {
+        Ok(Saved { state: saved.state.clone(), value: *saved.state.lock() })
+    }
+
+    fn restore(saved: Saved) {
+        *saved.state.lock() = saved.value;
+    }
+
     fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor>, Fault> {
         let behavior = match &actor.cell.state().life {
             Life::Live(behavior) => behavior.clone(),
@@ -296,8 +322,8 @@ impl Host for Toy {
         shape: &Shape,
         record: &Record,
         refs: Vec<Actor>,
-    ) -> Result<Behavior, Fault> {
-        env.rehydrate(shape, record, &refs)
+    ) -> Result<(Behavior, bool), Fault> {
+        env.rehydrate(shape, record, &refs).map(|behavior| (behavior, false))
     }
 
     fn ghost((): (), vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Actor, Fault> {

@@ -15,10 +15,14 @@ use crate::recording::Heading;
 pub(crate) enum Undo<H: Host> {
     /// It became something else.
     Changed { actor: H::Actor, old: H::Behavior },
+    /// Its state was about to be changed in place.
+    Touched { actor: H::Actor, saved: H::Saved },
     /// It was spawned.
     Spawned { actor: H::Actor },
     /// It was made from its record.
     Rehydrated { actor: H::Actor },
+    /// It was made from an upgraded record, which will be written.
+    Upgraded { actor: H::Actor },
     /// It will have a record.
     Stored { actor: H::Actor },
 }
@@ -79,7 +83,10 @@ impl<H: Host> Churn<H> {
         heading: Heading<'_, H>,
         result: Result<T, H::Error>,
     ) -> Result<T, H::Error> {
-        let result = result.and_then(|value| self.seal(cx).map(|()| value));
+        let result = result.and_then(|value| {
+            self.look_at_touched(cx)?;
+            self.seal(cx).map(|()| value)
+        });
         self.work().open = false;
         self.vat().pace().end();
         match &result {
@@ -127,6 +134,7 @@ impl<H: Host> Churn<H> {
 
     pub(crate) fn roll_back(&self) {
         let mut work = self.work();
+        work.touched = false;
         let undo = std::mem::take(&mut work.undo);
         let effects = std::mem::take(&mut work.effects);
         drop(work);
@@ -141,6 +149,15 @@ impl<H: Host> Churn<H> {
         for change in undo.into_iter().rev() {
             let (actor, life) = match change {
                 Undo::Changed { actor, old } => (actor, Life::Live(old)),
+                Undo::Touched { actor, saved } => {
+                    H::restore(saved);
+                    undone.push((None, actor));
+                    continue;
+                }
+                Undo::Upgraded { actor } => {
+                    undone.push((None, actor));
+                    continue;
+                }
                 Undo::Spawned { actor } => (actor, Life::Gone),
                 Undo::Rehydrated { actor } => (actor, Life::Ghost),
                 Undo::Stored { actor } => {
@@ -213,6 +230,54 @@ impl<H: Host> Churn<H> {
             self.work().undo.push(Undo::Changed { actor, old });
         }
         Ok(())
+    }
+
+    /// Which turn this is, and which part of it: what was touched in another one must be noted again.
+    pub fn epoch(&self) -> u64 {
+        self.work().epoch
+    }
+
+    /// Notes that the state of an actor is about to be changed in place, as far as the host can tell, and what
+    /// it is now. At the end of the turn it is seen whether it has changed.
+    pub fn touch(&self, cx: H::Cx<'_>, actor: &H::Actor, saved: H::Saved) {
+        let actor = H::clone_actor(cx, actor);
+        let mut work = self.work();
+        work.touched = true;
+        work.undo.push(Undo::Touched { actor, saved });
+    }
+
+    /// Forgets those actors that were touched and have not changed.
+    fn look_at_touched(&self, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        let undo = {
+            let mut work = self.work();
+            if !std::mem::take(&mut work.touched) {
+                return Ok(());
+            }
+            std::mem::take(&mut work.undo)
+        };
+        let mut result = Ok(());
+        let mut unchanged = Vec::new();
+        let mut kept = Vec::with_capacity(undo.len());
+        for change in undo {
+            let changed = match &change {
+                Undo::Touched { saved, .. } if result.is_ok() => H::is_changed(cx, saved),
+                _ => Ok(true),
+            };
+            match changed {
+                Ok(false) => unchanged.push(change),
+                Ok(true) => kept.push(change),
+                Err(error) => {
+                    kept.push(change);
+                    result = Err(error);
+                }
+            }
+        }
+        let mut work = self.work();
+        kept.append(&mut work.undo);
+        work.undo = kept;
+        drop(work);
+        drop(unchanged);
+        result
     }
 
     /// Sends a message at the end of this turn, if it succeeds.

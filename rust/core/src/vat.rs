@@ -17,13 +17,13 @@ use crate::log::{Cause, EventKind, Log};
 use crate::mailbox::{Entry, Mailbox};
 use crate::pool::Runtime;
 use crate::promise::{Outcome, Seen, StoreId};
-use crate::record::VatRecord;
+use crate::record::{Shape, VatRecord};
 use crate::recording::Heading;
 use crate::release::{Outputs, post, release, settling};
 use crate::saving::{Persistence, Saving};
 use crate::scheduling::{InboxLimit, Scheduling};
 use crate::session::Session;
-use crate::storage::{Claim, SLICE, UnknownLabel};
+use crate::storage::{Claim, Fit, SLICE, Unfit};
 use crate::store::StoreError;
 use crate::watch::Pace;
 
@@ -73,13 +73,26 @@ pub enum OpenError {
     /// A label is not in the environment.
     #[error(
         "the store {store} has {} actor(s) with the label {:?} (slot {} for one), which is not in the environment; \
-         add its constructor to the PersistenceEnv (nothing was changed)", .unknown.count, .unknown.label, .unknown.slot
+         add its constructor to the PersistenceEnv (nothing was changed)", .unfit.count, .unfit.label, .unfit.slot
     )]
     UnknownLabel {
         /// The store, as its user named it.
         store: String,
         /// The label.
-        unknown: UnknownLabel,
+        unfit: Unfit,
+    },
+    /// Actors are stored in a way that their constructor can't deal with.
+    #[error(
+        "the store {store} has {} actor(s) with the label {:?} (slot {} for one) that can't be made: {reason} (nothing \
+         was changed)", .unfit.count, .unfit.label, .unfit.slot
+    )]
+    Misfit {
+        /// The store, as its user named it.
+        store: String,
+        /// The label.
+        unfit: Unfit,
+        /// Why.
+        reason: String,
     },
 }
 
@@ -120,13 +133,17 @@ impl<H: Host> Vat<H> {
         options: VatOptions,
         claim: Claim<H>,
         env: H::Env,
-        known: impl Fn(&str) -> bool,
+        fits: impl Fn(&Shape) -> Fit,
     ) -> Result<Opened<H>, OpenError> {
         let record = claim.read_vat()?;
         let next_slot = claim.read_next_slot()?;
         let shapes = claim.read_shapes()?;
-        if let Some(unknown) = claim.find_unknown(&shapes, known)? {
-            return Err(OpenError::UnknownLabel { store: claim.storage().name(), unknown });
+        if let Some(mut unfit) = claim.find_unfit(&shapes, fits)? {
+            let store = claim.storage().name();
+            return Err(match unfit.reason.take() {
+                None => OpenError::UnknownLabel { store, unfit },
+                Some(reason) => OpenError::Misfit { store, unfit, reason },
+            });
         }
         let storage = claim.storage().clone();
         let saving = Saving::new(shapes, next_slot);

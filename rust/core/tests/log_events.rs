@@ -12,6 +12,7 @@ use goblins_core::host::Host;
 use goblins_core::ids::{LamportTime, Slot};
 use goblins_core::log::{Cause, Event, EventKind, EventOutcome};
 use goblins_core::pool::Runtime;
+use goblins_core::storage::Fit;
 use goblins_core::toy::{
     Actor, Env, Promise, Reply, Toy, Turn, Value, behavior, call, cell, counter, fulfil, result, send, spawn,
     tell,
@@ -101,7 +102,7 @@ fn a_turn_that_left_nothing_is_told_from_one_that_was_kept() {
     let storage = reins.storage();
     let options = VatOptions { log_capacity: Some(64), ..named("outcome") };
     let claim = storage.claim("main").unwrap();
-    let vat = Vat::open(&runtime, options, claim, Env::default(), |_| true).unwrap().vat;
+    let vat = Vat::open(&runtime, options, claim, Env::default(), |_| Fit::Fits).unwrap().vat;
     let root =
         vat.found((), [7; 16], Vec::new(), |churn| Ok(vec![Turn::new(churn).spawn(cell(Value::Unit))]));
     let root = root.unwrap().remove(0);

@@ -7,10 +7,11 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyFunction, PyInt, PyString, PyTuple};
 
 use crate::calls::{self, Args, Callable, Entry};
 use crate::cbor;
+use crate::class_actor;
 use crate::errors::{behavior_error, no_such_method};
 use crate::methods::Methods;
 use crate::refs::Ref;
@@ -41,6 +42,8 @@ pub(crate) struct Constructor {
     pub(crate) version: Py<PyAny>,
     /// The version as it is stored.
     pub(crate) version_bytes: Vec<u8>,
+    /// `Migrations`, or a function, that makes today's fields of older ones.
+    pub(crate) upgrade: Option<Py<PyAny>>,
     entry: Entry,
 }
 
@@ -60,6 +63,15 @@ impl Callable for Constructor {
     }
 }
 
+/// A version of an actor's portrait as it is stored.
+pub(crate) fn version_bytes(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    cbor::encode(version, &mut cbor::NoRefs, &mut bytes).map_err(|error| {
+        PyTypeError::new_err(format!("the version of an actor must be a plain value: {}", error.reason))
+    })?;
+    Ok(bytes)
+}
+
 /// Makes a constructor of a function, its name, label and version, and its parameters after `bcom`: name, kind,
 /// whether there is a default, default.
 #[pyfunction]
@@ -70,6 +82,7 @@ pub(crate) fn _constructor(
     label: Option<String>,
     parameters: Vec<(Py<PyString>, String, bool, Py<PyAny>)>,
     version: Py<PyAny>,
+    upgrade: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'_, Constructor>> {
     let parameters = parameters.into_iter().map(|(name, kind, has_default, default)| {
         let kind = match kind.as_str() {
@@ -82,12 +95,9 @@ pub(crate) fn _constructor(
         Ok(Parameter { name, kind, default: has_default.then_some(default) })
     });
     let parameters = parameters.collect::<PyResult<_>>()?;
-    let mut version_bytes = Vec::new();
-    cbor::encode(version.bind(py), &mut cbor::NoRefs, &mut version_bytes).map_err(|error| {
-        PyTypeError::new_err(format!("the version of an actor must be a plain value: {}", error.reason))
-    })?;
+    let version_bytes = version_bytes(version.bind(py))?;
     let entry = Entry::of::<Constructor>();
-    calls::make(py, Constructor { function, name, label, parameters, version, version_bytes, entry })
+    calls::make(py, Constructor { function, name, label, parameters, version, version_bytes, upgrade, entry })
 }
 
 #[pymethods]
@@ -127,7 +137,14 @@ impl Constructor {
         format!("<constructor {}>", self.name.bind(py).to_string_lossy())
     }
 
+    /// What was given with `@actor(upgrade=...)`.
+    #[getter]
+    fn upgrade(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.upgrade.as_ref().map(|upgrade| upgrade.clone_ref(py))
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.upgrade)?;
         visit.call(&self.function)?;
         visit.call(&self.version)?;
         self.parameters.iter().try_for_each(|parameter| visit.call(&parameter.default))
@@ -215,6 +232,12 @@ pub(crate) fn invoke<'py>(
         Ok(behavior) => behavior.get().code.bind(py),
         Err(_) => behavior,
     };
+    if let (None, true) = (method, code.is_exact_instance_of::<PyFunction>()) {
+        return args.call(code);
+    }
+    if let Some(instance) = class_actor::instance(code) {
+        return class_actor::invoke(instance, actor, method, args);
+    }
     let methods = code.cast_exact::<Methods>();
     match (method, methods) {
         (None, Err(_)) => args.call(code),
@@ -234,7 +257,9 @@ pub(crate) fn invoke<'py>(
 
 /// Whether a constructor may return this, or `bcom` be given it.
 pub(crate) fn is_behavior(value: &Bound<'_, PyAny>) -> bool {
-    value.is_exact_instance_of::<Methods>()
+    value.is_exact_instance_of::<PyFunction>()
+        || value.is_exact_instance_of::<Methods>()
+        || class_actor::instance(value).is_some()
         || (value.is_callable()
             && !value.is_exact_instance_of::<Become>()
             && !value.is_exact_instance_of::<Ref>())

@@ -134,6 +134,38 @@ impl<'py> Args<'_, 'py> {
         unsafe { Bound::from_owned_ptr_or_err(function.py(), answer) }
     }
 
+    /// Calls a function that takes an object before these arguments.
+    pub(crate) fn call_method(
+        self,
+        function: &Bound<'py, PyAny>,
+        first: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = function.py();
+        match self {
+            Self::Packed(args, kwargs) => {
+                let mut all = Vec::with_capacity(args.len() + 1);
+                all.push(first.clone());
+                all.extend(args.iter());
+                Args::Packed(&PyTuple::new(py, all)?, kwargs).call(function)
+            }
+            Self::Vector(vector) if vector.count & ffi::PY_VECTORCALL_ARGUMENTS_OFFSET != 0 => {
+                let count = vector.positional_count() + 1;
+                // SAFETY: the flag says that the place before the arguments may be used, if it is put back.
+                unsafe {
+                    let values = vector.values.sub(1).cast_mut();
+                    let before = std::mem::replace(&mut *values, first.as_ptr());
+                    let answer = Self::Vector(Vector { values, count, ..vector }).call(function);
+                    *values = before;
+                    answer
+                }
+            }
+            Self::Vector(_) => {
+                let (args, kwargs) = (self.tuple(py)?, self.dict(py)?);
+                Args::Packed(&args, kwargs.as_ref()).call_method(function, first)
+            }
+        }
+    }
+
     /// The positional arguments in a tuple.
     pub(crate) fn tuple(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         match self {

@@ -12,6 +12,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::calls::{self, Sent};
+use crate::class_actor;
+use crate::containers;
 use crate::errors::no_turn_error;
 use crate::host::PyHost;
 use crate::promise::Promise;
@@ -97,6 +99,11 @@ impl Suspended {
         outcome: Option<Outcome<PyHost>>,
         answer: &Py<Promise>,
     ) -> PyResult<Option<Py<PyAny>>> {
+        if let (Some(_), Some((_, behavior))) = (&outcome, &self.actor)
+            && let Some(instance) = class_actor::instance(behavior.bind(py))
+        {
+            class_actor::touch_all(instance)?;
+        }
         let before = ENTERED.replace(Some(open_blocks()));
         let step = step(self.coroutine.bind(py), outcome);
         ENTERED.set(before);
@@ -111,7 +118,7 @@ impl Suspended {
             Some((actor, behavior)) => become_told(churn, actor.bind(py), behavior, value),
             None => Ok(value),
         }
-        .map(|value| Some(value.unbind()))
+        .and_then(|value| Ok(Some(containers::handed_out(value)?.unbind())))
     }
 }
 

@@ -122,9 +122,10 @@ pub(crate) fn store_error(error: &StoreError) -> PyErr {
 pub(crate) fn open_error(error: &OpenError) -> PyErr {
     match error {
         OpenError::Store(error) => store_error(error),
-        OpenError::UnknownLabel { unknown, .. } => {
-            unknown_label(error.to_string(), &unknown.label, unknown.count, unknown.slot.0)
+        OpenError::UnknownLabel { unfit, .. } => {
+            unknown_label(error.to_string(), &unfit.label, unfit.count, unfit.slot.0)
         }
+        OpenError::Misfit { .. } => migration_error(error.to_string()),
         other => persistence_error(other.to_string()),
     }
 }

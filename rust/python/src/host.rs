@@ -20,6 +20,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReferenc
 
 use crate::behavior::describe_value;
 use crate::calls::{self, Args};
+use crate::class_actor::Saved;
 use crate::coroutine::{self, Suspended};
 use crate::errors::{self, kernel_error, log_slow_turn, log_unheard};
 use crate::event_loop::EventLoop;
@@ -79,6 +80,7 @@ impl Host for PyHost {
     type Function = Handler;
     type Suspended = Suspended;
     type Right = Arc<Right>;
+    type Saved = Saved;
     type Waker = Waker;
     type Loop = EventLoop;
     type Env = Environment;
@@ -220,6 +222,22 @@ impl Host for PyHost {
         }
     }
 
+    fn is_changed(py: Python<'_>, saved: &Saved) -> PyResult<bool> {
+        saved.is_changed(py)
+    }
+
+    fn clone_saved(py: Python<'_>, saved: &Saved) -> Saved {
+        saved.clone_ref(py)
+    }
+
+    fn save_again(py: Python<'_>, saved: &Saved) -> PyResult<Saved> {
+        saved.again(py)
+    }
+
+    fn restore(saved: Saved) {
+        saved.restore();
+    }
+
     fn call_soon(call: &EventLoop, vat: &Arc<Vat<Self>>) {
         // At exit no loop runs any more.
         Python::try_attach(|py| call.call_soon(py, vat));
@@ -245,7 +263,7 @@ impl Host for PyHost {
         shape: &Shape,
         record: &Record,
         refs: Vec<Py<Ref>>,
-    ) -> PyResult<Py<PyAny>> {
+    ) -> PyResult<(Py<PyAny>, bool)> {
         portrait::rehydrate(py, env, actor.bind(py), shape, record, &refs)
     }
 

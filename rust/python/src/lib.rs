@@ -3,6 +3,8 @@
 mod behavior;
 mod calls;
 mod cbor;
+mod class_actor;
+mod containers;
 mod coroutine;
 mod current;
 mod errors;
@@ -24,6 +26,8 @@ mod vat;
 pub mod _goblins {
     #[pymodule_export]
     use crate::behavior::{_constructor, Bcom, Become, Behavior, Constructor};
+    #[pymodule_export]
+    use crate::class_actor::{ActorBase, ClassInfo, ContainerField};
     #[pymodule_export]
     use crate::current::_in_turn;
     #[pymodule_export]

@@ -370,8 +370,10 @@ pub(crate) struct Resolver {
 impl Resolver {
     /// Settles the promise with a value; with another promise, it will settle as that one does. Only the
     /// first settlement counts (ASY-10). In a turn it happens if the turn succeeds.
-    fn fulfil(&self, py: Python<'_>, value: Py<PyAny>) {
-        self.settle(py, Outcome::Fulfilled(value));
+    fn fulfil(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = value.py();
+        self.settle(py, Outcome::Fulfilled(crate::containers::handed_out(value)?.unbind()));
+        Ok(())
     }
 
     /// Breaks the promise with an exception, or with any other value as the problem (ASY-17).

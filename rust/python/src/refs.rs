@@ -16,6 +16,8 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::behavior::{self, Become};
 use crate::calls::{self, Args, Callable, Entry};
+use crate::class_actor;
+use crate::containers;
 use crate::coroutine;
 use crate::current::current;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
@@ -161,7 +163,10 @@ pub(crate) fn call<'py>(
     let vat = actor.get().cell.vat();
     match current() {
         Some(churn) if Arc::ptr_eq(churn.vat(), vat) && churn.in_turn() => {
-            invoke(&churn, actor, method, args)
+            match containers::handed_out_args(py, args)? {
+                None => invoke(&churn, actor, method, args),
+                Some((args, kwargs)) => invoke(&churn, actor, method, Args::Packed(&args, kwargs.as_ref())),
+            }
         }
         Some(churn) if churn.in_turn() => Err(far_call(format!(
             "{} is in another vat than the one whose turn this is ({}): use send(...), and on(...) or await for the answer",
@@ -201,7 +206,7 @@ pub(crate) fn invoke<'py>(
     if answer.is_exact_instance_of::<Become>() {
         return become_told(churn, actor, &behavior, answer);
     }
-    coroutine::started(churn, Some((actor, &behavior)), answer)
+    containers::handed_out(coroutine::started(churn, Some((actor, &behavior)), answer)?)
 }
 
 /// Makes the change that an actor has asked for by returning a token of its `bcom`, and gives the answer that
@@ -222,7 +227,10 @@ pub(crate) fn become_told<'py>(
         return Err(kernel_error(&KernelError::ForeignBecome { slot: cell.slot().0, vat }));
     }
     churn.change(py, actor.as_unbound(), behavior, token.behavior.clone_ref(py))?;
-    Ok(token.value.bind(py).clone())
+    if let Some(instance) = class_actor::instance(token.behavior.bind(py)) {
+        class_actor::bind(instance, actor)?;
+    }
+    containers::handed_out(token.value.bind(py).clone())
 }
 
 /// What a message may be sent to.

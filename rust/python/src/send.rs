@@ -1,11 +1,18 @@
 //! `spawn`, `send` and `tell`.
 
+use std::rc::Rc;
+
+use goblins_core::churn::Churn;
+use goblins_core::ids::Slot;
 use goblins_core::{Target as KernelTarget, forward_outside, send_outside};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::behavior::{Bcom, constructor_name, is_behavior, not_a_behavior, type_name};
 use crate::calls::{self, Args};
+use crate::class_actor;
+use crate::containers;
 use crate::current::{current, current_turn, in_turn};
 use crate::errors::{behavior_error, kernel_error};
 use crate::host::{Message, PyHost};
@@ -49,7 +56,15 @@ fn make<'py>(
             type_name(constructor)
         )));
     }
+    let copies = containers::handed_out_args(py, Args::Packed(args, kwargs))?;
+    let (args, kwargs) = match &copies {
+        None => (args, kwargs),
+        Some((args, kwargs)) => (args, kwargs.as_ref()),
+    };
     let (vat, slot) = (churn.vat(), churn.new_slot());
+    if let Some(class) = class_actor::class(constructor) {
+        return spawn_class(&churn, slot, name, class, args, kwargs);
+    }
     let bcom = calls::make(py, Bcom::new(vat.id(), slot))?.into_any();
     let mut all = Vec::with_capacity(args.len() + 1);
     all.push(bcom);
@@ -69,6 +84,29 @@ fn make<'py>(
     };
     let actor = calls::make(py, Ref::live(py, vat.clone(), slot, behavior.unbind(), name))?;
     churn.spawned(py, actor.as_unbound());
+    Ok(actor)
+}
+
+/// Makes an actor of a class: its `__init__` runs as the actor.
+fn spawn_class<'py>(
+    churn: &Rc<Churn<PyHost>>,
+    slot: Slot,
+    name: Option<Bound<'py, PyString>>,
+    class: &Bound<'py, PyType>,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, Ref>> {
+    let py = class.py();
+    let instance = class_actor::blank(class)?;
+    let name = match name {
+        Some(name) => Name { text: name.unbind(), given: true },
+        None => Name { text: instance.get().info().get().name.clone_ref(py), given: false },
+    };
+    let behavior = instance.clone().into_any().unbind();
+    let actor = calls::make(py, Ref::live(py, churn.vat().clone(), slot, behavior, name))?;
+    churn.spawned(py, actor.as_unbound());
+    class_actor::bind(&instance, &actor)?;
+    Args::Packed(args, kwargs).call(&instance.as_any().getattr(intern!(py, "__init__"))?)?;
     Ok(actor)
 }
 
@@ -135,6 +173,10 @@ fn dispatch(
     kwargs: Option<Bound<'_, PyDict>>,
     resolver: Option<Py<Promise>>,
 ) -> PyResult<()> {
+    let (args, kwargs) = match containers::handed_out_args(py, Args::Packed(&args, kwargs.as_ref()))? {
+        None => (args, kwargs),
+        Some(copies) => copies,
+    };
     let message = Message { method, args: args.unbind(), kwargs: kwargs.map(Bound::unbind) };
     if let Some(churn) = current()
         && churn.in_turn()

@@ -9,7 +9,7 @@ mod tags;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use decode::{Actors, DecodeError, decode, decode_all};
+pub(crate) use decode::{Actors, DecodeError, NoActors, decode, decode_all};
 pub(crate) use encode::{NoRefs, NotPortable, Refs, encode};
 
 /// How deeply containers may be nested.

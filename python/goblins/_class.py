@@ -1,0 +1,135 @@
+"""Actors as classes: fields are the state, methods are the messages."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+import sys
+import types
+from typing import Any, ClassVar, cast, dataclass_transform, get_origin
+
+from goblins._errors import BehaviorError
+from goblins._goblins import _ActorBase, _ClassInfo, _ContainerField
+
+field = dataclasses.field
+
+# Values of these types don't change; reads of a field that is said to hold one are as fast as any attribute.
+_PLAIN = (int, float, str, bytes, bool, complex, type(None))
+_PLAIN_NAMES = frozenset(kind.__name__ for kind in _PLAIN) | {"None"}
+
+
+@dataclass_transform(field_specifiers=(dataclasses.field,))
+class Actor(_ActorBase):
+    """The parent of actors that are classes.
+
+    A subclass declares its fields as a dataclass does; they are the actor's state and its portrait. Its
+    functions are the messages, but for those whose name begins with an underscore. ``spawn(Account, "Ada")``
+    makes an actor, and gives its ``Ref``; ``self.ref`` is the same one inside.
+
+    Each message is a turn or a part of one: if it raises, all fields are as they were, also what was changed
+    in place in a list, dict, set or bytearray. A container in a field belongs to the actor: what is handed
+    out, and what comes in, is copied.
+
+    ``__post_init__`` runs when the actor is spawned, ``restored`` when it was made again from its record.
+
+    Class keywords:
+        label: the stored name, in place of the class's: see ``actor``.
+        version: the version of the portrait, any plain value.
+        upgrade: what makes the fields of an older version those of today: see ``actor``.
+
+    Raises:
+        BehaviorError: a field begins with two underscores, or has the name of something that actors have.
+    """
+
+    __goblins__: ClassVar[_ClassInfo]
+
+    def __init_subclass__(
+        cls, *, label: str | None = None, version: Any = 0, upgrade: Any = None, **others: Any
+    ) -> None:
+        super().__init_subclass__(**others)
+        _copy_mutable_defaults(cls)
+        _forget_guards(cls)
+        dataclasses.dataclass(eq=False)(cls)
+        fields = dataclasses.fields(cast(Any, cls))
+        for one in fields:
+            if hasattr(_ActorBase, one.name):
+                raise BehaviorError(f"{cls.__name__}.{one.name} can't be a field: actors have that already")
+        guarded = {one.name for one in fields if not _is_plain(one.type)}
+        for name in guarded:
+            setattr(cls, name, _ContainerField(name))
+        restored = getattr(cls, "restored", None)
+        cls.__goblins__ = _ClassInfo(
+            cls.__name__,
+            label,
+            version,
+            [one.name for one in fields],
+            _messages(cls),
+            functools.partial(_default, {one.name: one for one in fields}),
+            restored,
+            guarded,
+            upgrade,
+        )
+
+
+def _copy_mutable_defaults(cls: type) -> None:
+    """A default that can be changed in place is copied for each actor."""
+    for name, kind in _annotations(cls).items():
+        if _is_class_variable(kind):
+            continue
+        default = cls.__dict__.get(name)
+        if isinstance(default, list | dict | set | bytearray):
+            setattr(cls, name, dataclasses.field(default_factory=functools.partial(copy.deepcopy, default)))
+
+
+def _forget_guards(cls: type) -> None:
+    for name, value in list(cls.__dict__.items()):
+        if isinstance(value, _ContainerField):
+            delattr(cls, name)
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
+    return inspect.get_annotations(cls)
+
+
+def _is_class_variable(kind: Any) -> bool:
+    if isinstance(kind, str):
+        return kind.removeprefix("typing.").startswith("ClassVar")
+    return kind is ClassVar or get_origin(kind) is ClassVar
+
+
+def _is_plain(kind: Any) -> bool:
+    if isinstance(kind, str):
+        return all(part.strip() in _PLAIN_NAMES for part in kind.split("|"))
+    if isinstance(kind, types.UnionType):
+        return all(_is_plain(part) for part in kind.__args__)
+    return kind is None or kind in _PLAIN
+
+
+def _messages(cls: type) -> dict[str, Any]:
+    """The functions that others can call: those of the nearest class that has the name."""
+    found: dict[str, Any] = {}
+    for parent in reversed(cls.__mro__):
+        if parent in (object, _ActorBase, Actor):
+            continue
+        for name, value in vars(parent).items():
+            if inspect.isfunction(value) and (not name.startswith("_") or name == "__call__"):
+                found[name] = value
+            else:
+                found.pop(name, None)
+    found.pop("restored", None)
+    return found
+
+
+def _default(fields: dict[str, dataclasses.Field[Any]], name: str) -> Any:
+    one = fields[name]
+    if one.default is not dataclasses.MISSING:
+        return one.default
+    if one.default_factory is not dataclasses.MISSING:
+        return one.default_factory()
+    raise LookupError(name)

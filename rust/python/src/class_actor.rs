@@ -1,0 +1,556 @@
+//! Actors as classes: an instance is a behavior, its fields are the state, its methods are the messages.
+//!
+//! The fields live in the instance's `__dict__`. The first time that a turn assigns one, or reads one that can be
+//! changed in place, what is needed to undo is kept; at the end of the turn it is seen what has changed.
+
+use std::sync::Arc;
+
+use goblins_core::churn::Churn;
+use goblins_core::ids::Slot;
+use goblins_core::vat::Vat;
+use parking_lot::Mutex;
+use pyo3::exceptions::PyAttributeError;
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PySet, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+
+use crate::behavior::{Become, is_behavior, type_name};
+use crate::calls::Args;
+use crate::containers::{self, Containers};
+use crate::current::current;
+use crate::errors::{behavior_error, no_such_method, no_turn_error};
+use crate::host::PyHost;
+use crate::refs::Ref;
+
+/// What is known of a class of actors.
+#[pyclass(frozen, module = "goblins", name = "_ClassInfo")]
+pub(crate) struct ClassInfo {
+    pub(crate) name: Py<PyString>,
+    pub(crate) label: Option<String>,
+    pub(crate) version: Py<PyAny>,
+    pub(crate) version_bytes: Vec<u8>,
+    pub(crate) fields: Vec<Py<PyString>>,
+    /// The functions that are messages, by name.
+    methods: Py<PyDict>,
+    /// Gives a field's default by its name, or raises LookupError.
+    default: Py<PyAny>,
+    /// Called after an instance was made from its record.
+    restored: Option<Py<PyAny>>,
+    /// The fields whose reads are noticed.
+    guarded: Py<PySet>,
+    /// `Migrations`, or a function, that makes today's fields of older ones.
+    pub(crate) upgrade: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl ClassInfo {
+    #[new]
+    #[expect(clippy::too_many_arguments, reason = "called with keywords, by one function")]
+    fn new(
+        name: Py<PyString>,
+        label: Option<String>,
+        version: Bound<'_, PyAny>,
+        fields: Vec<Py<PyString>>,
+        methods: Py<PyDict>,
+        default: Py<PyAny>,
+        restored: Option<Py<PyAny>>,
+        guarded: Py<PySet>,
+        upgrade: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let version_bytes = crate::behavior::version_bytes(&version)?;
+        let version = version.unbind();
+        Ok(Self { name, label, version, version_bytes, fields, methods, default, restored, guarded, upgrade })
+    }
+
+    #[getter]
+    fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    #[getter]
+    fn version(&self, py: Python<'_>) -> Py<PyAny> {
+        self.version.clone_ref(py)
+    }
+
+    /// What was given with `upgrade=`.
+    #[getter]
+    fn upgrade(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.upgrade.as_ref().map(|upgrade| upgrade.clone_ref(py))
+    }
+
+    #[getter]
+    fn fields(&self, py: Python<'_>) -> Vec<Py<PyString>> {
+        self.fields.iter().map(|field| field.clone_ref(py)).collect()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.version)?;
+        visit.call(&self.methods)?;
+        visit.call(&self.default)?;
+        visit.call(&self.restored)?;
+        visit.call(&self.upgrade)
+    }
+}
+
+impl ClassInfo {
+    /// That of a class.
+    pub(crate) fn of<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, Self>> {
+        let py = class.py();
+        let info = class.getattr(intern!(py, "__goblins__"))?;
+        info.cast_into_exact::<Self>().map_err(|_| {
+            behavior_error(format!("{class} is no class of actors: derive it from goblins.Actor"))
+        })
+    }
+
+    pub(crate) fn has_default(&self, py: Python<'_>, field: &Py<PyString>) -> PyResult<bool> {
+        match self.default.bind(py).call1((field,)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_instance_of::<pyo3::exceptions::PyLookupError>(py) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names of the methods, for messages.
+    fn names(&self, py: Python<'_>) -> String {
+        let names: Vec<String> = self.methods.bind(py).keys().iter().map(|name| name.to_string()).collect();
+        names.join(", ")
+    }
+
+    fn has(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+        for field in &self.fields {
+            if field.is(name) || field.bind(py).as_any().eq(name)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The parent of all actors that are classes.
+#[pyclass(subclass, frozen, weakref, module = "goblins", name = "_ActorBase")]
+pub(crate) struct ActorBase {
+    info: Py<ClassInfo>,
+    link: Mutex<Link>,
+}
+
+/// What an instance is part of.
+#[derive(Default)]
+struct Link {
+    owner: Option<Arc<Owner>>,
+    /// When its fields were last kept for undoing, and what of them.
+    epoch: u64,
+    kept: Option<Arc<Kept>>,
+}
+
+/// The actor that an instance is the behavior of.
+struct Owner {
+    vat: Arc<Vat<PyHost>>,
+    slot: Slot,
+    /// Weak: the actor owns its behavior.
+    actor: Py<PyWeakrefReference>,
+}
+
+/// The fields of an instance as they were, and what their containers held.
+struct Kept {
+    fields: Py<PyDict>,
+    containers: Mutex<Containers>,
+}
+
+/// What is needed to undo changes of an instance.
+pub(crate) struct Saved {
+    instance: Py<ActorBase>,
+    kept: Arc<Kept>,
+}
+
+#[pymethods]
+impl ActorBase {
+    #[new]
+    #[classmethod]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(
+        class: &Bound<'_, PyType>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        Ok(Self { info: ClassInfo::of(class)?.unbind(), link: Mutex::new(Link::default()) })
+    }
+
+    /// The reference that others have to this actor.
+    #[getter(r#ref)]
+    fn reference<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Ref>> {
+        let owner = slf.get().owner().ok_or_else(|| unspawned(slf))?;
+        actor(slf.py(), &owner).ok_or_else(|| unspawned(slf))
+    }
+
+    /// Makes a token that a method returns to become another actor, answering `value` (ACT-07).
+    #[pyo3(name = "become", signature = (other, value=None, /))]
+    fn become_other<'py>(
+        slf: &Bound<'py, Self>,
+        other: Bound<'py, PyAny>,
+        value: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, Become>> {
+        let py = slf.py();
+        let owner = slf.get().owner().ok_or_else(|| unspawned(slf))?;
+        if !is_behavior(&other) {
+            return Err(behavior_error(format!(
+                "become got {}, which is no behavior: give it an instance of a class of actors, or what a \
+                 constructor returns",
+                type_name(&other)
+            )));
+        }
+        let value = value.unwrap_or_else(|| py.None());
+        Bound::new(py, Become { vat: owner.vat.id(), slot: owner.slot, behavior: other.unbind(), value })
+    }
+
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyString>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let info = slf.get().info.get();
+        if !info.has(py, name)? {
+            return Err(no_field(info, py, name));
+        }
+        touch(slf)?;
+        // SAFETY: all are alive; -1 means that an exception is set.
+        match unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(PyErr::fetch(py)),
+        }
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        let info = slf.get().info.bind(slf.py()).get().name.bind(slf.py()).to_string_lossy().into_owned();
+        Err(PyAttributeError::new_err(format!("a field of an actor can't be deleted: {info}.{name}")))
+    }
+}
+
+fn unspawned(instance: &Bound<'_, ActorBase>) -> PyErr {
+    let name = instance.get().info.get().name.bind(instance.py()).to_string_lossy().into_owned();
+    no_turn_error(format!("this instance of {name} is no actor: make one with spawn({name}, ...)"))
+}
+
+fn no_field(info: &ClassInfo, py: Python<'_>, name: &Bound<'_, PyString>) -> PyErr {
+    let class = info.name.bind(py);
+    behavior_error(format!(
+        "{class} has no field {name:?}, so it would not be stored: declare it in the class, as in `{name}: int = 0`",
+        name = name.to_string_lossy()
+    ))
+}
+
+fn actor<'py>(py: Python<'py>, owner: &Owner) -> Option<Bound<'py, Ref>> {
+    owner.actor.bind(py).upgrade()?.cast_into_exact::<Ref>().ok()
+}
+
+impl ActorBase {
+    fn owner(&self) -> Option<Arc<Owner>> {
+        self.link.lock().owner.clone()
+    }
+
+    pub(crate) fn info(&self) -> &Py<ClassInfo> {
+        &self.info
+    }
+}
+
+/// The instance that a behavior is, if it is one.
+pub(crate) fn instance<'a, 'py>(behavior: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, ActorBase>> {
+    behavior.cast::<ActorBase>().ok()
+}
+
+/// Whether a constructor is a class of actors.
+pub(crate) fn class<'a, 'py>(constructor: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyType>> {
+    let class = constructor.cast::<PyType>().ok()?;
+    class.is_subclass_of::<ActorBase>().ok()?.then_some(class)
+}
+
+/// Makes an instance without its fields.
+pub(crate) fn blank<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, ActorBase>> {
+    let py = class.py();
+    let made = class.call_method1(intern!(py, "__new__"), (class,))?;
+    Ok(made.cast_into::<ActorBase>()?)
+}
+
+/// Makes an instance the behavior of an actor.
+pub(crate) fn bind(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>) -> PyResult<()> {
+    let cell = &actor.get().cell;
+    let actor = PyWeakrefReference::new(actor)?.unbind();
+    let owner = Owner { vat: cell.vat().clone(), slot: cell.slot(), actor };
+    let before = std::mem::replace(
+        &mut *instance.get().link.lock(),
+        Link { owner: Some(Arc::new(owner)), ..Link::default() },
+    );
+    drop(before);
+    Ok(())
+}
+
+/// The fields of an instance.
+pub(crate) fn fields<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'py, PyDict>> {
+    let py = instance.py();
+    // SAFETY: gives an owned reference, or null with an exception set.
+    let dict = unsafe {
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::PyObject_GenericGetDict(instance.as_ptr(), std::ptr::null_mut()),
+        )
+    }?;
+    Ok(dict.cast_into::<PyDict>()?)
+}
+
+/// Sets the fields of an instance made from its record: those that are not stored get their defaults.
+pub(crate) fn fill<'py>(
+    instance: &Bound<'py, ActorBase>,
+    mut stored: impl FnMut(&str) -> Option<Bound<'py, PyAny>>,
+    missing: impl Fn(&str) -> PyErr,
+) -> PyResult<()> {
+    let py = instance.py();
+    let info = instance.get().info.get();
+    let dict = fields(instance)?;
+    for field in &info.fields {
+        let field = field.bind(py);
+        let name = field.to_string_lossy();
+        let value = match stored(&name) {
+            Some(value) => value,
+            None => match info.default.bind(py).call1((field,)) {
+                Err(error) if error.is_instance_of::<pyo3::exceptions::PyLookupError>(py) => {
+                    return Err(missing(&name));
+                }
+                other => other?,
+            },
+        };
+        dict.set_item(field, value)?;
+    }
+    Ok(())
+}
+
+/// Tells an instance that it was made from its record.
+pub(crate) fn tell_restored(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
+    match &instance.get().info.get().restored {
+        Some(hook) => crate::calls::call_with(hook.bind(instance.py()), (instance,)).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Gives a message to an instance.
+pub(crate) fn invoke<'py>(
+    instance: &Bound<'py, ActorBase>,
+    actor: &Bound<'py, Ref>,
+    method: Option<&Bound<'py, PyString>>,
+    args: Args<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = instance.py();
+    let info = instance.get().info.get();
+    let name = method.unwrap_or_else(|| intern!(py, "__call__"));
+    let Some(function) = info.methods.bind(py).get_item(name)? else {
+        let (actor, names) = (actor.get().describe(py), info.names(py));
+        return Err(no_such_method(match method {
+            Some(name) => format!("{actor} has no method {:?}; it has {names}", name.to_string_lossy()),
+            None => format!("{actor} answers to methods only ({names}); call one of them"),
+        }));
+    };
+    args.call_method(&function, instance.as_any())
+}
+
+/// Keeps what is needed to undo changes of an instance, if this is the first in this turn.
+fn touch<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Option<Arc<Kept>>> {
+    let py = instance.py();
+    let this = instance.get();
+    let Some(owner) = this.owner() else {
+        return Ok(None);
+    };
+    let churn = match current() {
+        Some(churn) if churn.in_turn() && Arc::ptr_eq(churn.vat(), &owner.vat) => churn,
+        _ => {
+            let class = this.info.get().name.bind(py);
+            return Err(no_turn_error(format!(
+                "the fields of {class}#{} can be used in turns of its vat {} only: send it a message",
+                owner.slot,
+                owner.vat.name()
+            )));
+        }
+    };
+    keep(&churn, instance, &owner).map(Some)
+}
+
+fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -> PyResult<Arc<Kept>> {
+    let py = instance.py();
+    let this = instance.get();
+    let epoch = churn.epoch();
+    {
+        let link = this.link.lock();
+        if let (true, Some(kept)) = (link.epoch == epoch, &link.kept) {
+            return Ok(kept.clone());
+        }
+    }
+    containers::begin((owner.vat.id().0, epoch));
+    let fields = fields(instance)?.copy()?.unbind();
+    let kept = Arc::new(Kept { fields, containers: Mutex::new(Containers::default()) });
+    let before = {
+        let mut link = this.link.lock();
+        link.epoch = epoch;
+        link.kept.replace(kept.clone())
+    };
+    drop(before);
+    if let Some(actor) = actor(py, owner) {
+        let saved = Saved { instance: instance.clone().unbind(), kept: kept.clone() };
+        churn.touch(py, actor.as_unbound(), saved);
+    }
+    Ok(kept)
+}
+
+/// Keeps all that an instance's fields hold: for code that goes on after a wait, with what it read before.
+pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
+    let Some(kept) = touch(instance)? else {
+        return Ok(());
+    };
+    for (_, value) in fields(instance)? {
+        if containers::may_change(&value) {
+            kept.containers.lock().keep(&value)?;
+        }
+    }
+    Ok(())
+}
+
+impl Saved {
+    /// Whether a field or a container in one has changed. What came in from outside is replaced by copies, so that
+    /// nobody else can change it later.
+    pub(crate) fn is_changed(&self, py: Python<'_>) -> PyResult<bool> {
+        let instance = self.instance.bind(py);
+        let info = instance.get().info.get();
+        let now = fields(instance)?;
+        let before = self.kept.fields.bind(py);
+        let containers = self.kept.containers.lock();
+        let mut copies = containers.copies();
+        let mut changed = containers.own_what_came_in(py, &mut copies)?;
+        for field in &info.fields {
+            let field = field.bind(py);
+            let (value, old) = (now.get_item(field)?, before.get_item(field)?);
+            match (value, old) {
+                (Some(value), Some(old)) if value.is(&old) => {}
+                (Some(value), _) => {
+                    changed = true;
+                    if let Some(own) = copies.of(&value)? {
+                        now.set_item(field, own)?;
+                    }
+                    if containers::may_change(&value) {
+                        guard(instance, info, field)?;
+                    }
+                }
+                (None, _) => {
+                    let message =
+                        format!("the field {field} of an actor was deleted: give it a value instead");
+                    return Err(PyAttributeError::new_err(message));
+                }
+            }
+        }
+        if now.len() > info.fields.len() {
+            for name in now.keys() {
+                let name = name.cast_into::<PyString>()?;
+                if !info.has(py, &name)? {
+                    return Err(no_field(info, py, &name));
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { instance: self.instance.clone_ref(py), kept: self.kept.clone() }
+    }
+
+    /// What the fields and containers that this would put back are now.
+    pub(crate) fn again(&self, py: Python<'_>) -> PyResult<Self> {
+        let fields = fields(self.instance.bind(py))?.copy()?.unbind();
+        let containers = Mutex::new(self.kept.containers.lock().again(py)?);
+        Ok(Self { instance: self.instance.clone_ref(py), kept: Arc::new(Kept { fields, containers }) })
+    }
+
+    /// For the collector. The actor may hold the same fields still, but does not need them any more.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.instance)?;
+        visit.call(&self.kept.fields)?;
+        match self.kept.containers.try_lock() {
+            Some(containers) => containers.traverse(visit),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn restore(self) {
+        Python::attach(|py| {
+            let instance = self.instance.bind(py);
+            let restored = fields(instance).and_then(|now| {
+                now.clear();
+                now.update(self.kept.fields.bind(py).as_mapping())?;
+                self.kept.containers.lock().restore(py)
+            });
+            let before = {
+                let mut link = instance.get().link.lock();
+                link.epoch = 0;
+                link.kept.take()
+            };
+            drop(before);
+            if let Err(error) = restored {
+                error.write_unraisable(py, Some(instance.as_any()));
+            }
+        });
+    }
+}
+
+/// Sees to it that reads of a field are noticed from now on: it was not known to hold what changes in place.
+fn guard(instance: &Bound<'_, ActorBase>, info: &ClassInfo, field: &Bound<'_, PyString>) -> PyResult<()> {
+    let py = instance.py();
+    if info.guarded.bind(py).contains(field)? {
+        return Ok(());
+    }
+    info.guarded.bind(py).add(field)?;
+    instance
+        .as_any()
+        .get_type()
+        .setattr(field, Bound::new(py, ContainerField { name: field.clone().unbind() })?)
+}
+
+/// A field that may hold what can be changed in place: reading it keeps what is needed to undo.
+#[pyclass(frozen, module = "goblins", name = "_ContainerField")]
+pub(crate) struct ContainerField {
+    name: Py<PyString>,
+}
+
+#[pymethods]
+impl ContainerField {
+    #[new]
+    fn new(name: Py<PyString>) -> Self {
+        Self { name }
+    }
+
+    fn __get__<'py>(
+        slf: &Bound<'py, Self>,
+        instance: &Bound<'py, PyAny>,
+        _owner: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let name = slf.get().name.bind(slf.py());
+        let Ok(instance) = instance.cast::<ActorBase>() else {
+            // As for a field without a default: what makes the class of it must not take this for one.
+            return Err(PyAttributeError::new_err(format!("the class has no value for its field {name}")));
+        };
+        let Some(value) = fields(instance)?.get_item(name)? else {
+            let class = instance.get().info.get().name.bind(slf.py());
+            return Err(PyAttributeError::new_err(format!("the field {class}.{name} has no value yet")));
+        };
+        if !containers::may_change(&value) {
+            return Ok(value);
+        }
+        if let Some(kept) = touch(instance)?
+            && kept.fields.bind(slf.py()).get_item(name)?.is_some_and(|old| old.is(&value))
+        {
+            kept.containers.lock().keep(&value)?;
+        }
+        Ok(value)
+    }
+
+    fn __set__(&self, py: Python<'_>, instance: &Bound<'_, PyAny>, value: Py<PyAny>) -> PyResult<()> {
+        let instance = instance.cast::<ActorBase>()?;
+        fields(instance)?.set_item(self.name.bind(py), value)
+    }
+}

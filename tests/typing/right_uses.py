@@ -1,0 +1,123 @@
+"""What type checkers must understand. It is checked, not run."""
+
+from typing import assert_type
+
+from goblins import (
+    Actor,
+    Bcom,
+    MemoryStore,
+    Methods,
+    PersistenceEnv,
+    Promise,
+    Ref,
+    Vat,
+    actor,
+    all_of,
+    field,
+    from_awaitable,
+    methods,
+    on,
+    race,
+    send,
+    spawn,
+    spawn_named,
+    spawn_persistent_vat,
+    tell,
+    to_thread,
+)
+
+
+@actor
+def counter(bcom: Bcom, value: int = 0) -> Methods:
+    def tick() -> int:
+        return bcom(counter(bcom, value + 1), value)
+
+    return methods(tick=tick)
+
+
+class Account(Actor, version=2, label="account"):
+    owner: str
+    balance: int = 0
+    history: list[int] = []
+    tags: set[str] = field(default_factory=set)
+
+    def deposit(self, amount: int, *, note: str = "") -> int:
+        self.balance += amount
+        self.history.append(amount)
+        return self.balance
+
+    async def slow(self, amount: int) -> str:
+        paid = await send(self.deposit, amount)
+        assert_type(paid, int)
+        return self.owner
+
+    def later(self) -> Promise[int]:
+        return send(self.deposit, 1)
+
+    def me(self) -> "Account":
+        return self.ref
+
+    def close(self) -> int:
+        return self.become(Closed(self.owner), self.balance)
+
+
+class Closed(Actor):
+    owner: str
+
+
+class Savings(Account):
+    rate: float = 0.5
+
+
+def in_a_turn() -> None:
+    ada = spawn(Account, "Ada", balance=5)
+    assert_type(ada, Account)
+    assert_type(ada.deposit(10), int)
+    assert_type(send(ada.deposit, 5), Promise[int])
+    assert_type(send(ada.deposit, amount=5, note="x"), Promise[int])
+    assert_type(send(ada.slow, 5), Promise[str])
+    assert_type(send(ada.later), Promise[int])
+    assert_type(spawn(Savings, "Ada", rate=0.1).deposit(1), int)
+    assert_type(spawn_named("till", Account, "Ada"), Account)
+    assert_type(spawn(counter), Ref)
+    assert_type(spawn(counter, 5), Ref)
+    tell(ada.deposit, 5)
+    answer = send(ada.deposit, 5)
+    assert_type(on(answer, str), Promise[str])
+    assert_type(on(answer, lambda n: n + 1, catch=lambda e: None), Promise[int | None])
+    assert_type(on(answer, catch=str), Promise[int | str])
+    assert_type(on(answer, finally_=lambda: None), Promise[int])
+    assert_type(all_of(answer, answer), Promise[list[int]])
+    assert_type(all_of([answer]), Promise[list[int]])
+    assert_type(race(answer, answer), Promise[int])
+
+
+async def in_asyncio(vat: Vat, ada: Account) -> None:
+    assert_type(await send(ada.deposit, 5), int)
+    assert_type(await send(ada.slow, 5), str)
+    assert_type(send(ada.deposit, 5).result(timeout=1), int)
+    assert_type(await ada.slow(5), str)
+    assert_type(await from_awaitable(ada.slow(5)), str)
+    assert_type(await to_thread(len, "text"), int)
+    assert_type(vat.run(len, "text"), int)
+    assert_type(vat.spawn(Account, "Ada"), Account)
+    assert_type(vat.spawn(counter), Ref)
+
+
+env = PersistenceEnv("bank", counter, Account) | PersistenceEnv({"closed": Closed})
+
+
+def two_roots() -> tuple[Account, Ref]:
+    return spawn(Account, "Ada"), spawn(counter)
+
+
+def persistent() -> None:
+    with MemoryStore() as store:
+        vat, ada, ticks = spawn_persistent_vat(env, two_roots, store)
+        assert_type(vat, Vat)
+        assert_type(ada, Account)
+        assert_type(ticks, Ref)
+        _, only = spawn_persistent_vat(env, lambda: spawn(Account, "Bob"), store.vat("other"))
+        assert_type(only, Account)
+        with vat:
+            assert_type(ada.deposit(1), int)
