@@ -119,12 +119,12 @@ pub trait Host: Sized + 'static {
 
     /// Whether an actor's state differs from what it was when this was saved. An error fails the turn.
     fn is_changed(cx: Self::Cx<'_>, saved: &Self::Saved) -> Result<bool, Self::Error>;
-    /// The same saved state again.
-    fn clone_saved(cx: Self::Cx<'_>, saved: &Self::Saved) -> Self::Saved;
-    /// What the state now is, of all that this would put back.
-    fn save_again(cx: Self::Cx<'_>, saved: &Self::Saved) -> Result<Self::Saved, Self::Error>;
     /// Puts an actor's state back.
     fn restore(saved: Self::Saved);
+    /// Puts an actor's state back, and gives what it was before that.
+    fn exchange(cx: Self::Cx<'_>, saved: Self::Saved) -> Result<Self::Saved, Self::Error>;
+    /// The same again.
+    fn clone_saved(cx: Self::Cx<'_>, saved: &Self::Saved) -> Self::Saved;
     /// The actor's portrait, or the error that says why it can't be stored.
     fn portrait(
         cx: Self::Cx<'_>,

@@ -26,8 +26,8 @@ impl<H: Host> Vat<H> {
             Ok(steps) => {
                 let churn = session.churn().clone();
                 churn.begin_look();
-                let there = steps.into_iter().try_for_each(|step| churn.step_back(cx, step));
-                let result = there.and_then(|()| body(&churn));
+                let stepped = steps.into_iter().try_for_each(|step| churn.step_back(cx, step));
+                let result = stepped.and_then(|()| body(&churn));
                 churn.end_look();
                 result
             }
@@ -56,9 +56,8 @@ impl<H: Host> Churn<H> {
     fn step_back(&self, cx: H::Cx<'_>, step: Undo<H>) -> Result<(), H::Error> {
         let (actor, life) = match step {
             Undo::Touched { actor, saved } => {
-                let present = H::save_again(cx, &saved)?;
-                self.work().undo.push(Undo::Touched { actor, saved: present });
-                H::restore(saved);
+                let saved = H::exchange(cx, saved)?;
+                self.work().undo.push(Undo::Touched { actor, saved });
                 return Ok(());
             }
             Undo::Changed { actor, old } => (actor, Life::Live(old)),

@@ -171,6 +171,7 @@ impl<H: Host> Undo<H> {
             Self::Spawned { .. } => Self::Spawned { actor },
             Self::Upgraded { .. } => Self::Upgraded { actor },
             Self::Rehydrated { .. } => Self::Rehydrated { actor },
+            Self::Upgraded { .. } => Self::Upgraded { actor },
             Self::Stored { .. } => Self::Stored { actor },
         }
     }

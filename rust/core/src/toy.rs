@@ -55,7 +55,7 @@ pub type Continuation =
     Box<dyn FnOnce(&Turn<'_>, Outcome<Toy>, &Promise) -> Result<Option<Value>, Fault> + Send>;
 
 /// A state that is changed in place, and what it was.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Saved {
     /// The state.
     pub state: Arc<Mutex<i64>>,
@@ -294,16 +294,17 @@ impl Host for Toy {
         Ok(*saved.state.lock() != saved.value)
     }
 
-    fn clone_saved((): (), saved: &Saved) -> Saved {
-        Saved { state: saved.state.clone(), value: saved.value }
-    }
-
-    fn save_again((): (), saved: &Saved) -> Result<Saved, Fault> {
-        Ok(Saved { state: saved.state.clone(), value: *saved.state.lock() })
-    }
-
     fn restore(saved: Saved) {
         *saved.state.lock() = saved.value;
+    }
+
+    fn exchange((): (), saved: Saved) -> Result<Saved, Fault> {
+        let value = std::mem::replace(&mut *saved.state.lock(), saved.value);
+        Ok(Saved { value, ..saved })
+    }
+
+    fn clone_saved((): (), saved: &Saved) -> Saved {
+        saved.clone()
     }
 
     fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor>, Fault> {

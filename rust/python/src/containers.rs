@@ -239,12 +239,16 @@ impl<'py> Copies<'_, 'py> {
 }
 
 type Made<'py> = HashMap<usize, Bound<'py, PyAny>>;
+/// What is to stand in place of a value, where that is not to be copied.
+type Stop<'a, 'py> = dyn FnMut(&Bound<'py, PyAny>, &Made<'py>) -> Option<Bound<'py, PyAny>> + 'a;
+/// Arguments in a tuple and a dict.
+type Packed<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 
 /// A deep copy of containers; `stop` gives what is to stand in place of a value, where it is not to be copied.
 fn copied<'py>(
     value: &Bound<'py, PyAny>,
     made: &mut Made<'py>,
-    stop: &mut dyn FnMut(&Bound<'py, PyAny>, &Made<'py>) -> Option<Bound<'py, PyAny>>,
+    stop: &mut Stop<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
     if !may_change(value) {
@@ -293,10 +297,7 @@ fn any_owned() -> bool {
 }
 
 /// Arguments as they may leave their actor; `None` if they may leave as they are.
-pub(crate) fn handed_out_args<'py>(
-    py: Python<'py>,
-    args: Args<'_, 'py>,
-) -> PyResult<Option<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)>> {
+pub(crate) fn handed_out_args<'py>(py: Python<'py>, args: Args<'_, 'py>) -> PyResult<Option<Packed<'py>>> {
     if !any_owned() {
         return Ok(None);
     }

@@ -230,8 +230,10 @@ impl Host for PyHost {
         saved.clone_ref(py)
     }
 
-    fn save_again(py: Python<'_>, saved: &Saved) -> PyResult<Saved> {
-        saved.again(py)
+    fn exchange(py: Python<'_>, saved: Saved) -> PyResult<Saved> {
+        let before = saved.again(py)?;
+        saved.restore();
+        Ok(before)
     }
 
     fn restore(saved: Saved) {

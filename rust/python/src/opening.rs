@@ -27,8 +27,11 @@ pub(crate) struct Opening {
     labels: Py<PyDict>,
     store: Py<Store>,
     part: String,
-    opened: Mutex<Option<(Arc<KernelVat<PyHost>>, Option<VatRecord>)>>,
+    opened: Mutex<Option<OpenedVat>>,
 }
+
+/// A vat, and what stood in the store; nothing if it was empty.
+type OpenedVat = (Arc<KernelVat<PyHost>>, Option<VatRecord>);
 
 impl Opening {
     /// The vat, with what stands in the store.

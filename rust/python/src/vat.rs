@@ -123,7 +123,6 @@ impl Vat {
 #[pymethods]
 impl Vat {
     #[new]
-    #[expect(clippy::too_many_arguments, reason = "they have names")]
     #[pyo3(signature = (name=None, *, log=false, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None))]
     fn new(
         py: Python<'_>,
@@ -373,7 +372,6 @@ pub(crate) struct ManualVat;
 #[pymethods]
 impl ManualVat {
     #[new]
-    #[expect(clippy::too_many_arguments, reason = "they have names")]
     #[pyo3(signature = (name=None, *, log=false, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None))]
     fn new(
         py: Python<'_>,
