@@ -169,7 +169,6 @@ impl<H: Host> Undo<H> {
             Self::Changed { old, .. } => Self::Changed { actor, old: H::clone_behavior(cx, old) },
             Self::Touched { saved, .. } => Self::Touched { actor, saved: H::clone_saved(cx, saved) },
             Self::Spawned { .. } => Self::Spawned { actor },
-            Self::Upgraded { .. } => Self::Upgraded { actor },
             Self::Rehydrated { .. } => Self::Rehydrated { actor },
             Self::Upgraded { .. } => Self::Upgraded { actor },
             Self::Stored { .. } => Self::Stored { actor },
