@@ -4,8 +4,8 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Reins, ToyVat, becoming, get, named, occupy, puppet, raised, run, runtime};
 use goblins_core::error::KernelError;

@@ -460,11 +460,18 @@ impl Saved {
         Self { instance: self.instance.clone_ref(py), kept: self.kept.clone() }
     }
 
-    /// What the fields and containers that this would put back are now.
-    pub(crate) fn again(&self, py: Python<'_>) -> PyResult<Self> {
-        let fields = fields(self.instance.bind(py))?.copy()?.unbind();
-        let containers = Mutex::new(self.kept.containers.lock().again(py)?);
-        Ok(Self { instance: self.instance.clone_ref(py), kept: Arc::new(Kept { fields, containers }) })
+    /// Puts the state back, and gives what it was before that.
+    pub(crate) fn exchange(self, py: Python<'_>) -> PyResult<Self> {
+        let instance = self.instance.bind(py);
+        let now = fields(instance)?;
+        let mut containers = self.kept.containers.lock().same_now(py)?;
+        for (_, value) in &now {
+            containers.keep(&value)?;
+        }
+        let kept = Arc::new(Kept { fields: now.copy()?.unbind(), containers: Mutex::new(containers) });
+        let before = Self { instance: self.instance.clone_ref(py), kept };
+        self.restore();
+        Ok(before)
     }
 
     /// For the collector. The actor may hold the same fields still, but does not need them any more.

@@ -139,35 +139,24 @@ impl Containers {
         Ok(changed)
     }
 
+    /// What the same containers hold now.
+    pub(crate) fn same_now(&self, py: Python<'_>) -> PyResult<Self> {
+        let mut now = Self::default();
+        for contents in &self.contents {
+            let container = match contents {
+                Contents::List(list, _) => list.bind(py).as_any(),
+                Contents::Dict(dict, _) => dict.bind(py).as_any(),
+                Contents::Set(set, _) => set.bind(py).as_any(),
+                Contents::Bytes(bytes, _) => bytes.bind(py).as_any(),
+            };
+            now.keep(container)?;
+        }
+        Ok(now)
+    }
+
     /// For what comes in from outside.
     pub(crate) fn copies<'py>(&self) -> Copies<'_, 'py> {
         Copies { known: &self.known, made: HashMap::new() }
-    }
-
-    /// What the same containers hold now.
-    pub(crate) fn again(&self, py: Python<'_>) -> PyResult<Self> {
-        let now = self.contents.iter().map(|contents| {
-            Ok(match contents {
-                Contents::List(list, _) => {
-                    let held = list.bind(py).to_tuple().unbind();
-                    Contents::List(list.clone_ref(py), held)
-                }
-                Contents::Dict(dict, _) => {
-                    let held = dict.bind(py).copy()?.unbind();
-                    Contents::Dict(dict.clone_ref(py), held)
-                }
-                Contents::Set(set, _) => {
-                    let held = PyFrozenSet::new(py, set.bind(py).iter())?.unbind();
-                    Contents::Set(set.clone_ref(py), held)
-                }
-                Contents::Bytes(bytes, _) => {
-                    let held = bytes.bind(py).to_vec();
-                    Contents::Bytes(bytes.clone_ref(py), held)
-                }
-            })
-        });
-        let contents = now.collect::<PyResult<_>>()?;
-        Ok(Self { known: self.known.clone(), contents })
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -226,18 +226,16 @@ impl Host for PyHost {
         saved.is_changed(py)
     }
 
-    fn clone_saved(py: Python<'_>, saved: &Saved) -> Saved {
-        saved.clone_ref(py)
+    fn restore(saved: Saved) {
+        saved.restore();
     }
 
     fn exchange(py: Python<'_>, saved: Saved) -> PyResult<Saved> {
-        let before = saved.again(py)?;
-        saved.restore();
-        Ok(before)
+        saved.exchange(py)
     }
 
-    fn restore(saved: Saved) {
-        saved.restore();
+    fn clone_saved(py: Python<'_>, saved: &Saved) -> Saved {
+        saved.clone_ref(py)
     }
 
     fn call_soon(call: &EventLoop, vat: &Arc<Vat<Self>>) {
