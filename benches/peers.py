@@ -1,4 +1,4 @@
-"""Goblins beside other ways to do the same in Python, in one run: prints a table, and writes docs/benchmarks.md.
+"""Goblins beside other ways to do the same in Python, in one run: prints a table, writes docs/benchmarks.md.
 
     make bench-peers                 # all, about two minutes
     python benches/peers.py --quick  # each for a moment, nothing is written
@@ -265,8 +265,8 @@ def main() -> None:
             "# Benchmarks\n\n"
             "Goblins beside other ways to do the same, in one run of `make bench-peers`. Medians of seven\n"
             f"rounds, on {platform.system()}, {where}. Only the ratios within a table say something: the\n"
-            "figures are of the machine. The benches of the parts are in [`benches/`](../benches/README.md).\n\n"
-            + table
+            "figures are of the machine. The benches of the parts are in\n"
+            "[`benches/`](../benches/README.md).\n\n" + table
         )
 
 

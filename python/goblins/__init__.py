@@ -3,7 +3,7 @@
 import atexit as _atexit
 import os as _os
 
-from goblins import _goblins
+from goblins import _errors, _goblins
 from goblins._actor import actor
 from goblins._asyncio import from_awaitable, to_thread
 from goblins._class import Actor, field
@@ -55,7 +55,7 @@ from goblins._goblins import (
 )
 from goblins._joiners import all_of, race
 from goblins._log import Event, EventLog, EventTree
-from goblins._migrations import Migrations
+from goblins._migrations import Migrations, versioned
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 
 __version__ = "0.1.0"
@@ -116,7 +116,9 @@ __all__ = [
     "tell",
     "to_thread",
     "vats",
+    "versioned",
 ]
 
+_goblins._use_errors(_errors)
 _atexit.register(_goblins._at_exit)
 _os.register_at_fork(after_in_child=_goblins._after_fork_in_child)

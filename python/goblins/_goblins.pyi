@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from collections.abc import Set as AbstractSet
 from os import PathLike
 from pathlib import Path
-from types import GenericAlias, TracebackType
+from types import GenericAlias, ModuleType, TracebackType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
@@ -682,15 +682,16 @@ def _constructor(
     parameters: list[tuple[str, str, bool, Any]],
     version: Any,
     upgrade: Any,
+    portrait: Any,
+    restore: Any,
 ) -> Constructor: ...
 
 @final
 class _Opening:
-    def __new__(
-        cls, labels: Mapping[str, Constructor | type[_ActorBase]], store: Store, part: str
-    ) -> Self: ...
+    def __new__(cls, labels: Mapping[str, Any], store: Store, part: str) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
 
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...
 def _in_turn() -> bool: ...
+def _use_errors(module: ModuleType) -> None: ...

@@ -117,3 +117,41 @@ def upgrade_roots(upgrade: Any, stored: Any, roots: tuple[Any, ...], version: An
         return step(*(data if isinstance(data, tuple | list) else (data,)))
 
     return upgrade._run(stored, step_with, roots, "the store")
+
+
+class Versioned:
+    """A portrait with a version: see ``versioned``."""
+
+    def __init__(self, version: Any, args: tuple[Any, ...]) -> None:
+        self.version = version
+        self.args = args
+
+
+def versioned(version: Any, *args: Any) -> Versioned:
+    """What a function given as ``portrait=`` returns, to say of which version the portrait is (POR-02).
+
+    Args:
+        version: any plain value. If the actor has a version too, they must be equal (POR-13).
+        args: the arguments, in the order of the constructor's parameters; or one dict of fields by name.
+    """
+    return Versioned(version, args)
+
+
+def read_portrait(given: Any, names: list[str], version: Any, place: str) -> tuple[Any, dict[str, Any]]:
+    """Version and fields of what a function given as ``portrait=`` returned."""
+    if isinstance(given, Versioned):
+        if version not in (0, given.version):
+            raise MigrationError(
+                f"the portrait of {place} has version {given.version!r}, its constructor has {version!r}"
+            )
+        version = given.version
+        given = given.args[0] if len(given.args) == 1 and isinstance(given.args[0], dict) else given.args
+    if isinstance(given, dict) and all(isinstance(name, str) for name in given):
+        return version, given
+    if isinstance(given, tuple | list):
+        if len(given) > len(names):
+            raise MigrationError(f"the portrait of {place} has {len(given)} values for the fields {names}")
+        return version, dict(zip(names, given, strict=False))
+    raise MigrationError(
+        f"the portrait= of {place} must return a dict, a tuple or versioned(...), not {given!r}"
+    )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, TypeVarTuple, overload
 from goblins._actor import _not_yet
 from goblins._class import Actor
 from goblins._errors import BehaviorError, DuplicateLabelError
-from goblins._goblins import Constructor, Store, StorePart, Vat, _ClassInfo, _Opening
+from goblins._goblins import Constructor, Ref, Store, StorePart, Vat, _ClassInfo, _Opening
 from goblins._migrations import Migrations
 
 MAIN_PART = "main"
@@ -21,8 +21,9 @@ class PersistenceEnv:
     """The map from labels to the constructors that may make stored actors (ENV-01).
 
     ``PersistenceEnv("bank", counter, account)`` gives the labels ``bank.counter`` and ``bank.account``;
-    ``PersistenceEnv({"label": constructor})`` names each. In the first form a constructor's ``label=`` stands
-    in for its name; one with a dot in it is taken as the whole label.
+    ``PersistenceEnv({"label": constructor})`` names each, and ``{"label": (constructor, rehydrate)}`` gives a
+    rehydrator too (``restore=`` of ``@actor`` wins, ENV-07). In the first form a constructor's ``label=``
+    stands in for its name; one with a dot in it is taken as the whole label.
 
     Args:
         namespace: the first part of the labels, or the whole map.
@@ -34,7 +35,7 @@ class PersistenceEnv:
         BehaviorError: something given is not made with ``@actor``.
     """
 
-    __slots__ = ("_constructors",)
+    __slots__ = ("_constructors", "_rehydrators")
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class PersistenceEnv:
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
         self._constructors: dict[str, Constructor | type[Actor]] = {}
+        self._rehydrators: dict[str, Callable[..., Ref]] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
                 _check(constructor)
@@ -52,14 +54,19 @@ class PersistenceEnv:
             if constructors:
                 raise TypeError("give either a namespace with constructors, or one mapping")
             for label, constructor in namespace.items():
+                rehydrate = None
                 if isinstance(constructor, tuple):
-                    _not_yet("a rehydrator in a PersistenceEnv")
-                self._add(label, constructor)
+                    constructor, rehydrate = constructor
+                self._add(label, constructor, rehydrate)
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
 
-    def _add(self, label: str, constructor: Constructor | type[Actor]) -> None:
+    def _add(self, label: str, constructor: Constructor | type[Actor], rehydrate: Any = None) -> None:
         _check(constructor)
+        if rehydrate is not None:
+            if isinstance(constructor, type) or not callable(rehydrate):
+                raise BehaviorError(f"the rehydrator of {label!r} is a function, for an @actor constructor")
+            self._rehydrators[label] = rehydrate
         if label in self._constructors:
             raise DuplicateLabelError(f"the label {label!r} is given twice")
         for known, other in self._constructors.items():
@@ -75,12 +82,19 @@ class PersistenceEnv:
     def _take_over(self, other: PersistenceEnv) -> None:
         for label, constructor in other._constructors.items():
             if self._constructors.get(label) is not constructor:
-                self._add(label, constructor)
+                self._add(label, constructor, other._rehydrators.get(label))
 
     def __or__(self, other: PersistenceEnv) -> PersistenceEnv:
         if not isinstance(other, PersistenceEnv):
             return NotImplemented
         return PersistenceEnv({}, extends=(self, other))
+
+    def _makers(self) -> dict[str, Any]:
+        """What the binding needs: constructors, with their rehydrators where there are any."""
+        return {
+            label: (constructor, self._rehydrators[label]) if label in self._rehydrators else constructor
+            for label, constructor in self._constructors.items()
+        }
 
     def labels(self) -> list[str]:
         """The labels, in the order in which they were given."""
@@ -224,7 +238,7 @@ def spawn_persistent_vat(
         raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
-    opening = _Opening(env._constructors, store, part)
+    opening = _Opening(env._makers(), store, part)
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )

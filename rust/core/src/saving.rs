@@ -155,7 +155,7 @@ impl<H: Host> Churn<H> {
         let mut fresh = Vec::new();
         while let Some(actor) = todo.pop() {
             self.must_exist(cx, &actor)?;
-            let portrait = H::portrait(cx, &persistence.env, &actor)?;
+            let portrait = self.only_look(|| H::portrait(cx, &persistence.env, &actor))?;
             let mut slots = Vec::with_capacity(portrait.refs.len());
             for target in portrait.refs {
                 let cell = H::actor_cell(&target);

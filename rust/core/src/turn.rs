@@ -8,7 +8,7 @@ use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::{LamportTime, Slot};
 use crate::log::Cause;
-use crate::promise::{Outcome, Reaction};
+use crate::promise::{Outcome, Progress, Reaction};
 use crate::recording::Heading;
 
 /// How to take one change back.
@@ -280,6 +280,43 @@ impl<H: Host> Churn<H> {
         result
     }
 
+    /// Takes the behavior of an actor that was spawned in this turn and is not stored: the actor is gone then.
+    pub fn absorb(&self, cx: H::Cx<'_>, actor: &H::Actor) -> Option<H::Behavior> {
+        let cell = H::actor_cell(actor);
+        let epoch = self.work().epoch;
+        let behavior = {
+            let state = cell.state();
+            match &state.life {
+                Life::Live(behavior) if state.noted == epoch && !state.stored => {
+                    H::clone_behavior(cx, behavior)
+                }
+                _ => return None,
+            }
+        };
+        let before = cell.set_life(Life::Gone);
+        drop(before);
+        Some(behavior)
+    }
+
+    /// Runs `body` in the open turn, and takes back all that it changed and wanted.
+    pub(crate) fn only_look<T>(&self, body: impl FnOnce() -> T) -> T {
+        let (changes, effects) = {
+            let mut work = self.work();
+            // What was noted before must be noted again.
+            work.epoch += 1;
+            (work.undo.len(), work.effects.len())
+        };
+        let result = body();
+        let (undo, effects) = {
+            let mut work = self.work();
+            work.epoch += 1;
+            (work.undo.split_off(changes), work.effects.split_off(effects))
+        };
+        Self::take_back(undo);
+        drop(effects);
+        result
+    }
+
     /// Sends a message at the end of this turn, if it succeeds.
     pub fn send(&self, target: Target<H>, message: H::Message, resolver: Option<H::Promise>) {
         self.work().effects.push(Effect::Send { target, message, resolver });
@@ -307,11 +344,32 @@ impl<H: Host> Churn<H> {
 
     /// The outcome of a promise as this turn may see it: its own settlements included.
     pub fn outcome(&self, cx: H::Cx<'_>, promise: &H::Promise) -> Option<Outcome<H>> {
-        let cell: *const _ = H::promise_cell(promise);
-        if let Some(outcome) = H::promise_cell(promise).outcome(cx, Some(self.vat())) {
-            self.has_seen(promise);
-            return Some(outcome);
+        let mut promise = H::clone_promise(cx, promise);
+        // A chain that this turn has made is no longer than the turn has effects, unless it is a ring.
+        let most = self.work().effects.len();
+        for _ in 0..=most {
+            let cell = H::promise_cell(&promise);
+            if let Some(outcome) = cell.outcome(cx, Some(self.vat())) {
+                self.has_seen(&promise);
+                return Some(outcome);
+            }
+            if !matches!(cell.state().progress, Progress::Pending) {
+                return None;
+            }
+            let outcome = self.own_settlement(cx, &promise)?;
+            match &outcome {
+                Outcome::Fulfilled(value) => match H::as_promise(cx, value) {
+                    Some(next) => promise = next,
+                    None => return Some(outcome),
+                },
+                Outcome::Broken(_) => return Some(outcome),
+            }
         }
+        None
+    }
+
+    fn own_settlement(&self, cx: H::Cx<'_>, promise: &H::Promise) -> Option<Outcome<H>> {
+        let cell: *const _ = H::promise_cell(promise);
         self.work().effects.iter().find_map(|effect| match effect {
             Effect::Settle { promise, outcome, .. } if std::ptr::eq(cell, H::promise_cell(promise)) => {
                 Some(outcome.share(cx))

@@ -1,6 +1,7 @@
 //! Constructors, the behaviors that they make, and `bcom`.
 
 use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use goblins_core::ids::{Slot, VatId};
 use pyo3::exceptions::PyTypeError;
@@ -14,6 +15,7 @@ use crate::cbor;
 use crate::class_actor;
 use crate::errors::{behavior_error, no_such_method};
 use crate::methods::Methods;
+use crate::promise::Promise;
 use crate::refs::Ref;
 
 /// How a constructor takes a parameter.
@@ -44,6 +46,10 @@ pub(crate) struct Constructor {
     pub(crate) version_bytes: Vec<u8>,
     /// `Migrations`, or a function, that makes today's fields of older ones.
     pub(crate) upgrade: Option<Py<PyAny>>,
+    /// Gives the portrait, in place of the arguments.
+    pub(crate) portrait: Option<Py<PyAny>>,
+    /// Makes the actor of what is stored, in place of a call.
+    pub(crate) restore: Option<Py<PyAny>>,
     entry: Entry,
 }
 
@@ -83,6 +89,8 @@ pub(crate) fn _constructor(
     parameters: Vec<(Py<PyString>, String, bool, Py<PyAny>)>,
     version: Py<PyAny>,
     upgrade: Option<Py<PyAny>>,
+    portrait: Option<Py<PyAny>>,
+    restore: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'_, Constructor>> {
     let parameters = parameters.into_iter().map(|(name, kind, has_default, default)| {
         let kind = match kind.as_str() {
@@ -97,7 +105,21 @@ pub(crate) fn _constructor(
     let parameters = parameters.collect::<PyResult<_>>()?;
     let version_bytes = version_bytes(version.bind(py))?;
     let entry = Entry::of::<Constructor>();
-    calls::make(py, Constructor { function, name, label, parameters, version, version_bytes, upgrade, entry })
+    calls::make(
+        py,
+        Constructor {
+            function,
+            name,
+            label,
+            parameters,
+            version,
+            version_bytes,
+            upgrade,
+            portrait,
+            restore,
+            entry,
+        },
+    )
 }
 
 #[pymethods]
@@ -145,6 +167,8 @@ impl Constructor {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.upgrade)?;
+        visit.call(&self.portrait)?;
+        visit.call(&self.restore)?;
         visit.call(&self.function)?;
         visit.call(&self.version)?;
         self.parameters.iter().try_for_each(|parameter| visit.call(&parameter.default))
@@ -262,7 +286,8 @@ pub(crate) fn is_behavior(value: &Bound<'_, PyAny>) -> bool {
         || class_actor::instance(value).is_some()
         || (value.is_callable()
             && !value.is_exact_instance_of::<Become>()
-            && !value.is_exact_instance_of::<Ref>())
+            && !value.is_exact_instance_of::<Ref>()
+            && !value.is_exact_instance_of::<Promise>())
 }
 
 /// The error for a constructor that returned neither behavior nor Ref (ACT-05).
@@ -298,13 +323,23 @@ pub(crate) fn describe_value(value: &Bound<'_, PyAny>) -> String {
 #[pyclass(frozen, module = "goblins", name = "Bcom")]
 pub(crate) struct Bcom {
     vat: VatId,
-    slot: Slot,
+    /// Changes when an actor that was made again takes the place of the stored one.
+    slot: AtomicU64,
     entry: Entry,
 }
 
 impl Bcom {
     pub(crate) fn new(vat: VatId, slot: Slot) -> Self {
-        Self { vat, slot, entry: Entry::of::<Self>() }
+        Self { vat, slot: AtomicU64::new(slot.0), entry: Entry::of::<Self>() }
+    }
+
+    fn slot(&self) -> Slot {
+        Slot(self.slot.load(Ordering::Relaxed))
+    }
+
+    /// From now on it is that of another actor.
+    pub(crate) fn hand_over(&self, slot: Slot) {
+        self.slot.store(slot.0, Ordering::Relaxed);
     }
 
     fn token<'py>(
@@ -322,7 +357,7 @@ impl Bcom {
         }
         let value = value.map_or_else(|| py.None(), |value| value.clone().unbind());
         let behavior = behavior.clone().unbind();
-        Ok(Bound::new(py, Become { vat: self.vat, slot: self.slot, behavior, value })?.into_any())
+        Ok(Bound::new(py, Become { vat: self.vat, slot: self.slot(), behavior, value })?.into_any())
     }
 }
 
@@ -364,7 +399,7 @@ impl Bcom {
     }
 
     fn __repr__(&self) -> String {
-        format!("<bcom of actor {}>", self.slot)
+        format!("<bcom of actor {}>", self.slot())
     }
 }
 

@@ -22,11 +22,13 @@ use crate::behavior::describe_value;
 use crate::calls::{self, Args};
 use crate::class_actor::Saved;
 use crate::coroutine::{self, Suspended};
+use crate::environment::Environment;
 use crate::errors::{self, kernel_error, log_slow_turn, log_unheard};
 use crate::event_loop::EventLoop;
-use crate::portrait::{self, Environment};
+use crate::portrait;
 use crate::promise::{Latch, Promise, Right, part_of};
 use crate::refs::{Ref, invoke};
+use crate::restore;
 
 unsafe extern "C" {
     fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
@@ -264,7 +266,7 @@ impl Host for PyHost {
         record: &Record,
         refs: Vec<Py<Ref>>,
     ) -> PyResult<(Py<PyAny>, bool)> {
-        portrait::rehydrate(py, env, actor.bind(py), shape, record, &refs)
+        restore::rehydrate(py, env, actor.bind(py), shape, record, &refs)
     }
 
     fn ghost(py: Python<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> PyResult<Py<Ref>> {

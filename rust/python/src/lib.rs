@@ -7,6 +7,7 @@ mod class_actor;
 mod containers;
 mod coroutine;
 mod current;
+mod environment;
 mod errors;
 mod event_loop;
 mod host;
@@ -16,6 +17,7 @@ mod opening;
 mod portrait;
 mod promise;
 mod refs;
+mod restore;
 mod runtime;
 mod send;
 mod stores;
@@ -30,6 +32,8 @@ pub mod _goblins {
     use crate::class_actor::{ActorBase, ClassInfo, ContainerField};
     #[pymodule_export]
     use crate::current::_in_turn;
+    #[pymodule_export]
+    use crate::errors::_use_errors;
     #[pymodule_export]
     use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]

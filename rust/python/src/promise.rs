@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::calls::Args;
 use crate::current::{current, current_turn};
-use crate::errors::{broken_promise, deadlock, kernel_error, log_unheard, no_turn_error};
+use crate::errors::{as_exception, broken_promise, deadlock, kernel_error, log_unheard, no_turn_error};
 use crate::host::{Handler, PyHost, Waker};
 use crate::refs::{self, BoundMessage, Ref, Target, invoke, is_hidden, own_attribute};
 
@@ -378,8 +378,7 @@ impl Resolver {
 
     /// Breaks the promise with an exception, or with any other value as the problem (ASY-17).
     fn break_(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
-        let error = py.import("goblins._errors")?.call_method1("as_exception", (error,))?;
-        self.settle(py, Outcome::Broken(PyErr::from_value(error)));
+        self.settle(py, Outcome::Broken(as_exception(error)?));
         Ok(())
     }
 
@@ -433,13 +432,20 @@ pub(crate) fn on(
         }
     };
     let derived = Promise::pending(py)?;
-    churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: derived.clone_ref(py) });
     let Some(handler) = finally_ else {
+        churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: derived.clone_ref(py) });
         return Ok(derived);
     };
-    let last = Promise::pending(py)?;
-    churn.listen(derived, Reaction::Finally { handler, derived: last.clone_ref(py) });
-    Ok(last)
+    let handled = if fulfilled.is_none() && broken.is_none() {
+        // At once: in between, younger listeners would be told.
+        promise
+    } else {
+        let handled = Promise::pending(py)?;
+        churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: handled.clone_ref(py) });
+        handled
+    };
+    churn.listen(handled, Reaction::Finally { handler, derived: derived.clone_ref(py) });
+    Ok(derived)
 }
 
 fn handler(function: Option<Bound<'_, PyAny>>, name: &str) -> PyResult<Option<Handler>> {
