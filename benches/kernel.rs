@@ -7,10 +7,8 @@ mod setup;
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use goblins_core::ids::{ChurnId, LamportTime, TurnId, VatId};
 use goblins_core::mailbox::{Entry, Mailbox};
 use goblins_core::memory::MemoryStore;
 use goblins_core::pool::Runtime;

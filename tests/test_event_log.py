@@ -8,10 +8,12 @@ import re
 import threading
 import time
 import weakref
+from typing import Any
 
 import goblins
 import pytest
 from goblins import (
+    Actor,
     AsyncioVat,
     DeadlockError,
     Event,
@@ -21,6 +23,7 @@ from goblins import (
     ManualVat,
     NoSuchActorError,
     NoTurnError,
+    PersistenceEnv,
     Vat,
     VatClosedError,
     methods,
@@ -34,6 +37,28 @@ from goblins import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Boom, cell, collect, counter, failing, failing_turn
+
+
+class Account(Actor):
+    balance: int = 0
+    history: list[int] = []
+    notes: dict[int, list[str]] = {}
+
+    def deposit(self, amount: int) -> int:
+        self.balance += amount
+        self.history.append(amount)
+        self.notes.setdefault(amount % 2, []).append(f"got {amount}")
+        return self.balance
+
+    def all(self) -> tuple[Any, ...]:
+        return self.balance, self.history, self.notes
+
+    def become_rich(self) -> Any:
+        self.history.clear()
+        return self.become(Account(10**6, [1, 2], {}))
+
+
+ACCOUNTS = PersistenceEnv("accounts", Account)
 
 
 @pytest.fixture
@@ -636,6 +661,24 @@ class TestLookingBack:
         box = home.spawn(cell, promise)
         assert home.log[-1].peek(box.get) is promise
         resolver.fulfil(1)
+
+    def test_fields_that_were_changed_in_place_are_as_they_were(self, place):
+        """LOG-05, LOG-22"""
+        vat, account = place.spawn(lambda: spawn(Account), env=ACCOUNTS, log=True)
+        history = [account.all()]
+        for amount in (5, 7, 9):
+            account.deposit(amount)
+            history.append(account.all())
+        account.become_rich()
+        history.append(account.all())
+        turns = [event for event in vat.log if event.method != "all"]
+        assert [event.peek(account.all) for event in turns] == history
+        assert [event.peek(account.all, before=True) for event in turns[1:]] == history[:-1]
+        assert turns[1].peek(account.deposit, 100) == 105
+        assert account.all() == history[-1]
+        account.deposit(1)
+        assert vat.log[-1].peek(account.all, before=True) == history[-1]
+        vat.close()
 
     def test_a_vat_in_a_store_is_looked_at_without_writing(self, place):
         """LOG-22, G5"""

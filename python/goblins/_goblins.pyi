@@ -484,7 +484,8 @@ class AsyncioVat(Vat):
         RuntimeError: no loop was given, and none runs on this thread.
     """
 
-    def __new__(
+    # What `__init__` gets, it takes no heed of.
+    def __new__(  # pyright: ignore[reportInconsistentConstructor]
         cls,
         loop: AbstractEventLoop | None = None,
         name: str | None = None,

@@ -112,7 +112,7 @@ pub(crate) enum Trace<H: Host> {
     Nothing,
     Change(Undo<H>),
     /// Oldest first.
-    Changes(Box<Vec<Undo<H>>>),
+    Changes(Vec<Undo<H>>),
     Error(H::Value),
 }
 
@@ -239,6 +239,7 @@ impl<H: Host> Log<H> {
         &self,
         mut actor: impl FnMut(&H::Actor) -> Result<(), E>,
         mut behavior: impl FnMut(&H::Behavior) -> Result<(), E>,
+        mut saved: impl FnMut(&H::Saved) -> Result<(), E>,
         mut error: impl FnMut(&H::Value) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(inner) = self.inner.try_lock() else {
@@ -249,8 +250,10 @@ impl<H: Host> Log<H> {
             entry.held.trace.error().into_iter().try_for_each(&mut error)?;
             for change in entry.held.trace.changes() {
                 actor(change.actor())?;
-                if let Undo::Changed { old, .. } = change {
-                    behavior(old)?;
+                match change {
+                    Undo::Changed { old, .. } => behavior(old)?,
+                    Undo::Touched { saved: state, .. } => saved(state)?,
+                    _ => {}
                 }
             }
         }

@@ -136,12 +136,12 @@ impl<H: Host> Trace<H> {
             let mut kept: Vec<_> = kept.map(|change| change.share(cx)).collect();
             return match kept.len() {
                 0 | 1 => kept.pop().map_or(Self::Nothing, Self::Change),
-                _ => Self::Changes(Box::new(kept)),
+                _ => Self::Changes(kept),
             };
         }
         match work.undo.len() {
             0 | 1 => work.undo.pop().map_or(Self::Nothing, Self::Change),
-            _ => Self::Changes(Box::new(std::mem::take(&mut work.undo))),
+            _ => Self::Changes(std::mem::take(&mut work.undo)),
         }
     }
 }

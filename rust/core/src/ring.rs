@@ -132,11 +132,15 @@ mod tests {
     #[test]
     fn shrinking_gives_back_the_oldest_and_growing_keeps_all() {
         let mut ring = Ring::new(4);
-        (1..=6).for_each(|item| drop(ring.push(item)));
+        for item in 1..=6 {
+            ring.push(item);
+        }
         assert_eq!(ring.resize(2), [3, 4]);
         assert_eq!(content(&ring), [5, 6]);
         assert!(ring.resize(3).is_empty());
-        (7..=8).for_each(|item| drop(ring.push(item)));
+        for item in 7..=8 {
+            ring.push(item);
+        }
         assert_eq!(content(&ring), [6, 7, 8]);
         assert_eq!(ring.take().len(), 3);
         ring.push(9);

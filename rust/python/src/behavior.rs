@@ -83,6 +83,7 @@ pub(crate) fn version_bytes(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 /// Makes a constructor of a function, its name, label and version, and its parameters after `bcom`: name, kind,
 /// whether there is a default, default. `hidden`: a function, and the variable of the constructor that it rebinds.
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "called with keywords, by one function")]
 pub(crate) fn _constructor(
     py: Python<'_>,
     function: Py<PyAny>,

@@ -474,6 +474,16 @@ impl Saved {
         Ok(before)
     }
 
+    /// For the collector. The actor may hold the same fields still, but does not need them any more.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.instance)?;
+        visit.call(&self.kept.fields)?;
+        match self.kept.containers.try_lock() {
+            Some(containers) => containers.traverse(visit),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn restore(self) {
         Python::attach(|py| {
             let instance = self.instance.bind(py);

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
@@ -183,6 +184,16 @@ impl Containers {
     /// For what comes in from outside.
     pub(crate) fn copies<'py>(&self) -> Copies<'_, 'py> {
         Copies::new(&self.known)
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.contents.iter().try_for_each(|contents| match contents {
+            Contents::List(list, held) => visit.call(list).and_then(|()| visit.call(held)),
+            Contents::Dict(dict, held) => visit.call(dict).and_then(|()| visit.call(held)),
+            Contents::Set(set, held) => visit.call(set).and_then(|()| visit.call(held)),
+            Contents::Bytes(bytes, _) => visit.call(bytes),
+            Contents::Record(record, _, held) => visit.call(record).and_then(|()| held.traverse(visit)),
+        })
     }
 
     /// Puts back what the containers held.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::RwLock;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
@@ -68,6 +69,13 @@ pub(crate) fn of(value: &Bound<'_, PyAny>) -> Option<Arc<Shape>> {
 pub(crate) struct Held {
     dict: Option<Py<PyDict>>,
     slots: Vec<Option<Py<PyAny>>>,
+}
+
+impl Held {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.dict)?;
+        self.slots.iter().try_for_each(|slot| visit.call(slot))
+    }
 }
 
 impl Shape {

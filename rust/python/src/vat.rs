@@ -393,6 +393,7 @@ impl Vat {
         self.vat.log().try_visit(
             |actor| visit.call(actor),
             |behavior| visit.call(behavior),
+            |saved| saved.traverse(&visit),
             |error| visit.call(error),
         )
     }
