@@ -39,6 +39,7 @@ __all__ = [
     "_at_exit",
     "_constructor",
     "_in_turn",
+    "_use_errors",
     "_vat",
     "methods",
     "on",
