@@ -296,6 +296,30 @@ class TestPromises:
         del promise
         assert gone()
 
+    def test_a_broken_promise_that_the_traceback_of_its_own_error_leads_to_goes(self, vat, watched):
+        """So it is wherever a function waits for a promise that breaks."""
+        take, gone = watched
+
+        def wait():
+            promise, local = send(vat.spawn(failing), Boom()), take()
+            with pytest.raises(Boom):
+                promise.result(timeout=30)
+            return local is not None
+
+        assert wait()
+        assert gone()
+
+    def test_a_broken_promise_that_its_error_holds_goes_and_was_logged(self, vat, watched, caplog):
+        take, gone = watched
+        error = Boom()
+        error.holds = [send(vat.spawn(failing), error), take()]
+        vat.drain(timeout=30)
+        del error
+        collect()
+        assert len(caplog.records) == 1
+        caplog.clear()
+        assert gone()
+
     def test_a_broken_promise_of_an_actor_that_holds_it_goes(self, vat, watched, caplog):
         take, gone = watched
         box = vat.spawn(cell)

@@ -127,7 +127,7 @@ fn step<'py>(coroutine: &Bound<'py, PyAny>, outcome: Option<Outcome<PyHost>>) ->
     let mut step = match outcome {
         None => calls::send_into(coroutine, &py.None().into_bound(py)),
         Some(Outcome::Fulfilled(value)) => calls::send_into(coroutine, value.bind(py)),
-        Some(Outcome::Broken(error)) => throw(coroutine, error),
+        Some(Outcome::Broken(error)) => throw(coroutine, error.into()),
     };
     loop {
         let yielded = match step? {

@@ -4,6 +4,8 @@ use goblins_core::error::KernelError;
 use goblins_core::recording::Place;
 use goblins_core::store::StoreError;
 use goblins_core::vat::OpenError;
+use pyo3::exceptions::PyBaseException;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyType};
@@ -73,6 +75,37 @@ fn raise(class: &str, message: String, attributes: &[(&str, Attribute)]) -> PyEr
 enum Attribute {
     Text(String),
     Number(u64),
+}
+
+/// An error as the core keeps it: an object that can be shown to the garbage collector, which a `PyErr` can't.
+/// Its traceback may well lead back to the promise that was broken with it.
+pub(crate) struct Fault(Py<PyBaseException>);
+
+impl Fault {
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self(self.0.clone_ref(py))
+    }
+
+    /// The exception.
+    pub(crate) fn value(&self, py: Python<'_>) -> Py<PyBaseException> {
+        self.0.clone_ref(py)
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+}
+
+impl From<PyErr> for Fault {
+    fn from(error: PyErr) -> Self {
+        Python::attach(|py| Self(error.into_value(py)))
+    }
+}
+
+impl From<Fault> for PyErr {
+    fn from(fault: Fault) -> Self {
+        Python::attach(|py| Self::from_value(fault.0.into_bound(py).into_any()))
+    }
 }
 
 /// What was asked needs a turn.
@@ -206,11 +239,10 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
 }
 
 /// Logs an error that nobody will get to see, on the logger `goblins`.
-pub(crate) fn log_unheard(py: Python<'_>, message: &str, error: &PyErr) {
+pub(crate) fn log_unheard(py: Python<'_>, message: &str, error: &Fault) {
     let logged = (|| -> PyResult<()> {
         let logger = module(py)?.getattr("logger")?;
-        // With the traceback that the error was caught with.
-        let error = error.clone_ref(py).into_value(py);
+        let error = error.value(py);
         let keywords: Bound<'_, PyDict> = [("exc_info", error)].into_py_dict(py)?;
         Args::Packed(&("%s", message).into_pyobject(py)?, Some(&keywords)).call(&logger.getattr("error")?)?;
         Ok(())
@@ -230,7 +262,7 @@ pub(crate) fn log_slow_turn(py: Python<'_>, vat: &str, thread: u64, lasting: std
 }
 
 /// Notes in an error where it left a turn, unless an earlier turn has done so.
-pub(crate) fn note(py: Python<'_>, error: &PyErr, place: &Place<'_, PyHost>) {
+pub(crate) fn note(py: Python<'_>, error: &Fault, place: &Place<'_, PyHost>) {
     let mut text = "in ".to_owned();
     if let Some(actor) = place.actor {
         text += &actor.get().title(py);

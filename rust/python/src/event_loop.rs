@@ -37,7 +37,11 @@ impl EventLoop {
         let told = Bound::new(py, Work { vat: vat.clone() })
             .and_then(|work| self.0.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (work,)));
         if let Err(error) = told {
-            log_unheard(py, &format!("vat {}: its event loop takes no more messages", vat.name()), &error);
+            log_unheard(
+                py,
+                &format!("vat {}: its event loop takes no more messages", vat.name()),
+                &error.into(),
+            );
         }
     }
 }

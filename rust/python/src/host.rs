@@ -23,7 +23,7 @@ use crate::calls::{self, Args};
 use crate::class_actor::Saved;
 use crate::coroutine::{self, Suspended};
 use crate::environment::Environment;
-use crate::errors::{self, kernel_error, log_slow_turn, log_unheard};
+use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard};
 use crate::event_loop::EventLoop;
 use crate::portrait;
 use crate::promise::{Latch, Promise, Right, part_of};
@@ -77,7 +77,7 @@ impl Host for PyHost {
     type Message = Message;
     type Name = Py<PyString>;
     type Value = Py<PyAny>;
-    type Error = PyErr;
+    type Error = Fault;
     type Promise = Py<Promise>;
     type Function = Handler;
     type Suspended = Suspended;
@@ -107,7 +107,7 @@ impl Host for PyHost {
         value.clone_ref(py)
     }
 
-    fn clone_error(py: Python<'_>, error: &PyErr) -> PyErr {
+    fn clone_error(py: Python<'_>, error: &Fault) -> Fault {
         error.clone_ref(py)
     }
 
@@ -115,7 +115,7 @@ impl Host for PyHost {
         promise.clone_ref(py)
     }
 
-    fn downgrade(py: Python<'_>, actor: &Py<Ref>) -> PyResult<Py<PyWeakrefReference>> {
+    fn downgrade(py: Python<'_>, actor: &Py<Ref>) -> Result<Py<PyWeakrefReference>, Fault> {
         Ok(PyWeakrefReference::new(actor.bind(py))?.unbind())
     }
 
@@ -152,11 +152,11 @@ impl Host for PyHost {
         name.clone_ref(py)
     }
 
-    fn error_value(py: Python<'_>, error: &PyErr) -> Py<PyAny> {
-        error.clone_ref(py).into_value(py).into_any()
+    fn error_value(py: Python<'_>, error: &Fault) -> Py<PyAny> {
+        error.value(py).into_any()
     }
 
-    fn note(py: Python<'_>, error: &PyErr, place: &Place<'_, Self>) {
+    fn note(py: Python<'_>, error: &Fault, place: &Place<'_, Self>) {
         errors::note(py, error, place);
     }
 
@@ -165,10 +165,11 @@ impl Host for PyHost {
         churn: &Rc<Churn<Self>>,
         actor: &Py<Ref>,
         message: Message,
-    ) -> PyResult<Py<PyAny>> {
+    ) -> Result<Py<PyAny>, Fault> {
         let method = message.method.as_ref().map(|method| method.bind(py));
         let kwargs = message.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
-        invoke(churn, actor.bind(py), method, Args::Packed(message.args.bind(py), kwargs)).map(Bound::unbind)
+        let args = Args::Packed(message.args.bind(py), kwargs);
+        Ok(invoke(churn, actor.bind(py), method, args)?.unbind())
     }
 
     fn react(
@@ -176,10 +177,10 @@ impl Host for PyHost {
         churn: &Rc<Churn<Self>>,
         handler: Handler,
         outcome: Option<Outcome<Self>>,
-    ) -> PyResult<Py<PyAny>> {
+    ) -> Result<Py<PyAny>, Fault> {
         let answer = match (handler, outcome) {
             (Handler::Part(key), Some(Outcome::Fulfilled(value))) => part_of(value.bind(py), &key),
-            (Handler::Part(_), Some(Outcome::Broken(error))) => Err(error),
+            (Handler::Part(_), Some(Outcome::Broken(error))) => return Err(error),
             (Handler::Call(function) | Handler::Part(function), None) => {
                 calls::call_with(function.bind(py), ())
             }
@@ -187,10 +188,10 @@ impl Host for PyHost {
                 calls::call_with(function.bind(py), (value,))
             }
             (Handler::Call(function), Some(Outcome::Broken(error))) => {
-                calls::call_with(function.bind(py), (error.into_value(py),))
+                calls::call_with(function.bind(py), (error.value(py),))
             }
         };
-        coroutine::started(churn, None, answer?).map(Bound::unbind)
+        Ok(coroutine::started(churn, None, answer?)?.unbind())
     }
 
     fn resume(
@@ -199,8 +200,8 @@ impl Host for PyHost {
         code: Suspended,
         outcome: Outcome<Self>,
         answer: &Py<Promise>,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        code.resume(py, churn, outcome, answer)
+    ) -> Result<Option<Py<PyAny>>, Fault> {
+        Ok(code.resume(py, churn, outcome, answer)?)
     }
 
     fn wake(py: Python<'_>, waker: Waker, outcome: Outcome<Self>) {
@@ -209,7 +210,9 @@ impl Host for PyHost {
             Waker::Callback(callback) => callback,
             Waker::Part { key, part } => {
                 let found = match outcome {
-                    Outcome::Fulfilled(value) => part_of(value.bind(py), &key).map(Bound::unbind),
+                    Outcome::Fulfilled(value) => {
+                        part_of(value.bind(py), &key).map(Bound::unbind).map_err(Fault::from)
+                    }
                     Outcome::Broken(error) => Err(error),
                 };
                 return settle_outside::<Self>(py, part, found.into(), false);
@@ -217,23 +220,23 @@ impl Host for PyHost {
         };
         let called = match outcome {
             Outcome::Fulfilled(value) => calls::call_with(callback.bind(py), (value, py.None())),
-            Outcome::Broken(error) => calls::call_with(callback.bind(py), (py.None(), error.into_value(py))),
+            Outcome::Broken(error) => calls::call_with(callback.bind(py), (py.None(), error.value(py))),
         };
         if let Err(error) = called {
-            log_unheard(py, "a function that waited for a promise failed", &error);
+            log_unheard(py, "a function that waited for a promise failed", &error.into());
         }
     }
 
-    fn is_changed(py: Python<'_>, saved: &Saved) -> PyResult<bool> {
-        saved.is_changed(py)
+    fn is_changed(py: Python<'_>, saved: &Saved) -> Result<bool, Fault> {
+        Ok(saved.is_changed(py)?)
     }
 
     fn restore(saved: Saved) {
         saved.restore();
     }
 
-    fn exchange(py: Python<'_>, saved: Saved) -> PyResult<Saved> {
-        saved.exchange(py)
+    fn exchange(py: Python<'_>, saved: Saved) -> Result<Saved, Fault> {
+        Ok(saved.exchange(py)?)
     }
 
     fn clone_saved(py: Python<'_>, saved: &Saved) -> Saved {
@@ -254,8 +257,8 @@ impl Host for PyHost {
         log_slow_turn(py, vat.name(), thread, lasting);
     }
 
-    fn portrait(py: Python<'_>, env: &Environment, actor: &Py<Ref>) -> PyResult<Portrait<Py<Ref>>> {
-        portrait::take(py, env, actor.bind(py))
+    fn portrait(py: Python<'_>, env: &Environment, actor: &Py<Ref>) -> Result<Portrait<Py<Ref>>, Fault> {
+        Ok(portrait::take(py, env, actor.bind(py))?)
     }
 
     fn rehydrate(
@@ -265,19 +268,19 @@ impl Host for PyHost {
         shape: &Shape,
         record: &Record,
         refs: Vec<Py<Ref>>,
-    ) -> PyResult<(Py<PyAny>, bool)> {
-        restore::rehydrate(py, env, actor.bind(py), shape, record, &refs)
+    ) -> Result<(Py<PyAny>, bool), Fault> {
+        Ok(restore::rehydrate(py, env, actor.bind(py), shape, record, &refs)?)
     }
 
-    fn ghost(py: Python<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> PyResult<Py<Ref>> {
-        calls::make(py, Ref::ghost(vat.clone(), slot)).map(Bound::unbind)
+    fn ghost(py: Python<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Py<Ref>, Fault> {
+        Ok(calls::make(py, Ref::ghost(vat.clone(), slot))?.unbind())
     }
 
-    fn error(_py: Python<'_>, error: KernelError) -> PyErr {
-        kernel_error(&error)
+    fn error(_py: Python<'_>, error: KernelError) -> Fault {
+        kernel_error(&error).into()
     }
 
-    fn report(py: Python<'_>, vat: &Vat<Self>, what: &str, error: &PyErr) {
+    fn report(py: Python<'_>, vat: &Vat<Self>, what: &str, error: &Fault) {
         log_unheard(py, &format!("vat {}: {what}", vat.name()), error);
     }
 
@@ -293,7 +296,7 @@ impl Host for PyHost {
         Python::try_attach(f)
     }
 
-    fn interrupted(py: Python<'_>) -> PyResult<()> {
-        py.check_signals()
+    fn interrupted(py: Python<'_>) -> Result<(), Fault> {
+        Ok(py.check_signals()?)
     }
 }

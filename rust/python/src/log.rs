@@ -174,7 +174,7 @@ impl Log {
             let all = (sequence, before, target, args, kwargs).into_pyobject(py)?;
             return elsewhere.call(&slf.getattr("peek")?, Args::Packed(&all, None));
         }
-        vat.peek(py, Moment { sequence, before }, |churn| {
+        let answer = vat.peek(py, Moment { sequence, before }, |churn| {
             let method = method.as_ref().map(|method| method.bind(py));
             let answer = invoke(churn, actor.bind(py), method, Args::Packed(args, kwargs))?;
             let Ok(promise) = answer.cast_exact::<Promise>() else {
@@ -190,9 +190,11 @@ impl Log {
                     "{} answered with a promise of something it sent or waits for; in a look back nothing is sent, \
                      so it would never settle",
                     actor.get().describe(py)
-                ))),
+                ))
+                .into()),
             }
-        })
+        })?;
+        Ok(answer)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -107,11 +107,11 @@ fn roots_of(
             Some(upgrade) => upgraded(vat, &record, upgrade, version, bytes),
             None => Err(version_differs(py, &record.roots_version, version)),
         },
-        Some(record) => vat.roots(py, &record),
+        Some(record) => Ok(vat.roots(py, &record)?),
         None => {
             let id: [u8; 16] =
                 py.import("os")?.call_method1("urandom", (16,))?.cast::<PyBytes>()?.as_bytes().try_into()?;
-            vat.found(py, id, bytes, |_| made_roots(vat, calls::call_with(spawn_roots, ())?))
+            Ok(vat.found(py, id, bytes, |_| Ok(made_roots(vat, calls::call_with(spawn_roots, ())?)?))?)
         }
     }
 }
@@ -129,11 +129,12 @@ fn upgraded(
     let stored = cbor::decode_all(py, &record.roots_version, &cbor::NoActors)
         .map_err(|error| migration_error(format!("the version of the roots can't be read: {error}")))?;
     let old = vat.roots(py, record)?;
-    vat.found(py, record.id, bytes, |_| {
+    let roots = vat.found(py, record.id, bytes, |_| {
         let old = PyTuple::new(py, &old)?;
         let module = py.import("goblins._migrations")?;
-        made_roots(vat, module.call_method1("upgrade_roots", (upgrade, stored, old, version))?)
-    })
+        Ok(made_roots(vat, module.call_method1("upgrade_roots", (upgrade, stored, old, version))?)?)
+    })?;
+    Ok(roots)
 }
 
 fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {

@@ -193,14 +193,14 @@ impl Promise {
                 visit.call(ahead)?;
             }
             Progress::Settled(Outcome::Fulfilled(value), _) => visit.call(value)?,
-            Progress::Pending | Progress::Settled(Outcome::Broken(_), _) => {}
+            Progress::Settled(Outcome::Broken(error), _) => error.traverse(&visit)?,
+            Progress::Pending => {}
         }
         state.waiters.iter().try_for_each(|waiter| visit_waiter(waiter, &visit))
     }
 
     fn __clear__(&self) {
-        let held = self.cell.clear();
-        drop(held);
+        self.let_go();
     }
 }
 
@@ -249,6 +249,13 @@ fn visit_handler(handler: Option<&Handler>, visit: &PyVisit<'_>) -> Result<(), P
 
 impl Drop for Promise {
     fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+impl Promise {
+    /// Empties it, at the end of its life; an error that nobody asked for is logged then.
+    fn let_go(&self) {
         let Some(state) = self.cell.clear() else {
             return;
         };
@@ -286,7 +293,7 @@ pub(crate) fn seconds(timeout: f64) -> PyResult<Option<Duration>> {
 fn outcome_result(outcome: Outcome<PyHost>) -> PyResult<Py<PyAny>> {
     match outcome {
         Outcome::Fulfilled(value) => Ok(value),
-        Outcome::Broken(error) => Err(error),
+        Outcome::Broken(error) => Err(error.into()),
     }
 }
 
@@ -367,7 +374,7 @@ impl Drop for Right {
         }
         Python::try_attach(|py| {
             let error = broken_promise("the promise was abandoned: nothing can settle it any more");
-            settle_outside::<PyHost>(py, self.promise.clone_ref(py), Outcome::Broken(error), false);
+            settle_outside::<PyHost>(py, self.promise.clone_ref(py), Outcome::Broken(error.into()), false);
         });
     }
 }
@@ -390,7 +397,7 @@ impl Resolver {
 
     /// Breaks the promise with an exception, or with any other value as the problem (ASY-17).
     fn break_(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
-        self.settle(py, Outcome::Broken(as_exception(error)?));
+        self.settle(py, Outcome::Broken(as_exception(error)?.into()));
         Ok(())
     }
 

@@ -186,9 +186,9 @@ pub(crate) fn call<'py>(
                 };
                 return elsewhere.call(&target, args);
             }
-            vat.call(py, actor.as_unbound(), method.map(Bound::as_unbound), |churn| {
-                invoke(churn, actor, method, args)
-            })
+            Ok(vat.call(py, actor.as_unbound(), method.map(Bound::as_unbound), |churn| {
+                Ok(invoke(churn, actor, method, args)?)
+            })?)
         }
     }
 }

@@ -63,7 +63,7 @@ impl Store {
             return Err(deadlock("a store can't be closed in a turn: its vats must come to rest first"));
         }
         check()?;
-        self.storage.close(py)
+        Ok(self.storage.close(py)?)
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {

@@ -218,9 +218,9 @@ impl Vat {
         if let Some(elsewhere) = Elsewhere::of(slf.py(), &this.vat)? {
             return elsewhere.call_method(slf, "run", function, args, kwargs);
         }
-        this.vat.run(function.py(), |churn| {
-            coroutine::started(churn, None, Args::Packed(args, kwargs).call(function)?)
-        })
+        Ok(this.vat.run(function.py(), |churn| {
+            Ok(coroutine::started(churn, None, Args::Packed(args, kwargs).call(function)?)?)
+        })?)
     }
 
     /// As `run`, for coroutines: waits without blocking the loop.
@@ -297,7 +297,7 @@ impl Vat {
             let made = elsewhere.call_method(slf, "spawn", constructor, args, kwargs)?;
             return Ok(made.cast_into::<Ref>()?);
         }
-        this.vat.run(constructor.py(), |_| crate::send::spawn(constructor, args, kwargs))
+        Ok(this.vat.run(constructor.py(), |_| Ok(crate::send::spawn(constructor, args, kwargs)?))?)
     }
 
     /// Waits until the vat has nothing left to do.
@@ -309,7 +309,7 @@ impl Vat {
             let args = (timeout,).into_pyobject(py)?;
             return elsewhere.call(&slf.getattr("drain")?, Args::Packed(&args, None)).map(|_| ());
         }
-        this.vat.drain(py, timeout.map(seconds).transpose()?.flatten())
+        Ok(this.vat.drain(py, timeout.map(seconds).transpose()?.flatten())?)
     }
 
     /// Returns when all that this vat did is in its store. It saves by itself after each churn.
@@ -318,7 +318,7 @@ impl Vat {
         if self.vat.persistence().is_none() {
             return Err(kernel_error(&KernelError::NotPersistent { vat: self.vat.name().to_owned() }));
         }
-        self.vat.run(py, |_| Ok(()))
+        Ok(self.vat.run(py, |_| Ok(()))?)
     }
 
     /// Closes the vat: the running turn ends, waiting messages are broken. Closing twice does nothing.
@@ -372,14 +372,14 @@ impl Vat {
             Some(Block::Outer(session)) => session,
         };
         let failed = !error.is_none();
-        let result = if failed { Err(PyErr::from_value(error.clone())) } else { Ok(()) };
+        let result = if failed { Err(PyErr::from_value(error.clone()).into()) } else { Ok(()) };
         let ended = session.churn().clone().end_turn(py, Heading::run(), result);
         let finished = session.finish(py);
         // The block's own error goes on by itself.
         if !failed {
             ended?;
         }
-        finished.map(|()| false)
+        Ok(finished.map(|()| false)?)
     }
 
     fn __repr__(&self) -> String {
@@ -451,7 +451,7 @@ impl ManualVat {
     fn step(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let vat = slf.as_super().get();
         vat.refuse_in_turn("step()")?;
-        vat.vat.step(slf.py())
+        Ok(vat.vat.step(slf.py())?)
     }
 }
 
