@@ -29,7 +29,8 @@ class PersistenceEnv:
         extends: environments whose labels are taken over.
 
     Raises:
-        DuplicateLabelError: a label, or a constructor, is given twice (ENV-05, ENV-11).
+        DuplicateLabelError: a label, or a constructor, is given twice (ENV-05, ENV-11), or a label begins
+            with ``goblins.``: every environment has such labels for the pages of Map, List and Set.
         BehaviorError: something given is not made with ``@actor``.
     """
 
@@ -59,6 +60,10 @@ class PersistenceEnv:
 
     def _add(self, label: str, constructor: Constructor | type[Actor]) -> None:
         _check(constructor)
+        if label.startswith("goblins."):
+            raise DuplicateLabelError(
+                f"the label {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
+            )
         if label in self._constructors:
             raise DuplicateLabelError(f"the label {label!r} is given twice")
         for known, other in self._constructors.items():

@@ -245,6 +245,11 @@ fn copied<'py>(
     }
 }
 
+/// A copy of a value in which nothing is shared that can be changed in place.
+pub(crate) fn deep_copy<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    copied(value, &mut HashMap::new(), &mut |inner, made| made.get(&(inner.as_ptr() as usize)).cloned())
+}
+
 /// Whether any container was kept in the open turn.
 fn any_owned() -> bool {
     let Some(churn) = current() else {
@@ -279,7 +284,7 @@ pub(crate) fn handed_out<'py>(value: Bound<'py, PyAny>) -> PyResult<Bound<'py, P
     if !may_change(&value) || !any_owned() || !holds_owned(&value) {
         return Ok(value);
     }
-    copied(&value, &mut HashMap::new(), &mut |inner, made| made.get(&(inner.as_ptr() as usize)).cloned())
+    deep_copy(&value)
 }
 
 fn holds_owned(value: &Bound<'_, PyAny>) -> bool {

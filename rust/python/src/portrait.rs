@@ -12,6 +12,7 @@ use crate::behavior::{self, Bcom, Behavior, Constructor, Parameter, ParameterKin
 use crate::calls::{self, Args};
 use crate::cbor::{self, Actors, DecodeError, NotPortable, Refs};
 use crate::class_actor::{self, ActorBase, ClassInfo};
+use crate::collections::page_labels;
 use crate::errors::{migration_error, not_portable, persistence_error, unknown_label};
 use crate::promise::Promise;
 use crate::refs::{Name, Ref};
@@ -33,7 +34,8 @@ impl Environment {
     pub(crate) fn new(py: Python<'_>, labels: &Bound<'_, PyDict>) -> PyResult<Self> {
         let mut by_label = HashMap::new();
         let mut by_constructor = HashMap::new();
-        for (label, constructor) in labels {
+        let pages = page_labels(py).into_iter().flatten();
+        for (label, constructor) in labels.iter().chain(pages) {
             let label: String = label.extract()?;
             let address = constructor.as_ptr() as usize;
             let (maker, fields) = match constructor.cast_into_exact::<Constructor>() {
@@ -318,7 +320,7 @@ fn from_class<'py>(
     let instance = class_actor::blank(class)?;
     let mut stored: HashMap<&str, Bound<'py, PyAny>> =
         shape.fields.iter().map(String::as_str).zip(fields).collect();
-    class_actor::fill(
+    let grown = class_actor::fill(
         &instance,
         |field| stored.remove(field),
         |field| {
@@ -335,6 +337,9 @@ fn from_class<'py>(
         )));
     }
     class_actor::bind(&instance, actor)?;
+    if grown {
+        class_actor::note_grown(&instance, actor)?;
+    }
     class_actor::tell_restored(&instance)?;
     Ok(instance.into_any().unbind())
 }

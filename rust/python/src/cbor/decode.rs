@@ -8,6 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
 
 use super::{MAX_DEPTH, tags};
+use crate::collections::collection;
+use crate::refs::Ref;
 
 /// Where the actors are that references stand for.
 pub(crate) trait Actors {
@@ -154,6 +156,20 @@ fn tagged<'py>(
             match actors.actor(py, number) {
                 Some(actor) => actor,
                 None => return malformed(format!("there is no reference number {number}")),
+            }
+        }
+        tags::COLLECTION => {
+            if from.array()? != Some(2) {
+                return malformed("a collection is not kind and root");
+            }
+            let kind = from.u8()?;
+            let root = item(py, from, actors, depth + 1)?;
+            if !root.is_exact_instance_of::<Ref>() {
+                return malformed("the root of a collection is no reference");
+            }
+            match collection(kind, &root)? {
+                Some(collection) => collection,
+                None => return malformed(format!("there is no kind {kind} of collections")),
             }
         }
         tags::TUPLE => PyTuple::new(py, items(py, from, actors, depth)?)?.into_any(),

@@ -14,3 +14,5 @@ pub(super) const FROZENSET: u64 = 28_101;
 pub(super) const BYTEARRAY: u64 = 28_102;
 /// A reference to an actor: its index in the record's list of slots.
 pub(super) const REFERENCE: u64 = 28_103;
+/// A Map, a List or a Set: an array of its kind and a reference to its first page.
+pub(super) const COLLECTION: u64 = 28_104;
