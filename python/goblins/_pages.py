@@ -46,8 +46,8 @@ def table_root(
 
 
 @actor(label="goblins.hashes")
-def hash_page(bcom: Any, numbers: dict[int, Any]) -> Any:
-    """The number of each entry, by the hash of its key; several numbers in a tuple."""
+def hash_page(bcom: Any, pairs: bytes) -> Any:
+    """Pairs of the hash of a key and the number of its entry, in any order: 8 and 6 bytes each."""
     return _refuse
 
 
@@ -132,8 +132,8 @@ def half(weights: list[int]) -> int:
     return len(weights) - 1
 
 
-def stable_hash(key: Any) -> int:
-    """A hash that is the same in each process, and for all keys that are equal.
+def stable_hash(key: Any) -> bytes:
+    """A hash of 8 bytes that is the same in each process, and for all keys that are equal.
 
     Raises:
         TypeError: the key is not hashable.
@@ -153,7 +153,7 @@ def stable_hash(key: Any) -> int:
         if data is None:
             # It can't be stored, so no other process will see it.
             data = b"%d" % hash(key)
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+    return hashlib.blake2b(data, digest_size=8).digest()
 
 
 def _plain(key: Any) -> Any:

@@ -17,24 +17,8 @@ from goblins._tree import Trail, Tree
 
 # What an entry takes beside its key and value: its number.
 _BESIDE = 6
-
-
-class _Root(NamedTuple):
-    """The state of the first page."""
-
-    bcom: Any
-    count: int
-    following: int
-    hashes: Ref
-    hash_levels: int
-    entries: Ref
-    entry_levels: int
-
-    def entry_tree(self) -> Tree:
-        return Tree(self.entries, self.entry_levels)
-
-    def hash_tree(self) -> Tree:
-        return Tree(self.hashes, self.hash_levels)
+# The bytes of a hash, and of a hash with a number.
+_HASH, _PAIR = 8, 14
 
 
 class Cursor(NamedTuple):
@@ -46,7 +30,7 @@ class Cursor(NamedTuple):
 
 
 def _empty() -> tuple[Any, ...]:
-    return _page_spawn(hash_page, {}), 0, _page_spawn(entry_page, 0, [], {}), 0
+    return _page_spawn(hash_page, b""), 0, _page_spawn(entry_page, 0, [], {}), 0
 
 
 class Table(_Collection):
@@ -60,26 +44,34 @@ class Table(_Collection):
         root = _page_spawn(table_root, 0, 0, *_empty())
         return _pages.adopt(cls._kind, root)
 
-    def _state(self) -> _Root:
-        return _Root(*_page(self._root))
+    def _state(self) -> tuple[int, int, Tree, Tree]:
+        """How many entries there are, the next number, the tree of hashes, the tree of entries."""
+        _, count, following, hashes, hash_levels, entries, entry_levels = _page(self._root)
+        return count, following, Tree(hashes, hash_levels), Tree(entries, entry_levels)
+
+    def _write(self, count: int, following: int, hashes: Tree, entries: Tree) -> None:
+        """Writes the first page, if it has changed."""
+        state = count, following, hashes.top, hashes.levels, entries.top, entries.levels
+        if state != _page(self._root)[1:]:
+            _page_become(self._root, *state)
 
     @near
     def __len__(self) -> int:
         count: int = _page(self._root)[1]
         return count
 
-    def _find(self, key: Any, hashed: int | None = None) -> tuple[Trail, tuple[Any, ...]] | None:
+    def _find(self, key: Any, hashed: bytes | None = None) -> tuple[Trail, tuple[Any, ...]] | None:
         """The way to the page that has a key, and that page's state."""
-        root = self._state()
         hashed = _pages.stable_hash(key) if hashed is None else hashed
-        found = _page(root.hash_tree().find(hashed).leaf)[1].get(hashed)
-        if found is None:
-            return None
-        for number in (found,) if type(found) is int else found:
-            trail = root.entry_tree().find(number)
+        _, _, hashes, entries = self._state()
+        pairs = _page(hashes.find(int.from_bytes(hashed, "big")).leaf)[1]
+        at = _next_pair(pairs, hashed, 0)
+        while at >= 0:
+            trail = entries.find(int.from_bytes(pairs[at + _HASH : at + _PAIR], "big"))
             state = _page(trail.leaf)
             if key in state[3]:
                 return trail, state
+            at = _next_pair(pairs, hashed, at + _PAIR)
         return None
 
     def _put(self, key: Any, value: Any) -> None:
@@ -109,53 +101,22 @@ class Table(_Collection):
         light = sum(weights[:at])
         _page_become(trail.leaf, light, numbers[:at], dict(pairs[:at]))
         right = _page_spawn(entry_page, sum(weights) - light, numbers[at:], dict(pairs[at:]))
-        root = self._state()
-        tree = root.entry_tree()
-        self._replace(root, entry_tree=tree.add(trail, numbers[at], right))
+        count, following, hashed, tree = self._state()
+        self._write(count, following, hashed, tree.add(trail, numbers[at], right))
 
-    def _append(self, key: Any, value: Any, hashed: int) -> None:
-        root = self._state()
-        number = root.following
-        hash_tree = self._add_hash(root.hash_tree(), hashed, number)
-        entry_tree = root.entry_tree()
-        trail = entry_tree.find(number)
+    def _append(self, key: Any, value: Any, hashed: bytes) -> None:
+        count, number, hashes, tree = self._state()
+        hashes = _add_hash(hashes, hashed, number)
+        trail = tree.find(number)
         _, heavy, numbers, entries = _page(trail.leaf)
         more = weight(key) + weight(value) + _BESIDE
         if entries and (len(entries) >= _pages.MOST_ENTRIES or heavy + more > _pages.MOST_BYTES):
-            page = _page_spawn(entry_page, more, [number], {key: value})
-            entry_tree = entry_tree.add(trail, number, page)
+            tree = tree.add(trail, number, _page_spawn(entry_page, more, [number], {key: value}))
         else:
             entries = entries.copy()
             entries[key] = value
             _page_become(trail.leaf, heavy + more, [*numbers, number], entries)
-        root = root._replace(count=root.count + 1, following=number + 1)
-        self._replace(root, hash_tree, entry_tree)
-
-    def _replace(self, root: _Root, hash_tree: Tree | None = None, entry_tree: Tree | None = None) -> None:
-        """Writes the first page, if it has changed."""
-        if hash_tree is not None:
-            root = root._replace(hashes=hash_tree.top, hash_levels=hash_tree.levels)
-        if entry_tree is not None:
-            root = root._replace(entries=entry_tree.top, entry_levels=entry_tree.levels)
-        if root != _page(self._root):
-            _page_become(self._root, *root[1:])
-
-    def _add_hash(self, tree: Tree, hashed: int, number: int) -> Tree:
-        trail = tree.find(hashed)
-        numbers = _page(trail.leaf)[1].copy()
-        others = numbers.get(hashed)
-        if others is None:
-            numbers[hashed] = number
-        else:
-            numbers[hashed] = (others, number) if type(others) is int else (*others, number)
-        if len(numbers) <= _pages.MOST_ENTRIES:
-            _page_become(trail.leaf, numbers)
-            return tree
-        ordered = sorted(numbers)
-        at = len(ordered) // 2
-        _page_become(trail.leaf, {one: numbers[one] for one in ordered[:at]})
-        right = _page_spawn(hash_page, {one: numbers[one] for one in ordered[at:]})
-        return tree.add(trail, ordered[at], right)
+        self._write(count + 1, number + 1, hashes, tree)
 
     def _drop(self, key: Any) -> Any:
         """Takes a key out, and gives its value.
@@ -168,8 +129,7 @@ class Table(_Collection):
         if found is None:
             raise KeyError(key)
         trail, (_, heavy, numbers, entries) = found
-        root = self._state()
-        entry_tree = root.entry_tree()
+        count, following, hashes, tree = self._state()
         index, held = next(one for one in enumerate(entries) if one[1] is key or one[1] == key)
         number = numbers[index]
         entries = entries.copy()
@@ -177,28 +137,17 @@ class Table(_Collection):
         heavy -= weight(held) + weight(value) + _BESIDE
         _page_become(trail.leaf, heavy, [*numbers[:index], *numbers[index + 1 :]], entries)
         if not entries:
-            entry_tree = entry_tree.remove(trail)
-        hash_tree = self._drop_hash(root.hash_tree(), hashed, number)
-        self._replace(root._replace(count=root.count - 1), hash_tree, entry_tree)
+            tree = tree.remove(trail)
+        self._write(count - 1, following, _drop_hash(hashes, hashed, number), tree)
         return value
-
-    def _drop_hash(self, tree: Tree, hashed: int, number: int) -> Tree:
-        trail = tree.find(hashed)
-        numbers = _page(trail.leaf)[1].copy()
-        found = numbers.pop(hashed)
-        if type(found) is tuple:
-            others = tuple(one for one in found if one != number)
-            numbers[hashed] = others if len(others) > 1 else others[0]
-        _page_become(trail.leaf, numbers)
-        return tree if numbers else tree.remove(trail)
 
     @near
     def clear(self) -> None:
         """Takes all out."""
-        root = self._state()
-        if root.count:
+        _, count, following, *_ = _page(self._root)
+        if count:
             # The numbers go on: so an iteration that is under way notices.
-            _page_become(self._root, 0, root.following, *_empty())
+            _page_become(self._root, 0, following, *_empty())
 
     def _end(self, last: bool) -> tuple[Any, Any]:
         """The first or the last key with its value.
@@ -206,10 +155,10 @@ class Table(_Collection):
         Raises:
             KeyError: there is none.
         """
-        root = self._state()
-        if not root.count:
+        count, following, _, tree = self._state()
+        if not count:
             raise KeyError(f"the {type(self).__name__} is empty")
-        trail = root.entry_tree().find(root.following if last else 0)
+        trail = tree.find(following if last else 0)
         entries = _page(trail.leaf)[3]
         key = next(reversed(entries) if last else iter(entries))
         return key, entries[key]
@@ -217,14 +166,13 @@ class Table(_Collection):
     @near
     def _page_at(self, number: int, back: bool) -> Cursor | None:
         """The first page that has an entry from a number on, or the last one that has one up to it."""
-        root = self._state()
-        tree = root.entry_tree()
+        count, following, _, tree = self._state()
         trail: Trail | None = tree.find(number)
         while trail is not None:
             state = _page(trail.leaf)
             numbers = state[2]
             if numbers and (numbers[0] <= number if back else numbers[-1] >= number):
-                return Cursor(trail.leaf, state, (root.count, root.following))
+                return Cursor(trail.leaf, state, (count, following))
             trail = tree.before(trail) if back else tree.after(trail)
         return None
 
@@ -270,6 +218,38 @@ class Table(_Collection):
 
     def __reversed__(self) -> Iterator[Any]:
         return self._walk(_key, back=True)
+
+
+def _next_pair(pairs: bytes, hashed: bytes, at: int) -> int:
+    """Where the next pair with this hash begins; -1 if there is none."""
+    at = pairs.find(hashed, at)
+    while at % _PAIR and at >= 0:
+        at = pairs.find(hashed, at + 1)
+    return at
+
+
+def _add_hash(tree: Tree, hashed: bytes, number: int) -> Tree:
+    trail = tree.find(int.from_bytes(hashed, "big"))
+    pairs = _page(trail.leaf)[1] + hashed + number.to_bytes(_PAIR - _HASH, "big")
+    if len(pairs) > _pages.MOST_ENTRIES * _PAIR:
+        ordered = sorted(pairs[at : at + _PAIR] for at in range(0, len(pairs), _PAIR))
+        middle = ordered[len(ordered) // 2][:_HASH]
+        left = b"".join(pair for pair in ordered if pair[:_HASH] < middle)
+        # With one hash for most of them there may be nothing to divide.
+        if left:
+            _page_become(trail.leaf, left)
+            right = _page_spawn(hash_page, b"".join(ordered)[len(left) :])
+            return tree.add(trail, int.from_bytes(middle, "big"), right)
+    _page_become(trail.leaf, pairs)
+    return tree
+
+
+def _drop_hash(tree: Tree, hashed: bytes, number: int) -> Tree:
+    trail = tree.find(int.from_bytes(hashed, "big"))
+    pairs = _page(trail.leaf)[1]
+    at = _next_pair(pairs, hashed + number.to_bytes(_PAIR - _HASH, "big"), 0)
+    _page_become(trail.leaf, pairs[:at] + pairs[at + _PAIR :])
+    return tree if len(pairs) > _PAIR else tree.remove(trail)
 
 
 def _key(key: Any, _value: Any) -> Any:
