@@ -42,7 +42,6 @@ class List(_Collection, MutableSequence[T]):
     """
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
     _kind = 3
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
@@ -155,7 +154,7 @@ class List(_Collection, MutableSequence[T]):
         return value
 
     @near
-    def insert(self, index: SupportsIndex, value: T, /) -> None:  # type: ignore[override]
+    def insert(self, index: SupportsIndex, value: T, /) -> None:
         """Puts an item before that at an index."""
         count, tree = self._state()
         at = operator.index(index)
@@ -181,11 +180,11 @@ class List(_Collection, MutableSequence[T]):
         self._replace(count, tree)
 
     @near
-    def append(self, value: T, /) -> None:  # type: ignore[override]
+    def append(self, value: T, /) -> None:
         """Puts an item at the end."""
         self.insert(_page(self._root)[1], value)
 
-    def extend(self, items: Iterable[T], /) -> None:  # type: ignore[override]
+    def extend(self, items: Iterable[T], /) -> None:
         """Puts many items at the end."""
         self._extend(list(items))
 
@@ -212,12 +211,12 @@ class List(_Collection, MutableSequence[T]):
             count += len(held) - before
         self._replace(count, tree)
 
-    def __iadd__(self, items: Iterable[T], /) -> List[T]:  # type: ignore[override, misc]
+    def __iadd__(self, items: Iterable[T], /) -> List[T]:
         self.extend(items)
         return self
 
     @near
-    def pop(self, index: SupportsIndex = -1, /) -> T:  # type: ignore[override]
+    def pop(self, index: SupportsIndex = -1, /) -> T:
         """Takes the item at an index out, and returns it.
 
         Raises:
@@ -229,7 +228,7 @@ class List(_Collection, MutableSequence[T]):
         return cast(T, own(self._remove(_position(index, count, "pop index"))))
 
     @near
-    def remove(self, value: T, /) -> None:  # type: ignore[override]
+    def remove(self, value: T, /) -> None:
         """Takes out the first item that is equal to this one.
 
         Raises:
@@ -251,7 +250,7 @@ class List(_Collection, MutableSequence[T]):
     @near
     def sort(self, *, key: Callable[[T], Any] | None = None, reverse: bool = False) -> None:
         """Sorts the items, as ``list.sort`` does. Writes all of them."""
-        self._refill(sorted(self, key=key, reverse=reverse))  # type: ignore[type-var, arg-type]
+        self._refill(sorted(cast(Any, self), key=key, reverse=reverse))
 
     def _refill(self, items: list[T]) -> None:
         self.clear()
@@ -293,7 +292,7 @@ class List(_Collection, MutableSequence[T]):
         return any(one is value or one == value for one in self)
 
     @near
-    def index(self, value: Any, start: int = 0, stop: int | None = None, /) -> int:  # type: ignore[override]
+    def index(self, value: Any, start: int = 0, stop: int | None = None, /) -> int:
         """The first index, from ``start`` up to ``stop``, of an item that is equal to this one.
 
         Raises:
@@ -306,7 +305,7 @@ class List(_Collection, MutableSequence[T]):
         raise ValueError(f"{value!r} is not in the List")
 
     @near
-    def count(self, value: Any, /) -> int:  # type: ignore[override]
+    def count(self, value: Any, /) -> int:
         """How many items are equal to this one."""
         return sum(one is value or one == value for one in self)
 

@@ -50,7 +50,6 @@ class Map(Table, MutableMapping[K, V]):
     """
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
     _kind = 1
 
     def __init__(self, entries: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **named: V) -> None:
@@ -127,7 +126,7 @@ class Map(Table, MutableMapping[K, V]):
             return own(default)
         return own(found[1][3][key])
 
-    def update(self, entries: Any = (), /, **named: Any) -> None:  # type: ignore[override]
+    def update(self, entries: Any = (), /, **named: Any) -> None:
         """Sets many entries: those of a mapping or of pairs, and those that have a name."""
         if isinstance(entries, Mapping):
             pairs = list(entries.items())

@@ -69,8 +69,10 @@ def item_page(bcom: Any, weight: int, items: list[Any]) -> Any:
     return _refuse
 
 
-# Every environment has these labels. They stand in stores: they never change.
-PAGES = {page.label: page for page in (tree_node, table_root, hash_page, entry_page, list_root, item_page)}
+# Every environment has their labels. They stand in stores: they never change.
+PAGES = {
+    str(page.label): page for page in (tree_node, table_root, hash_page, entry_page, list_root, item_page)
+}
 
 
 # The collections in memory, by the address of their root, which lives as long as they do.

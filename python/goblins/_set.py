@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import reprlib
 from collections.abc import Iterable, MutableSet
 from collections.abc import Set as AbstractSet
@@ -48,18 +49,18 @@ class Set(Table, MutableSet[T]):
         return self._find(member) is not None
 
     @near
-    def add(self, member: T, /) -> None:  # type: ignore[override]
+    def add(self, member: T, /) -> None:
         """Puts a member in, if it is not there."""
         self._put(member, None)
 
     @near
-    def discard(self, member: T, /) -> None:  # type: ignore[override]
+    def discard(self, member: T, /) -> None:
         """Takes a member out, if it is there."""
         if self._find(member) is not None:
             self._drop(member)
 
     @near
-    def remove(self, member: T, /) -> None:  # type: ignore[override]
+    def remove(self, member: T, /) -> None:
         """Takes a member out.
 
         Raises:
@@ -146,24 +147,29 @@ class Set(Table, MutableSet[T]):
         """A new Set with the same members, in the same vat."""
         return Set(self)
 
-    # Outside of turns each of these is a turn of its own, as a whole.
-    __and__ = near(MutableSet.__and__)  # type: ignore[assignment, type-var]
-    __rand__ = __and__
-    __or__ = near(MutableSet.__or__)  # type: ignore[assignment, type-var]
-    __ror__ = near(MutableSet.__ror__)  # type: ignore[assignment, type-var, attr-defined]
-    __sub__ = near(MutableSet.__sub__)  # type: ignore[assignment, type-var]
-    __rsub__ = near(MutableSet.__rsub__)  # type: ignore[assignment, type-var, attr-defined]
-    __xor__ = near(MutableSet.__xor__)  # type: ignore[assignment, type-var]
-    __rxor__ = near(MutableSet.__rxor__)  # type: ignore[assignment, type-var, attr-defined]
-    __ior__ = near(MutableSet.__ior__)  # type: ignore[assignment, type-var]
-    __iand__ = near(MutableSet.__iand__)  # type: ignore[assignment, type-var]
-    __ixor__ = near(MutableSet.__ixor__)  # type: ignore[assignment, type-var]
-    __isub__ = near(MutableSet.__isub__)  # type: ignore[assignment, type-var]
-    __eq__ = near(MutableSet.__eq__)  # type: ignore[assignment, type-var]
-    __le__ = near(MutableSet.__le__)  # type: ignore[assignment, type-var]
-    __lt__ = near(MutableSet.__lt__)  # type: ignore[assignment, type-var]
-    __ge__ = near(MutableSet.__ge__)  # type: ignore[assignment, type-var]
-    __gt__ = near(MutableSet.__gt__)  # type: ignore[assignment, type-var]
+    @near
+    def __and__(self, other: AbstractSet[Any], /) -> Set[T]:
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        return Set(member for member in self if member in other)
+
+    def __or__(self, other: AbstractSet[S], /) -> Set[T | S]:
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        return Set(itertools.chain(self, other))
+
+    @near
+    def __sub__(self, other: AbstractSet[Any], /) -> Set[T]:
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        return Set(member for member in self if member not in other)
+
+    def __xor__(self, other: AbstractSet[S], /) -> Set[T | S]:
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        made: Set[T | S] = Set(member for member in self if member not in other)
+        made.update(member for member in other if member not in self)
+        return made
 
     @reprlib.recursive_repr("<Set ...>")
     def __repr__(self) -> str:
@@ -181,3 +187,13 @@ class Set(Table, MutableSet[T]):
 
 def _lookup(members: Iterable[Any]) -> AbstractSet[Any]:
     return members if isinstance(members, AbstractSet) else set(members)
+
+
+# Outside of turns each of these is one turn, as a whole.
+_OPERATORS = (
+    *("__eq__", "__le__", "__lt__", "__ge__", "__gt__", "__or__", "__xor__"),
+    *("__rand__", "__ror__", "__rsub__", "__rxor__", "__ior__", "__iand__", "__ixor__", "__isub__"),
+)
+for _name in _OPERATORS:
+    _operator: Any = getattr(Set, _name)
+    setattr(Set, _name, near(_operator))

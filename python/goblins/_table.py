@@ -21,6 +21,13 @@ _BESIDE = 6
 _HASH, _PAIR = 8, 14
 
 
+class _Found(NamedTuple):
+    """The way to the page of an entry, and that page's state."""
+
+    trail: Trail
+    state: tuple[Any, ...]
+
+
 class Cursor(NamedTuple):
     """Where an iteration stands: the page, its state, and what the whole looked like at the beginning."""
 
@@ -60,26 +67,30 @@ class Table(_Collection):
         count: int = _page(self._root)[1]
         return count
 
-    def _find(self, key: Any, hashed: bytes | None = None) -> tuple[Trail, tuple[Any, ...]] | None:
-        """The way to the page that has a key, and that page's state."""
-        hashed = _pages.stable_hash(key) if hashed is None else hashed
+    def _find(self, key: Any) -> _Found | None:
+        """The page that has a key."""
+        return self._search(key, _pages.stable_hash(key))[1]
+
+    def _search(self, key: Any, hashed: bytes) -> tuple[Trail, _Found | None]:
+        """The way to the page of the key's hash, and the page that has the key."""
         _, _, hashes, entries = self._state()
-        pairs = _page(hashes.find(int.from_bytes(hashed, "big")).leaf)[1]
+        way = hashes.find(int.from_bytes(hashed, "big"))
+        pairs = _page(way.leaf)[1]
         at = _next_pair(pairs, hashed, 0)
         while at >= 0:
             trail = entries.find(int.from_bytes(pairs[at + _HASH : at + _PAIR], "big"))
             state = _page(trail.leaf)
             if key in state[3]:
-                return trail, state
+                return way, _Found(trail, state)
             at = _next_pair(pairs, hashed, at + _PAIR)
-        return None
+        return way, None
 
     def _put(self, key: Any, value: Any) -> None:
         """Sets the value of a key. The value is the table's own already."""
         hashed = _pages.stable_hash(key)
-        found = self._find(key, hashed)
+        way, found = self._search(key, hashed)
         if found is None:
-            self._append(key, value, hashed)
+            self._append(key, value, hashed, way)
             return
         trail, (_, heavy, numbers, entries) = found
         old = entries[key]
@@ -104,9 +115,9 @@ class Table(_Collection):
         count, following, hashed, tree = self._state()
         self._write(count, following, hashed, tree.add(trail, numbers[at], right))
 
-    def _append(self, key: Any, value: Any, hashed: bytes) -> None:
+    def _append(self, key: Any, value: Any, hashed: bytes, way: Trail) -> None:
         count, number, hashes, tree = self._state()
-        hashes = _add_hash(hashes, hashed, number)
+        hashes = _add_hash(hashes, way, hashed, number)
         trail = tree.find(number)
         _, heavy, numbers, entries = _page(trail.leaf)
         more = weight(key) + weight(value) + _BESIDE
@@ -125,7 +136,7 @@ class Table(_Collection):
             KeyError: it is not there.
         """
         hashed = _pages.stable_hash(key)
-        found = self._find(key, hashed)
+        way, found = self._search(key, hashed)
         if found is None:
             raise KeyError(key)
         trail, (_, heavy, numbers, entries) = found
@@ -138,7 +149,7 @@ class Table(_Collection):
         _page_become(trail.leaf, heavy, [*numbers[:index], *numbers[index + 1 :]], entries)
         if not entries:
             tree = tree.remove(trail)
-        self._write(count - 1, following, _drop_hash(hashes, hashed, number), tree)
+        self._write(count - 1, following, _drop_hash(hashes, way, hashed, number), tree)
         return value
 
     @near
@@ -191,7 +202,7 @@ class Table(_Collection):
         """What ``take`` makes of each key and value, in order; each step sees the values as they are then."""
         shape = self._shape()
         number = shape[1] if back else 0
-        while cursor := self._page_at(number, back):
+        while number >= 0 and (cursor := self._page_at(number, back)):
             if cursor.shape != shape:
                 raise RuntimeError(f"{type(self).__name__} changed size during iteration")
             _, _, numbers, entries = cursor.state
@@ -228,8 +239,7 @@ def _next_pair(pairs: bytes, hashed: bytes, at: int) -> int:
     return at
 
 
-def _add_hash(tree: Tree, hashed: bytes, number: int) -> Tree:
-    trail = tree.find(int.from_bytes(hashed, "big"))
+def _add_hash(tree: Tree, trail: Trail, hashed: bytes, number: int) -> Tree:
     pairs = _page(trail.leaf)[1] + hashed + number.to_bytes(_PAIR - _HASH, "big")
     if len(pairs) > _pages.MOST_ENTRIES * _PAIR:
         ordered = sorted(pairs[at : at + _PAIR] for at in range(0, len(pairs), _PAIR))
@@ -244,8 +254,7 @@ def _add_hash(tree: Tree, hashed: bytes, number: int) -> Tree:
     return tree
 
 
-def _drop_hash(tree: Tree, hashed: bytes, number: int) -> Tree:
-    trail = tree.find(int.from_bytes(hashed, "big"))
+def _drop_hash(tree: Tree, trail: Trail, hashed: bytes, number: int) -> Tree:
     pairs = _page(trail.leaf)[1]
     at = _next_pair(pairs, hashed + number.to_bytes(_PAIR - _HASH, "big"), 0)
     _page_become(trail.leaf, pairs[:at] + pairs[at + _PAIR :])

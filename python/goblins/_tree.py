@@ -6,10 +6,9 @@ positions; otherwise they are absolute. What is below the first number of a node
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import NamedTuple
 
-from goblins._goblins import Ref, _page, _page_become, _page_spawn
+from goblins._goblins import Ref, _page, _page_become, _page_find, _page_spawn
 from goblins._pages import tree_node
 
 # How many children a node has at most.
@@ -34,20 +33,7 @@ class Tree(NamedTuple):
 
     def find(self, number: int) -> Trail:
         """The way to the leaf that this number belongs to."""
-        nodes: list[Ref] = []
-        indexes: list[int] = []
-        page = self.top
-        for _ in range(self.levels):
-            _, starts, children = _page(page)
-            index = bisect_right(starts, number) - 1
-            if index < 0:
-                index = 0
-            nodes.append(page)
-            indexes.append(index)
-            page = children[index]
-            if self.relative:
-                number -= starts[index]
-        return Trail(nodes, indexes, page, number)
+        return Trail(*_page_find(self.top, self.levels, number, self.relative))
 
     def after(self, trail: Trail) -> Trail | None:
         """The way to the leaf that follows."""

@@ -138,6 +138,46 @@ pub(crate) fn _page<'py>(page: &Bound<'py, Ref>) -> PyResult<Bound<'py, PyTuple>
     Ok(behavior.get().source.args.bind(page.py()).clone())
 }
 
+/// The way to a leaf of a tree of pages: its nodes, the index of the child in each, the leaf, and what is left of the
+/// number. See `goblins._tree`.
+type Way<'py> = (Vec<Bound<'py, Ref>>, Vec<usize>, Bound<'py, Ref>, u64);
+
+/// Finds the leaf that a number belongs to.
+#[pyfunction]
+pub(crate) fn _page_find<'py>(
+    top: Bound<'py, Ref>,
+    levels: usize,
+    mut number: u64,
+    relative: bool,
+) -> PyResult<Way<'py>> {
+    let churn = page_turn(&top)?;
+    let py = top.py();
+    let (mut nodes, mut indexes, mut page) = (Vec::new(), Vec::new(), top);
+    for _ in 0..levels {
+        let behavior = behavior(&churn, &page)?;
+        let state = behavior.get().source.args.bind(py);
+        let (starts, children) = (state.get_item(1)?, state.get_item(2)?);
+        let (starts, children) = (starts.cast::<PyList>()?, children.cast::<PyList>()?);
+        let (mut low, mut high) = (0, starts.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            if starts.get_item(middle)?.extract::<u64>()? <= number {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let index = low.saturating_sub(1);
+        let child = children.get_item(index)?.cast_into_exact::<Ref>()?;
+        if relative {
+            number = number.saturating_sub(starts.get_item(index)?.extract::<u64>()?);
+        }
+        nodes.push(std::mem::replace(&mut page, child));
+        indexes.push(index);
+    }
+    Ok((nodes, indexes, page, number))
+}
+
 /// Gives a page another state.
 #[pyfunction]
 #[pyo3(signature = (page, /, *state))]
