@@ -6,7 +6,7 @@ import operator
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from itertools import islice
-from typing import Any, NamedTuple, SupportsIndex, TypeVar, cast, final, overload
+from typing import Any, NamedTuple, Self, SupportsIndex, TypeVar, cast, final, overload
 
 from goblins import _pages
 from goblins._errors import GoblinsError
@@ -44,8 +44,9 @@ class List(_Collection, MutableSequence[T]):
     __slots__ = ()
     _kind = 3
 
-    def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
-        return _pages.adopt(cls._kind, _page_spawn(list_root, 0, _page_spawn(item_page, 0, []), 0))
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        root = _page_spawn(list_root, 0, _page_spawn(item_page, 0, []), 0)
+        return cast(Self, _pages.adopt(cls._kind, root))
 
     def __init__(self, items: Iterable[T] = (), /) -> None:
         self.extend(items)

@@ -12,7 +12,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from goblins._actor import actor
 from goblins._errors import NoSuchMethodError, PersistenceError
-from goblins._goblins import Ref, _Collection, _copied, _key_bytes, _register_collections, _weight
+from goblins._goblins import (
+    Constructor,
+    Ref,
+    _Collection,
+    _copied,
+    _key_bytes,
+    _register_collections,
+    _weight,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,13 +39,23 @@ def _refuse(*_args: Any, **_kwargs: Any) -> Any:
     raise NoSuchMethodError("a page of a collection takes no messages: use the Map, List or Set itself")
 
 
-@actor(label="goblins.node")
+def _page_of(whole: str, label: str) -> Callable[[Callable[..., Any]], Constructor]:
+    """A constructor of pages, with a name for messages."""
+
+    def made(function: Callable[..., Any]) -> Constructor:
+        function.__name__ = f"a page of {whole}"
+        return actor(label=label)(function)
+
+    return made
+
+
+@_page_of("a collection", "goblins.node")
 def tree_node(bcom: Any, starts: list[int], children: list[Any]) -> Any:
     """Leads to other pages: child number i has what stands from ``starts[i]`` on."""
     return _refuse
 
 
-@actor(label="goblins.table")
+@_page_of("a Map or Set", "goblins.table")
 def table_root(
     bcom: Any, count: int, following: int, hashes: Any, hash_levels: int, entries: Any, entry_levels: int
 ) -> Any:
@@ -45,25 +63,25 @@ def table_root(
     return _refuse
 
 
-@actor(label="goblins.hashes")
+@_page_of("a Map or Set", "goblins.hashes")
 def hash_page(bcom: Any, pairs: bytes) -> Any:
     """Pairs of the hash of a key and the number of its entry, in any order: 8 and 6 bytes each."""
     return _refuse
 
 
-@actor(label="goblins.entries")
+@_page_of("a Map or Set", "goblins.entries")
 def entry_page(bcom: Any, weight: int, numbers: list[int], entries: dict[Any, Any]) -> Any:
     """Entries in order, each with its number."""
     return _refuse
 
 
-@actor(label="goblins.list")
+@_page_of("a List", "goblins.list")
 def list_root(bcom: Any, count: int, items: Any, levels: int) -> Any:
     """The first page of a List."""
     return _refuse
 
 
-@actor(label="goblins.items")
+@_page_of("a List", "goblins.items")
 def item_page(bcom: Any, weight: int, items: list[Any]) -> Any:
     """Items in order."""
     return _refuse

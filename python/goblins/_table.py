@@ -8,7 +8,7 @@ of its hash, and the root.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 from goblins import _pages
 from goblins._goblins import Ref, _Collection, _page, _page_become, _page_spawn
@@ -45,11 +45,10 @@ class Table(_Collection):
 
     __slots__ = ()
     _kind: ClassVar[int]
-    _what: ClassVar[str]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         root = _page_spawn(table_root, 0, 0, *_empty())
-        return _pages.adopt(cls._kind, root)
+        return cast(Self, _pages.adopt(cls._kind, root))
 
     def _state(self) -> tuple[int, int, Tree, Tree]:
         """How many entries there are, the next number, the tree of hashes, the tree of entries."""
