@@ -48,6 +48,10 @@ class List(_Collection, MutableSequence[T]):
         root = _page_spawn(list_root, 0, _page_spawn(item_page, 0, []), 0)
         return cast(Self, _pages.adopt(cls._kind, root))
 
+    @overload
+    def __init__(self, /) -> None: ...
+    @overload
+    def __init__(self, items: Iterable[T], /) -> None: ...
     def __init__(self, items: Iterable[T] = (), /) -> None:
         self.extend(items)
 

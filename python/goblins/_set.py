@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Iterable, MutableSet
 from collections.abc import Set as AbstractSet
 from itertools import islice
-from typing import Any, TypeVar, final
+from typing import Any, TypeVar, final, overload
 
 from goblins._errors import GoblinsError
 from goblins._goblins import _page
@@ -34,6 +34,10 @@ class Set(Table, MutableSet[T]):
     __hash__ = None  # type: ignore[assignment]
     _kind = 2
 
+    @overload
+    def __init__(self, /) -> None: ...
+    @overload
+    def __init__(self, members: Iterable[T], /) -> None: ...
     def __init__(self, members: Iterable[T] = (), /) -> None:
         self.update(members)
 

@@ -74,7 +74,7 @@ class Savings(Account):
 
 class Ledger(Actor):
     accounts: Map[str, Account] = field(default_factory=Map)
-    entries: List[tuple[str, int]] = field(default_factory=List[tuple[str, int]])
+    entries: List[tuple[str, int]] = field(default_factory=List)
     closed: Set[str] = field(default_factory=Set)
 
     def deposit(self, owner: str, amount: int) -> int:
