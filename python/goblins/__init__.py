@@ -7,6 +7,7 @@ from goblins import _errors, _goblins
 from goblins._actor import actor
 from goblins._asyncio import from_awaitable, to_thread
 from goblins._class import Actor, field
+from goblins._collections import List, Map, Set
 from goblins._errors import (
     BehaviorError,
     BrokenPromiseError,
@@ -76,7 +77,9 @@ __all__ = [
     "FarCallError",
     "GoblinsError",
     "InboxFullError",
+    "List",
     "ManualVat",
+    "Map",
     "MemoryStore",
     "Methods",
     "MigrationError",
@@ -91,6 +94,7 @@ __all__ = [
     "Ref",
     "Resolver",
     "RocksStore",
+    "Set",
     "Store",
     "StoreCorruptError",
     "StoreError",

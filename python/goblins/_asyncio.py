@@ -189,6 +189,7 @@ class _OnLoop:
         try:
             self._loop.call_soon_threadsafe(self._run)
         except RuntimeError as error:
+            self._close()
             self._resolver.break_(error)
 
     def _run(self) -> None:
@@ -197,7 +198,11 @@ class _OnLoop:
             _transfer(asyncio.ensure_future(awaitable, loop=self._loop), self._resolver)
 
     def __del__(self) -> None:
-        # The turn failed: a coroutine that was never started would complain.
+        # The turn failed.
+        self._close()
+
+    def _close(self) -> None:
+        """A coroutine that was never started would complain."""
         if inspect.iscoroutine(self._awaitable):
             self._awaitable.close()
 

@@ -70,6 +70,7 @@ class Actor(_ActorBase):
             restored,
             guarded,
             upgrade,
+            [one.name for one in fields if _has_no_default(one)],
         )
 
 
@@ -124,6 +125,10 @@ def _messages(cls: type) -> dict[str, Any]:
                 found.pop(name, None)
     found.pop("restored", None)
     return found
+
+
+def _has_no_default(one: dataclasses.Field[Any]) -> bool:
+    return one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
 
 
 def _default(fields: dict[str, dataclasses.Field[Any]], name: str) -> Any:

@@ -31,6 +31,7 @@ __all__ = [
     "Vat",
     "_ActorBase",
     "_ClassInfo",
+    "_Collection",
     "_ContainerField",
     "_Event",
     "_Log",
@@ -39,11 +40,19 @@ __all__ = [
     "_after_fork_in_child",
     "_at_exit",
     "_constructor",
+    "_copied",
     "_decode",
     "_encode",
     "_in_turn",
+    "_key_bytes",
+    "_page",
+    "_page_become",
+    "_page_find",
+    "_page_spawn",
+    "_register_collections",
     "_use_errors",
     "_vat",
+    "_weight",
     "methods",
     "on",
     "promise_and_resolver",
@@ -220,6 +229,7 @@ class _ClassInfo:
         restored: Callable[[Any], object] | None,
         guarded: AbstractSet[str],
         upgrade: Any,
+        needs: list[str],
     ) -> Self: ...
     @property
     def upgrade(self) -> Any: ...
@@ -236,6 +246,27 @@ class _ContainerField:
     def __get__(self, instance: Any, owner: Any = None, /) -> Any: ...
     def __set__(self, instance: Any, value: Any, /) -> None: ...
     def __delete__(self, instance: Any, /) -> None: ...
+
+@disjoint_base
+class _Collection:
+    """The parent of Map, List and Set: which one it is, and the page that leads to all others."""
+
+    def __new__(cls, root: Ref, kind: int) -> Self: ...
+    @property
+    def _root(self) -> Ref: ...
+    def _is_near(self) -> bool: ...
+    def _run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
+
+def _register_collections(make: Callable[[int, Ref], Any], pages: dict[str, Constructor]) -> None: ...
+def _page(page: Ref) -> tuple[Any, ...]: ...
+def _page_find(
+    top: Ref, levels: int, number: int, relative: bool
+) -> tuple[list[Ref], list[int], Ref, int]: ...
+def _page_become(page: Ref, /, *state: Any) -> None: ...
+def _page_spawn(constructor: Constructor, /, *state: Any) -> Ref: ...
+def _copied(value: _T) -> _T: ...
+def _weight(value: Any) -> int: ...
+def _key_bytes(key: Any) -> bytes | None: ...
 
 @disjoint_base
 class _ActorBase:

@@ -34,7 +34,8 @@ class PersistenceEnv:
         extends: environments whose labels and records are taken over.
 
     Raises:
-        DuplicateLabelError: a label, a constructor or a record is given twice (ENV-05, ENV-11).
+        DuplicateLabelError: a label, a constructor or a record is given twice (ENV-05, ENV-11), or a label
+            begins with ``goblins.``: every environment has such labels for the pages of Map, List and Set.
         BehaviorError: something given is not made with ``@actor``, or can't be a record.
     """
 
@@ -70,6 +71,10 @@ class PersistenceEnv:
 
     def _add(self, label: str, constructor: Constructor | type[Actor], rehydrate: Any = None) -> None:
         _check(constructor)
+        if label.startswith("goblins."):
+            raise DuplicateLabelError(
+                f"the label {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
+            )
         if rehydrate is not None:
             if isinstance(constructor, type) or not callable(rehydrate):
                 raise BehaviorError(f"the rehydrator of {label!r} is a function, for an @actor constructor")

@@ -7,11 +7,14 @@ from typing import NamedTuple, assert_type
 from goblins import (
     Actor,
     Bcom,
+    List,
+    Map,
     MemoryStore,
     Methods,
     PersistenceEnv,
     Promise,
     Ref,
+    Set,
     Vat,
     actor,
     all_of,
@@ -69,6 +72,40 @@ class Closed(Actor):
 
 class Savings(Account):
     rate: float = 0.5
+
+
+class Ledger(Actor):
+    accounts: Map[str, Account] = field(default_factory=Map)
+    entries: List[tuple[str, int]] = field(default_factory=List)
+    closed: Set[str] = field(default_factory=Set)
+
+    def deposit(self, owner: str, amount: int) -> int:
+        account = self.accounts[owner]
+        assert_type(account, Account)
+        self.entries.append((owner, amount))
+        return account.deposit(amount)
+
+    def look(self) -> None:
+        assert_type(self.accounts.get("Ada"), Account | None)
+        assert_type(self.accounts.get("Ada", 5), Account | int)
+        assert_type(self.accounts.pop("Ada"), Account)
+        assert_type(self.accounts.copy(), Map[str, Account])
+        assert_type(dict(self.accounts), dict[str, Account])
+        assert_type(self.entries[0], tuple[str, int])
+        assert_type(self.entries[1:], list[tuple[str, int]])
+        assert_type(self.entries.pop(), tuple[str, int])
+        assert_type(self.closed & {"Ada"}, Set[str])
+        assert_type(self.closed | {5}, Set[str | int])
+        assert_type(self.closed.pop(), str)
+        assert_type(Map({"a": 1}), Map[str, int])
+        assert_type(List([1]), List[int])
+        assert_type(Set("ab"), Set[str])
+        for owner, account in self.accounts.items():
+            assert_type(owner, str)
+            assert_type(account, Account)
+        self.closed |= {"Bob"}
+        self.entries += [("Bob", 1)]
+        self.accounts |= {"Bob": spawn(Account, "Bob")}
 
 
 def in_a_turn() -> None:

@@ -216,7 +216,7 @@ pub(crate) struct Source {
 /// What an actor does with a message, and where that came from.
 #[pyclass(frozen, module = "goblins", name = "Behavior")]
 pub(crate) struct Behavior {
-    code: Py<PyAny>,
+    pub(crate) code: Py<PyAny>,
     pub(crate) source: Source,
 }
 

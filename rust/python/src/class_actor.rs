@@ -18,6 +18,7 @@ use pyo3::types::{PyDict, PySet, PyString, PyTuple, PyType, PyWeakrefMethods, Py
 
 use crate::behavior::{Become, is_behavior, type_name};
 use crate::calls::Args;
+use crate::collections::Collection;
 use crate::containers::{self, Containers};
 use crate::current::current;
 use crate::errors::{behavior_error, no_such_method, no_turn_error};
@@ -42,6 +43,8 @@ pub(crate) struct ClassInfo {
     guarded: Py<PySet>,
     /// `Migrations`, or a function, that makes today's fields of older ones.
     pub(crate) upgrade: Option<Py<PyAny>>,
+    /// The fields that have no default.
+    pub(crate) needs: Vec<String>,
 }
 
 #[pymethods]
@@ -58,10 +61,23 @@ impl ClassInfo {
         restored: Option<Py<PyAny>>,
         guarded: Py<PySet>,
         upgrade: Option<Py<PyAny>>,
+        needs: Vec<String>,
     ) -> PyResult<Self> {
         let version_bytes = crate::behavior::version_bytes(&version)?;
         let version = version.unbind();
-        Ok(Self { name, label, version, version_bytes, fields, methods, default, restored, guarded, upgrade })
+        Ok(Self {
+            name,
+            label,
+            version,
+            version_bytes,
+            fields,
+            methods,
+            default,
+            restored,
+            guarded,
+            upgrade,
+            needs,
+        })
     }
 
     #[getter]
@@ -102,14 +118,6 @@ impl ClassInfo {
         info.cast_into_exact::<Self>().map_err(|_| {
             behavior_error(format!("{class} is no class of actors: derive it from goblins.Actor"))
         })
-    }
-
-    pub(crate) fn has_default(&self, py: Python<'_>, field: &Py<PyString>) -> PyResult<bool> {
-        match self.default.bind(py).call1((field,)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_instance_of::<pyo3::exceptions::PyLookupError>(py) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     /// The names of the methods, for messages.
@@ -162,6 +170,8 @@ struct Kept {
 pub(crate) struct Saved {
     instance: Py<ActorBase>,
     kept: Arc<Kept>,
+    /// It has changed in any case.
+    grown: bool,
 }
 
 #[pymethods]
@@ -299,15 +309,17 @@ pub(crate) fn fields<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'p
     Ok(dict.cast_into::<PyDict>()?)
 }
 
-/// Sets the fields of an instance made from its record: those that are not stored get their defaults.
+/// Sets the fields of an instance made from its record: those that are not stored get their defaults. True if one of
+/// them is a collection: it is new, and must be stored with the actor.
 pub(crate) fn fill<'py>(
     instance: &Bound<'py, ActorBase>,
     mut stored: impl FnMut(&str) -> Option<Bound<'py, PyAny>>,
     missing: impl Fn(&str) -> PyErr,
-) -> PyResult<()> {
+) -> PyResult<bool> {
     let py = instance.py();
     let info = instance.get().info.get();
     let dict = fields(instance)?;
+    let mut grown = false;
     for field in &info.fields {
         let field = field.bind(py);
         let name = field.to_string_lossy();
@@ -317,11 +329,27 @@ pub(crate) fn fill<'py>(
                 Err(error) if error.is_instance_of::<pyo3::exceptions::PyLookupError>(py) => {
                     return Err(missing(&name));
                 }
-                other => other?,
+                other => {
+                    let value = other?;
+                    grown |= value.is_instance_of::<Collection>();
+                    value
+                }
             },
         };
         dict.set_item(field, value)?;
     }
+    Ok(grown)
+}
+
+/// Notes that an instance just made from its record has something that is not in the record.
+pub(crate) fn note_grown(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>) -> PyResult<()> {
+    let Some(churn) = current() else {
+        return Ok(());
+    };
+    let fields = fields(instance)?.copy()?.unbind();
+    let kept = Arc::new(Kept { fields, containers: Mutex::new(Containers::default()) });
+    let saved = Saved { instance: instance.clone().unbind(), kept, grown: true };
+    churn.touch(instance.py(), actor.as_unbound(), saved);
     Ok(())
 }
 
@@ -394,7 +422,7 @@ fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -
     };
     drop(before);
     if let Some(actor) = actor(py, owner) {
-        let saved = Saved { instance: instance.clone().unbind(), kept: kept.clone() };
+        let saved = Saved { instance: instance.clone().unbind(), kept: kept.clone(), grown: false };
         churn.touch(py, actor.as_unbound(), saved);
     }
     Ok(kept)
@@ -423,7 +451,7 @@ impl Saved {
         let before = self.kept.fields.bind(py);
         let containers = self.kept.containers.lock();
         let mut copies = containers.copies();
-        let mut changed = containers.own_what_came_in(py, &mut copies)?;
+        let mut changed = containers.own_what_came_in(py, &mut copies)? | self.grown;
         for field in &info.fields {
             let field = field.bind(py);
             let (value, old) = (now.get_item(field)?, before.get_item(field)?);
@@ -457,7 +485,7 @@ impl Saved {
     }
 
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { instance: self.instance.clone_ref(py), kept: self.kept.clone() }
+        Self { instance: self.instance.clone_ref(py), kept: self.kept.clone(), grown: self.grown }
     }
 
     /// Puts the state back, and gives what it was before that.
@@ -469,7 +497,7 @@ impl Saved {
             containers.keep(&value)?;
         }
         let kept = Arc::new(Kept { fields: now.copy()?.unbind(), containers: Mutex::new(containers) });
-        let before = Self { instance: self.instance.clone_ref(py), kept };
+        let before = Self { instance: self.instance.clone_ref(py), kept, grown: false };
         self.restore();
         Ok(before)
     }

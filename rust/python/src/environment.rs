@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use crate::behavior::{Constructor, Parameter, ParameterKind, version_bytes};
 use crate::cbor;
 use crate::class_actor::ClassInfo;
+use crate::collections::page_labels;
 use crate::records::Records;
 
 /// What makes actors from records.
@@ -128,18 +129,12 @@ impl Maker {
             Self::Class(class) => {
                 let info = ClassInfo::of(class.bind(py))?.unbind();
                 let info = info.get();
-                let mut needs = Vec::new();
-                for field in &info.fields {
-                    if !info.has_default(py, field)? {
-                        needs.push(field.bind(py).to_string_lossy().into_owned());
-                    }
-                }
                 let takes = texts(&mut info.fields.iter());
                 let upgrade = info.upgrade.as_ref().map(|upgrade| upgrade.clone_ref(py));
                 return Ok(Known {
                     version: info.version_bytes.clone(),
                     version_text: info.version.bind(py).repr()?.to_string_lossy().into_owned(),
-                    needs,
+                    needs: info.needs.clone(),
                     takes: Some(takes),
                     upgrade: Upgrade::of(py, upgrade.as_ref())?,
                 });
@@ -185,7 +180,8 @@ impl Environment {
     ) -> PyResult<Self> {
         let mut by_label = HashMap::new();
         let mut by_constructor = HashMap::new();
-        for (label, constructor) in labels {
+        let pages = page_labels(py).into_iter().flatten();
+        for (label, constructor) in labels.iter().chain(pages) {
             let label: String = label.extract()?;
             let (constructor, rehydrate) = match constructor.cast_into_exact::<PyTuple>() {
                 Ok(pair) => (pair.get_item(0)?, Some(pair.get_item(1)?.unbind())),

@@ -4,6 +4,7 @@ mod behavior;
 mod calls;
 mod cbor;
 mod class_actor;
+mod collections;
 mod containers;
 mod copies;
 mod coroutine;
@@ -34,6 +35,11 @@ pub mod _goblins {
     use crate::behavior::{_constructor, Bcom, Become, Behavior, Constructor};
     #[pymodule_export]
     use crate::class_actor::{ActorBase, ClassInfo, ContainerField};
+    #[pymodule_export]
+    use crate::collections::{
+        _copied, _key_bytes, _page, _page_become, _page_find, _page_spawn, _register_collections, _weight,
+        Collection,
+    };
     #[pymodule_export]
     use crate::current::_in_turn;
     #[pymodule_export]

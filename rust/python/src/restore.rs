@@ -227,7 +227,7 @@ fn from_class<'py>(
 ) -> PyResult<Py<PyAny>> {
     let instance = class_actor::blank(class)?;
     let mut stored: HashMap<&str, Bound<'py, PyAny>> = names.iter().map(String::as_str).zip(fields).collect();
-    class_actor::fill(
+    let grown = class_actor::fill(
         &instance,
         |field| stored.remove(field),
         |field| {
@@ -244,6 +244,9 @@ fn from_class<'py>(
         )));
     }
     class_actor::bind(&instance, actor)?;
+    if grown {
+        class_actor::note_grown(&instance, actor)?;
+    }
     class_actor::tell_restored(&instance)?;
     Ok(instance.into_any().unbind())
 }

@@ -8,7 +8,9 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PySt
 use super::encode::item_step;
 use super::records::{self, Problem};
 use super::{MAX_DEPTH, numbers, tags, times};
+use crate::collections::collection;
 use crate::records::Records;
+use crate::refs::Ref;
 
 /// Where the actors are that references stand for.
 pub(crate) trait Actors {
@@ -200,6 +202,20 @@ fn tagged<'py>(
             match actors.actor(py, number) {
                 Some(actor) => actor,
                 None => return malformed(format!("there is no reference number {number}")),
+            }
+        }
+        tags::COLLECTION => {
+            if from.array()? != Some(2) {
+                return malformed("a collection is not kind and root");
+            }
+            let kind = from.u8()?;
+            let root = item(py, from, actors, depth + 1)?;
+            if !root.is_exact_instance_of::<Ref>() {
+                return malformed("the root of a collection is no reference");
+            }
+            match collection(kind, &root)? {
+                Some(collection) => collection,
+                None => return malformed(format!("there is no kind {kind} of collections")),
             }
         }
         tags::TUPLE => PyTuple::new(py, items(py, from, actors, depth)?)?.into_any(),

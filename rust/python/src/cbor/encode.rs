@@ -12,6 +12,7 @@ use pyo3::types::{
 
 use super::{MAX_DEPTH, known, numbers, records, tags, times};
 use crate::behavior::type_name;
+use crate::collections::Collection;
 use crate::records::{Kind, RecordClass, Records};
 
 /// Where references to actors go.
@@ -106,6 +107,9 @@ impl<'py> Writer<'_, 'py> {
             to.tag(Tag::new(tags::REFERENCE))?.u64(number)?;
             return Ok(());
         }
+        if let Ok(collection) = value.cast::<Collection>() {
+            return self.collection(collection, out);
+        }
         if let Ok(truth) = value.cast_exact::<PyBool>() {
             to.bool(truth.is_true())?;
         } else if let Ok(number) = value.cast_exact::<PyFloat>() {
@@ -117,6 +121,21 @@ impl<'py> Writer<'_, 'py> {
         } else {
             return self.container(value, out);
         }
+        Ok(())
+    }
+
+    fn collection(
+        &mut self,
+        collection: &Bound<'py, Collection>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), NotPortable> {
+        let (kind, root) = collection.get().parts();
+        let Some(number) = self.refs.number(root.bind(collection.py()))? else {
+            return Err(NotPortable::new(format!("{}, which is no plain value", type_name(collection))));
+        };
+        let mut to = Encoder::new(&mut *out);
+        to.tag(Tag::new(tags::COLLECTION))?.array(2)?.u8(kind)?;
+        to.tag(Tag::new(tags::REFERENCE))?.u64(number)?;
         Ok(())
     }
 

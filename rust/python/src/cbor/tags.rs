@@ -44,3 +44,5 @@ pub(super) const RECORD: u64 = 28_108;
 /// A member of an enum: the enum's name in the environment, and the member's name; for flags that are several
 /// members an array of their names.
 pub(super) const MEMBER: u64 = 28_109;
+/// A Map, a List or a Set: an array of its kind and a reference to its first page.
+pub(super) const COLLECTION: u64 = 28_110;

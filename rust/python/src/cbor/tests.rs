@@ -204,3 +204,16 @@ fn what_stands_after_a_value_is_refused() {
         assert!(decode_all(py, &two, &NoActors).is_err());
     });
 }
+
+#[test]
+fn a_collection_that_is_none_is_refused() {
+    with_python(|py| {
+        // The tag for collections, then: a number, an array that is too short, one whose root is a number.
+        for rest in [&[0x01_u8][..], &[0x81, 0x01], &[0x82, 0x01, 0x01], &[0x82, 0x63]] {
+            let mut stored = vec![0xd9, 0x6d, 0xc8];
+            stored.extend(rest);
+            let read = decode_all(py, &stored, &NoActors);
+            assert!(matches!(read, Err(DecodeError::Malformed(_))), "{rest:x?}");
+        }
+    });
+}
