@@ -41,7 +41,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test build develop wheel bench check lint types loom bench-quick test-rust tools clean
+.PHONY: help demo test build develop wheel bench bench-peers check lint types loom bench-quick test-rust tools clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -89,8 +89,9 @@ types: build ## Check the types of the package and the examples, and the stub ag
 loom: tools ## Run the tests that try all interleavings of threads
 	RUSTFLAGS="--cfg loom" $(call within,loom) cargo test -p goblins-core --release --test loom
 
-bench-quick: tools ## Run each bench for a moment
+bench-quick: build ## Run each bench for a moment
 	$(RUN) cargo bench --workspace --bench '*' -- --quick
+	$(PY) benches/peers.py --quick
 
 tools: $(TOOLS) ## Make .venv with the tools that all of this needs
 
@@ -102,6 +103,9 @@ $(TOOLS): pyproject.toml
 	$(PY) -m pip install --upgrade 'pip>=25.1'
 	$(PY) -m pip install --group dev
 	@touch $@
+
+bench-peers: build ## Run goblins beside other libraries, and write docs/benchmarks.md
+	$(PY) benches/peers.py
 
 clean: ## Remove what was built in the clone; the cache outside it stays
 	rm -rf .venv target dist python/goblins/_goblins.*.so .hypothesis .pytest_cache .mypy_cache .ruff_cache

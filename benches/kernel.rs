@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use goblins_core::ids::{ChurnId, LamportTime, TurnId, VatId};
-use goblins_core::log::{Cause, Event, EventKind, EventOutcome, Ring};
 use goblins_core::mailbox::{Entry, Mailbox};
 use goblins_core::memory::MemoryStore;
 use goblins_core::pool::Runtime;
@@ -28,7 +27,6 @@ fn main() {
     messages(&mut criterion);
     outside(&mut criterion);
     mailbox(&mut criterion);
-    event_log(&mut criterion);
     churns(&mut criterion);
     criterion.final_summary();
 }
@@ -151,27 +149,6 @@ fn mailbox(criterion: &mut Criterion) {
             job
         });
     });
-    group.finish();
-}
-
-/// What a log adds to a turn; `kernel/tell/change_logged` has it in its place.
-fn event_log(criterion: &mut Criterion) {
-    let mut ring = Ring::new(ROOM_IN_THE_LOG);
-    let method = Some(ring.symbol("add"));
-    let event = Event {
-        kind: EventKind::Deliver,
-        outcome: EventOutcome::Kept,
-        vat: VatId(0),
-        churn: ChurnId(1),
-        turn: TurnId(1),
-        time: LamportTime(1),
-        cause: Cause::default(),
-        actor: None,
-        method,
-        since: Duration::ZERO,
-    };
-    let mut group = criterion.benchmark_group("kernel/event_log");
-    group.bench_function("record", |bencher| bencher.iter(|| ring.record(black_box(event))));
     group.finish();
 }
 

@@ -640,9 +640,10 @@ class TestStored:
 
         vat, _ = place.spawn(lambda: spawn(Old, "pen"), env=PersistenceEnv("test", Old))
         for new, text in ((Less, "price"), (More, "colour"), (Newer, "version")):
-            vat, item = place.restart(vat, env=PersistenceEnv("test", new))
             with pytest.raises(MigrationError, match=text):
-                item.get()
+                place.restart(vat, env=PersistenceEnv("test", new))
+        _, item = place.restart(env=PersistenceEnv("test", Old))
+        assert isinstance(item, Ref)
 
     def test_a_value_that_cannot_be_stored_fails_its_turn_with_the_path(self, place):
         vat, box = place.spawn(lambda: spawn(Box, []), env=ENV)

@@ -64,6 +64,8 @@ def make_ring(length):
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc to see the memory")
 def test_a_hundred_thousand_actors_in_cycles_come_and_go_ten_times_and_memory_returns(vat):
     """ACT-20"""
+    # The report of a slow turn holds its frames for a moment, and so all that they made.
+    vat.slow_turn = None
     collect()
     before, memory = refs_alive(), []
     for _ in range(10):

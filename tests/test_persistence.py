@@ -13,6 +13,7 @@ from goblins import (
     DuplicateLabelError,
     GoblinsError,
     MemoryStore,
+    MigrationError,
     NotPortableError,
     PersistenceEnv,
     PersistenceError,
@@ -471,10 +472,9 @@ class TestGhosts:
             return lambda: title
 
         vat, _ = place.spawn(lambda: spawn(old, "corner"), env=PersistenceEnv("town", old))
-        vat, ref = place.restart(vat, env=PersistenceEnv("town", new))
-        with pytest.raises((GoblinsError, TypeError), match=r"shop|name"):
-            ref()
-        _, ref = place.restart(vat, env=PersistenceEnv("town", old))
+        with pytest.raises(MigrationError, match=r"town\.shop.*title"):
+            place.restart(vat, env=PersistenceEnv("town", new))
+        _, ref = place.restart(env=PersistenceEnv("town", old))
         assert ref() == "corner"
 
 

@@ -10,6 +10,7 @@ use criterion::Criterion;
 use goblins_core::faulty::FaultyStore;
 use goblins_core::memory::MemoryStore;
 use goblins_core::pool::Runtime;
+use goblins_core::storage::Fit;
 use goblins_core::storage::Storage;
 use goblins_core::store::{Batch, Store};
 use goblins_core::toy::{Actor, Env, Toy, Turn, Value, call, counter, list};
@@ -102,7 +103,7 @@ impl StoredVat {
 
 fn open(storage: &Arc<Storage<Toy>>, part: &str) -> Opened<Toy> {
     let claim = storage.claim(part).expect("the part of the store should be free");
-    Vat::open(&Runtime::new(2), VatOptions::default(), claim, Env::default(), |_| true)
+    Vat::open(&Runtime::new(2), VatOptions::default(), claim, Env::default(), |_| Fit::Fits)
         .expect("the vat should open")
 }
 

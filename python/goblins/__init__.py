@@ -12,6 +12,7 @@ from goblins._errors import (
     BrokenPromiseError,
     DeadlockError,
     DuplicateLabelError,
+    EventLogError,
     FarCallError,
     GoblinsError,
     InboxFullError,
@@ -50,8 +51,11 @@ from goblins._goblins import (
     spawn,
     spawn_named,
     tell,
+    vats,
 )
 from goblins._joiners import all_of, race
+from goblins._log import Event, EventLog, EventTree
+from goblins._migrations import Migrations, versioned
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 
 __version__ = "0.1.0"
@@ -65,6 +69,10 @@ __all__ = [
     "Constructor",
     "DeadlockError",
     "DuplicateLabelError",
+    "Event",
+    "EventLog",
+    "EventLogError",
+    "EventTree",
     "FarCallError",
     "GoblinsError",
     "InboxFullError",
@@ -72,6 +80,7 @@ __all__ = [
     "MemoryStore",
     "Methods",
     "MigrationError",
+    "Migrations",
     "NoSuchActorError",
     "NoSuchMethodError",
     "NoTurnError",
@@ -106,6 +115,8 @@ __all__ = [
     "spawn_persistent_vat",
     "tell",
     "to_thread",
+    "vats",
+    "versioned",
 ]
 
 _atexit.register(_goblins._at_exit)

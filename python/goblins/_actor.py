@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NoReturn, overload
+from typing import Any, NamedTuple, NoReturn, overload
 
 from goblins import _goblins
 from goblins._errors import BehaviorError
@@ -51,7 +51,14 @@ def actor(
         label: the stored name, in place of the function's: the environment puts its namespace before it,
             unless there is a dot in it.
         version: the version of the portrait, any plain value.
-        upgrade, portrait, restore: not there yet; anything but None raises NotImplementedError.
+        upgrade: what makes the fields of an older version those of today, when such an actor is first used:
+            ``Migrations``, or a function that gets the stored version and the fields in a dict, and returns
+            such a dict (POR-15).
+        portrait: gives the portrait in place of the arguments: a function that gets these as keywords, and
+            returns fields in a dict, or arguments in a tuple, or ``versioned(...)``. It may call near actors;
+            what it changes is not kept (POR-12).
+        restore: makes the actor of its portrait in place of a call: a function that gets the version, and the
+            fields as keywords, and returns the Ref of an actor that it spawned (POR-14).
 
     Returns:
         A ``Constructor``, to be given to ``spawn`` and ``PersistenceEnv``, and to be called in ``bcom(...)``.
@@ -59,15 +66,24 @@ def actor(
     Raises:
         BehaviorError: the function has no parameter for ``bcom``.
     """
-    for name, value in (("upgrade", upgrade), ("portrait", portrait), ("restore", restore)):
-        if value is not None:
-            _not_yet(f"@actor({name}=...)")
+    for name, value in (("portrait", portrait), ("restore", restore)):
+        if value is not None and not callable(value):
+            raise BehaviorError(f"@actor({name}=...) is a function, not {value!r}")
+    options = _Options(label, version, upgrade, portrait, restore)
     if fn is None:
-        return lambda function: _constructor(function, label, version)
-    return _constructor(fn, label, version)
+        return lambda function: _constructor(function, options)
+    return _constructor(fn, options)
 
 
-def _constructor(function: Callable[..., Any], label: str | None, version: Any) -> Constructor:
+class _Options(NamedTuple):
+    label: str | None
+    version: Any
+    upgrade: Any
+    portrait: Any
+    restore: Any
+
+
+def _constructor(function: Callable[..., Any], options: _Options) -> Constructor:
     if not callable(function):
         raise BehaviorError(f"@actor makes a constructor of a function, not of {function!r}")
     name = getattr(function, "__name__", type(function).__name__)
@@ -79,7 +95,7 @@ def _constructor(function: Callable[..., Any], label: str | None, version: Any) 
         has_default = parameter.default is not inspect.Parameter.empty
         default = parameter.default if has_default else None
         fields.append((parameter.name, _KINDS[parameter.kind], has_default, default))
-    made = _goblins._constructor(function, name, label, fields, version)
+    made = _goblins._constructor(function, name, parameters=fields, **options._asdict())
     for attribute in ("__module__", "__qualname__", "__doc__"):
         value = getattr(function, attribute, None)
         if value is not None:

@@ -10,7 +10,6 @@ import sys
 import types
 from typing import Any, ClassVar, cast, dataclass_transform, get_origin
 
-from goblins._actor import _not_yet
 from goblins._errors import BehaviorError
 from goblins._goblins import _ActorBase, _ClassInfo, _ContainerField
 
@@ -38,7 +37,7 @@ class Actor(_ActorBase):
     Class keywords:
         label: the stored name, in place of the class's: see ``actor``.
         version: the version of the portrait, any plain value.
-        upgrade: not there yet; anything but None raises NotImplementedError.
+        upgrade: what makes the fields of an older version those of today: see ``actor``.
 
     Raises:
         BehaviorError: a field begins with two underscores, or has the name of something that actors have.
@@ -50,8 +49,6 @@ class Actor(_ActorBase):
         cls, *, label: str | None = None, version: Any = 0, upgrade: Any = None, **others: Any
     ) -> None:
         super().__init_subclass__(**others)
-        if upgrade is not None:
-            _not_yet("a class of actors with upgrade=")
         _copy_mutable_defaults(cls)
         _forget_guards(cls)
         dataclasses.dataclass(eq=False)(cls)
@@ -72,6 +69,7 @@ class Actor(_ActorBase):
             functools.partial(_default, {one.name: one for one in fields}),
             restored,
             guarded,
+            upgrade,
         )
 
 

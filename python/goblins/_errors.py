@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 from typing import Any
@@ -63,6 +64,10 @@ class VatTimeoutError(GoblinsError, TimeoutError):
     """A vat did not come to rest in time."""
 
 
+class EventLogError(GoblinsError, LookupError):
+    """An event log does not reach back to an event without a gap (LOG-22)."""
+
+
 class PersistenceError(GoblinsError, RuntimeError):
     """A vat can't go on from its store as it is."""
 
@@ -111,6 +116,16 @@ class StoreCorruptError(StoreError):
 
 class StoreFullError(StoreError):
     """No room is left for a store."""
+
+
+_PLACE = re.compile(r"in (?:\S.*, )?turn \d+ of vat ")
+
+
+def add_place(error: BaseException, text: str) -> None:
+    """Notes in an error where it left a turn, unless it has left another one before."""
+    notes = getattr(error, "__notes__", ())
+    if not any(isinstance(note, str) and _PLACE.match(note) for note in notes):
+        error.add_note(text)
 
 
 def log_slow_turn(vat: str, thread: int, seconds: float) -> None:

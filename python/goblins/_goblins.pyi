@@ -10,6 +10,8 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar,
 
 from typing_extensions import disjoint_base
 
+from goblins._log import EventLog
+
 __all__ = [
     "AsyncioVat",
     "Bcom",
@@ -30,6 +32,8 @@ __all__ = [
     "_ActorBase",
     "_ClassInfo",
     "_ContainerField",
+    "_Event",
+    "_Log",
     "_Opening",
     "_RecordClass",
     "_after_fork_in_child",
@@ -38,6 +42,7 @@ __all__ = [
     "_decode",
     "_encode",
     "_in_turn",
+    "_vat",
     "methods",
     "on",
     "promise_and_resolver",
@@ -45,6 +50,7 @@ __all__ = [
     "spawn",
     "spawn_named",
     "tell",
+    "vats",
 ]
 
 _P = ParamSpec("_P")
@@ -104,6 +110,10 @@ class Constructor:
     @property
     def version(self) -> Any:
         """The version given with ``@actor(version=...)``; 0 without one."""
+
+    @property
+    def upgrade(self) -> Any:
+        """What was given with ``@actor(upgrade=...)``, or None."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Makes a behavior: to be given to ``bcom``, or returned by another constructor."""
@@ -207,7 +217,10 @@ class _ClassInfo:
         default: Callable[[str], Any],
         restored: Callable[[Any], object] | None,
         guarded: AbstractSet[str],
+        upgrade: Any,
     ) -> Self: ...
+    @property
+    def upgrade(self) -> Any: ...
     @property
     def label(self) -> str | None: ...
     @property
@@ -262,8 +275,8 @@ class Vat:
 
     Args:
         name: for messages and logs; without one it is called after its number.
-        log: keep events.
-        log_capacity: how many; the oldest are dropped (LOG-02).
+        log: record events, from the start: see ``vat.log``.
+        log_capacity: how many the log holds; the oldest are dropped (LOG-09).
         inbox_limit: how many messages may wait; None for any number. At the limit a sender outside of turns
             waits, and one in a turn of another vat gets InboxFullError (LIM-32).
         slow_turn: seconds that a turn may take before it is logged with its stack; None for any time.
@@ -279,6 +292,16 @@ class Vat:
         slow_turn: float | None = 1.0,
         _opening: _Opening | None = None,
     ) -> Self: ...
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        log: bool = False,
+        log_capacity: int = 256,
+        inbox_limit: int | None = None,
+        slow_turn: float | None = 1.0,
+        _opening: _Opening | None = None,
+    ) -> None: ...
     @property
     def inbox_limit(self) -> int | None:
         """How many messages may wait; None for any number. Can be set."""
@@ -294,6 +317,14 @@ class Vat:
     @property
     def backlog(self) -> int:
         """How many messages wait."""
+
+    @property
+    def id(self) -> int:
+        """Its number among the vats of this process, from 0 (VAT-02)."""
+
+    @property
+    def log(self) -> EventLog:
+        """Its event log (LOG-12)."""
 
     def open(self) -> None:
         """Opens a closed vat again; its actors are as they were (VAT-17). An open one stays as it is.
@@ -594,24 +625,75 @@ def on(
 def promise_and_resolver() -> tuple[Promise[Any], Resolver]:
     """Makes a promise and the right to settle it (ASY-09)."""
 
+def vats() -> list[Vat]:
+    """The vats of this process that are in memory, closed ones too, the oldest first (VAT-03)."""
+
+@final
+class _Log:
+    capacity: int
+    enabled: bool
+    @property
+    def vat(self) -> Vat: ...
+    def clear(self) -> None: ...
+    def span(self) -> tuple[int, int]: ...
+    def events(self, start: int, stop: int) -> list[_Event]: ...
+    def find(self, time: int) -> _Event | None: ...
+    def effects(self, vat: int | None, time: int) -> list[_Event]: ...
+    def peek(
+        self, sequence: int, before: bool, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Any: ...
+
+@final
+class _Event:
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def churn(self) -> int: ...
+    @property
+    def turn(self) -> int: ...
+    @property
+    def time(self) -> int: ...
+    @property
+    def cause(self) -> tuple[int, int] | None: ...
+    @property
+    def actor(self) -> Ref | None: ...
+    @property
+    def title(self) -> str | None: ...
+    @property
+    def actor_vat(self) -> str | None: ...
+    @property
+    def method(self) -> str | None: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    @property
+    def wall(self) -> int: ...
+    @property
+    def began(self) -> int: ...
+    @property
+    def duration(self) -> int | None: ...
+
+def _vat(id: int) -> Vat | None: ...
 def _constructor(
     function: Callable[..., Any],
     name: str,
     label: str | None,
     parameters: list[tuple[str, str, bool, Any]],
     version: Any,
+    upgrade: Any,
+    portrait: Any,
+    restore: Any,
 ) -> Constructor: ...
 
 @final
 class _Opening:
     def __new__(
-        cls,
-        labels: Mapping[str, Constructor | type[_ActorBase]],
-        records: Mapping[str, _RecordClass],
-        store: Store,
-        part: str,
+        cls, labels: Mapping[str, Any], records: Mapping[str, _RecordClass], store: Store, part: str
     ) -> Self: ...
-    def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any) -> list[Ref]: ...
+    def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
 
 @final
 class _RecordClass:

@@ -8,7 +8,17 @@ from typing import Any, TypeVar, TypeVarTuple, cast, overload
 from goblins._actor import _not_yet
 from goblins._class import Actor
 from goblins._errors import BehaviorError, DuplicateLabelError
-from goblins._goblins import Constructor, Store, StorePart, Vat, _Opening, _RecordClass
+from goblins._goblins import (
+    Constructor,
+    Ref,
+    Store,
+    StorePart,
+    Vat,
+    _ClassInfo,
+    _Opening,
+    _RecordClass,
+)
+from goblins._migrations import Migrations
 from goblins._records import describe
 
 MAIN_PART = "main"
@@ -21,8 +31,9 @@ class PersistenceEnv:
     """The map from labels to the constructors that may make stored actors (ENV-01).
 
     ``PersistenceEnv("bank", counter, account)`` gives the labels ``bank.counter`` and ``bank.account``;
-    ``PersistenceEnv({"label": constructor})`` names each. In the first form a constructor's ``label=`` stands
-    in for its name; one with a dot in it is taken as the whole label.
+    ``PersistenceEnv({"label": constructor})`` names each, and ``{"label": (constructor, rehydrate)}`` gives a
+    rehydrator too (``restore=`` of ``@actor`` wins, ENV-07). In the first form a constructor's ``label=``
+    stands in for its name; one with a dot in it is taken as the whole label.
 
     Args:
         namespace: the first part of the labels, or the whole map.
@@ -36,7 +47,7 @@ class PersistenceEnv:
         BehaviorError: something given is not made with ``@actor``, or can't be a record.
     """
 
-    __slots__ = ("_constructors", "_records")
+    __slots__ = ("_constructors", "_records", "_rehydrators")
 
     def __init__(
         self,
@@ -48,6 +59,7 @@ class PersistenceEnv:
     ) -> None:
         self._constructors: dict[str, Constructor | type[Actor]] = {}
         self._records: dict[str, _RecordClass] = {}
+        self._rehydrators: dict[str, Callable[..., Ref]] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
                 _check(constructor)
@@ -56,16 +68,21 @@ class PersistenceEnv:
             if constructors:
                 raise TypeError("give either a namespace with constructors, or one mapping")
             for label, constructor in namespace.items():
+                rehydrate = None
                 if isinstance(constructor, tuple):
-                    _not_yet("a rehydrator in a PersistenceEnv")
-                self._add(label, constructor)
+                    constructor, rehydrate = constructor
+                self._add(label, constructor, rehydrate)
         for name, record in _named(namespace, records):
             self._add_record(describe(name, record))
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
 
-    def _add(self, label: str, constructor: Constructor | type[Actor]) -> None:
+    def _add(self, label: str, constructor: Constructor | type[Actor], rehydrate: Any = None) -> None:
         _check(constructor)
+        if rehydrate is not None:
+            if isinstance(constructor, type) or not callable(rehydrate):
+                raise BehaviorError(f"the rehydrator of {label!r} is a function, for an @actor constructor")
+            self._rehydrators[label] = rehydrate
         if label in self._constructors or label in self._records:
             raise DuplicateLabelError(f"the label {label!r} is given twice")
         for known, other in self._constructors.items():
@@ -73,6 +90,9 @@ class PersistenceEnv:
                 raise DuplicateLabelError(
                     f"the constructor {constructor.__name__} has two labels: {known!r} and {label!r}"
                 )
+        upgrade = _information(constructor).upgrade
+        if isinstance(upgrade, Migrations):
+            upgrade._check(constructor.__name__, _information(constructor).version)
         self._constructors[label] = constructor
 
     def _add_record(self, record: _RecordClass) -> None:
@@ -89,7 +109,7 @@ class PersistenceEnv:
     def _take_over(self, other: PersistenceEnv) -> None:
         for label, constructor in other._constructors.items():
             if self._constructors.get(label) is not constructor:
-                self._add(label, constructor)
+                self._add(label, constructor, other._rehydrators.get(label))
         for name, record in other._records.items():
             known = self._records.get(name)
             if known is None or known.record is not record.record:
@@ -99,6 +119,13 @@ class PersistenceEnv:
         if not isinstance(other, PersistenceEnv):
             return NotImplemented
         return PersistenceEnv({}, extends=(self, other))
+
+    def _makers(self) -> dict[str, Any]:
+        """What the binding needs: constructors, with their rehydrators where there are any."""
+        return {
+            label: (constructor, self._rehydrators[label]) if label in self._rehydrators else constructor
+            for label, constructor in self._constructors.items()
+        }
 
     def labels(self) -> list[str]:
         """The labels, in the order in which they were given."""
@@ -128,9 +155,13 @@ def _named(
         yield f"{namespace}.{getattr(record, '__name__', record)}", record
 
 
+def _information(constructor: Constructor | type[Actor]) -> Constructor | _ClassInfo:
+    return constructor.__goblins__ if isinstance(constructor, type) else constructor
+
+
 def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:
     """The label of a constructor in a namespace. One that names a namespace itself is taken as it is."""
-    given = constructor.__goblins__.label if isinstance(constructor, type) else constructor.label
+    given = _information(constructor).label
     return given if given and "." in given else f"{namespace}.{given or constructor.__name__}"
 
 
@@ -214,18 +245,23 @@ def spawn_persistent_vat(
         store: a store (its part "main"), or ``store.vat(name)``.
         name: the vat's name; without it that of the part.
         log, log_capacity: keep the last so many events.
-        version: the version of the roots, any plain value; must be the one that is stored.
+        version: the version of the roots, any plain value.
+        upgrade: what makes the roots of another version those of today: ``Migrations``, or a function that
+            gets the stored version and the roots, and returns the new root or a tuple of them. The new roots,
+            their version and all that the upgrade makes are written together; an error leaves the store as it
+            was.
         vat_constructor: what makes the vat of the keywords it gets: ``Vat``, ``ManualVat``, ``AsyncioVat``,
             or a function that passes all its keywords on to one of them, with some of its own.
-        persist_on, persistence_registry, upgrade, sleep: only the defaults are there yet; anything else
-            raises NotImplementedError.
+        persist_on, persistence_registry, sleep: only the defaults are there yet; anything else raises
+            NotImplementedError.
 
     Returns:
         The vat, then each root, in the order in which ``spawn_roots`` returned them.
 
     Raises:
         UnknownLabelError: the store has actors whose label is not in ``env``; the store is left as it was.
-        MigrationError: the stored roots have another version.
+        MigrationError: the roots, or some actors, are stored with another version, and no upgrade leads from
+            there to today's; the store is left as it was.
         NotPortableError: what ``spawn_roots`` made can't be stored; nothing is.
         StoreLockedError: another live vat is open on that part.
         StoreError: the store failed.
@@ -236,11 +272,9 @@ def spawn_persistent_vat(
         raise ValueError(f'persist_on is "churn" or "manual", not {persist_on!r}')
     if not callable(vat_constructor):
         raise TypeError(f"vat_constructor is a class of vats, such as ManualVat, not {vat_constructor!r}")
-    for option, value in (
-        ("persistence_registry", persistence_registry),
-        ("upgrade", upgrade),
-        ("sleep", sleep),
-    ):
+    if upgrade is not None and not callable(upgrade) and not isinstance(upgrade, Migrations):
+        raise TypeError(f"upgrade is a Migrations or a function, not {upgrade!r}")
+    for option, value in (("persistence_registry", persistence_registry), ("sleep", sleep)):
         if value is not None:
             _not_yet(f"{option}=")
     if not isinstance(env, PersistenceEnv):
@@ -255,8 +289,8 @@ def spawn_persistent_vat(
         raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
-    opening = _Opening(env._constructors, env._records, store, part)
+    opening = _Opening(env._makers(), env._records, store, part)
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )
-    return (vat, *opening.roots(vat, spawn_roots, version))
+    return (vat, *opening.roots(vat, spawn_roots, version, upgrade))

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::{ChurnId, Slot, TurnId};
+use crate::ids::Slot;
 use crate::job::{Job, Task};
-use crate::log::{Cause, Event, EventKind, EventOutcome, Ring};
+use crate::log::{Cause, EventKind};
 use crate::promise::{Outcome, Progress, Reaction, Seen, Waiter};
+use crate::recording::{Heading, Timing};
 use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::saving::Saving;
 use crate::turn::{Effect, Target, Undo};
@@ -34,9 +35,11 @@ pub(crate) struct Work<H: Host> {
     pub(crate) clock: u64,
     /// What is being done: the turn, or what caused a job that needs none.
     pub(crate) cause: Cause,
-    pub(crate) log: Option<Ring>,
+    pub(crate) timing: Timing,
     /// A turn is open.
     pub(crate) open: bool,
+    /// It looks back, and will be undone.
+    pub(crate) looks_back: bool,
     /// Changes of the open turn, oldest first.
     pub(crate) undo: Vec<Undo<H>>,
     /// Some of them are of actors that may not have changed.
@@ -58,7 +61,7 @@ pub(crate) struct Work<H: Host> {
 }
 
 impl<H: Host> Work<H> {
-    pub(crate) fn new(next_slot: Slot, log_capacity: Option<usize>, saving: Option<Saving<H>>) -> Self {
+    pub(crate) fn new(next_slot: Slot, saving: Option<Saving<H>>) -> Self {
         Self {
             next_slot: next_slot.0,
             churn: 0,
@@ -66,8 +69,9 @@ impl<H: Host> Work<H> {
             epoch: 0,
             clock: 0,
             cause: Cause::default(),
-            log: log_capacity.map(Ring::new),
+            timing: Timing::default(),
             open: false,
+            looks_back: false,
             undo: Vec::new(),
             touched: false,
             effects: Vec::new(),
@@ -92,11 +96,6 @@ impl<H: Host> Churn<H> {
         &self.vat
     }
 
-    /// Looks at the vat's event log, or changes it. `None` if it keeps none.
-    pub fn log<R>(&self, look: impl FnOnce(&mut Ring) -> R) -> Option<R> {
-        self.work().log.as_mut().map(look)
-    }
-
     pub(crate) fn work(&self) -> RefMut<'_, Box<Work<H>>> {
         self.work.borrow_mut()
     }
@@ -106,7 +105,7 @@ impl<H: Host> Churn<H> {
         match Rc::try_unwrap(this) {
             Ok(churn) => churn.work.into_inner(),
             // Somebody keeps the churn beyond its session: what he sees from now on is empty.
-            Err(churn) => churn.work.replace(Box::new(Work::new(Slot(0), None, None))),
+            Err(churn) => churn.work.replace(Box::new(Work::new(Slot(0), None))),
         }
     }
 
@@ -142,9 +141,10 @@ impl<H: Host> Churn<H> {
         }
         match task {
             Task::Deliver { actor, message, resolver } => {
-                let method = self.logged_method(cx, &message);
-                let result = self.turn(cx, || H::deliver(cx, self, &actor, message));
-                self.record(EventKind::Deliver, result.is_ok(), cause, Some(&actor), method);
+                let method = H::method(cx, &message);
+                let heading =
+                    Heading { kind: EventKind::Deliver, cause, actor: Some(&actor), method: method.as_ref() };
+                let result = self.turn(cx, heading, || H::deliver(cx, self, &actor, message));
                 self.answer(cx, resolver, result, &actor);
             }
             Task::React { reaction, outcome } => self.do_reaction(cx, reaction, outcome, cause),
@@ -181,13 +181,12 @@ impl<H: Host> Churn<H> {
                 let Some(handler) = handler else {
                     return self.settle_now(cx, derived, outcome, false);
                 };
-                let result = self.turn(cx, || H::react(cx, self, handler, Some(outcome)));
-                self.record(EventKind::React, result.is_ok(), cause, None, None);
+                let result =
+                    self.turn(cx, Heading::react(cause), || H::react(cx, self, handler, Some(outcome)));
                 self.settle_now(cx, derived, result.into(), false);
             }
             Reaction::Finally { handler, derived } => {
-                let result = self.turn(cx, || H::react(cx, self, handler, None));
-                self.record(EventKind::React, result.is_ok(), cause, None, None);
+                let result = self.turn(cx, Heading::react(cause), || H::react(cx, self, handler, None));
                 let outcome = match result {
                     Ok(_) => outcome,
                     Err(error) => Outcome::Broken(error),
@@ -197,8 +196,8 @@ impl<H: Host> Churn<H> {
             Reaction::Resume { id, code, answer } => {
                 let waiting = self.work().suspended.remove(&id);
                 drop(waiting);
-                let result = self.turn(cx, || H::resume(cx, self, code, outcome, &answer));
-                self.record(EventKind::React, result.is_ok(), cause, None, None);
+                let result =
+                    self.turn(cx, Heading::react(cause), || H::resume(cx, self, code, outcome, &answer));
                 match result.transpose() {
                     Some(result) => self.settle_now(cx, answer, result.into(), false),
                     None => drop(answer),
@@ -214,7 +213,7 @@ impl<H: Host> Churn<H> {
     pub(crate) fn carry_out(self: &Rc<Self>, cx: H::Cx<'_>, effect: Effect<H>) {
         match effect {
             Effect::Send { target: Target::Actor(actor), message, resolver } => {
-                self.dispatch(actor, message, resolver)
+                self.dispatch(cx, actor, message, resolver)
             }
             Effect::Send { target: Target::Promise(promise), message, resolver } => {
                 let reaction = Reaction::Forward { message, resolver };
@@ -235,11 +234,12 @@ impl<H: Host> Churn<H> {
     }
 
     /// Queues a message for a near actor, or puts it into the outbox for a far one.
-    fn dispatch(&self, actor: H::Actor, message: H::Message, resolver: Option<H::Promise>) {
+    fn dispatch(&self, cx: H::Cx<'_>, actor: H::Actor, message: H::Message, resolver: Option<H::Promise>) {
         let near = self.is_near(&actor);
         let far = (!near).then(|| H::actor_cell(&actor).vat().clone());
+        let cause = if near { self.work().cause } else { self.record_send(cx, &actor, &message) };
+        let job = Job { task: Task::Deliver { actor, message, resolver }, cause };
         let mut work = self.work();
-        let job = Job { task: Task::Deliver { actor, message, resolver }, cause: work.cause };
         match far {
             None => work.queue.push_back(job),
             Some(vat) => work.outbox.push((vat, job)),
@@ -255,7 +255,7 @@ impl<H: Host> Churn<H> {
         next: &mut Settlements<H>,
     ) {
         match (receiver(cx, outcome), resolver) {
-            (Ok(actor), resolver) => self.dispatch(actor, message, resolver),
+            (Ok(actor), resolver) => self.dispatch(cx, actor, message, resolver),
             (Err(error), Some(resolver)) => next.push_back((resolver, Outcome::Broken(error), false)),
             (Err(error), None) => {
                 H::report(cx, &self.vat, "a message to a promise could not be delivered", &error)
@@ -364,6 +364,7 @@ impl<H: Host> Churn<H> {
     /// Writes what the churn changed, then releases what it made. An error means that the churn was taken
     /// back and that the vat has stopped.
     pub(crate) fn end(self: &Rc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        self.record_end();
         let committed = self.commit(cx);
         let (outputs, done) = {
             let mut work = self.work();
@@ -389,38 +390,5 @@ impl<H: Host> Churn<H> {
                 Err(H::error(cx, KernelError::Store(error)))
             }
         }
-    }
-
-    fn logged_method(&self, cx: H::Cx<'_>, message: &H::Message) -> Option<crate::log::Symbol> {
-        self.work().log.as_ref()?;
-        let name = H::method(cx, message)?;
-        self.work().log.as_mut().map(|log| log.symbol(&name))
-    }
-
-    pub(crate) fn record(
-        &self,
-        kind: EventKind,
-        kept: bool,
-        cause: Cause,
-        actor: Option<&H::Actor>,
-        method: Option<crate::log::Symbol>,
-    ) {
-        let mut work = self.work();
-        let work = &mut **work;
-        let Some(log) = &mut work.log else {
-            return;
-        };
-        log.record(Event {
-            kind,
-            outcome: if kept { EventOutcome::Kept } else { EventOutcome::Undone },
-            vat: self.vat.id(),
-            churn: ChurnId(work.churn + 1),
-            turn: TurnId(work.turn),
-            time: work.cause.time,
-            cause,
-            actor: actor.map(|actor| H::actor_cell(actor).slot()),
-            method,
-            since: Default::default(),
-        });
     }
 }

@@ -52,6 +52,24 @@ pub enum KernelError {
         /// The vat's name.
         vat: String,
     },
+    /// A look back at a time before the actor was spawned.
+    #[error("actor {slot} of vat {vat} does not exist at the event that is looked at: it was spawned later")]
+    NotYetSpawned {
+        /// The actor.
+        slot: u64,
+        /// The vat's name.
+        vat: String,
+    },
+    /// The log can't take the vat back to an event.
+    #[error("the log of vat {vat} does not reach back to event {event} without a gap: {reason}")]
+    NotInLog {
+        /// The vat's name.
+        vat: String,
+        /// The event's number.
+        event: u64,
+        /// What is missing.
+        reason: &'static str,
+    },
     /// An actor changed while it was running, and then wanted to become something else.
     #[error(
         "a stale bcom: actor {slot} of vat {vat} already changed its behavior in a call made during this one; \

@@ -10,6 +10,7 @@ use crate::error::KernelError;
 use crate::ids::Slot;
 use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
+use crate::recording::Place;
 use crate::vat::Vat;
 
 /// A language that actors are written in.
@@ -28,6 +29,8 @@ pub trait Host: Sized + 'static {
     type Behavior: Send;
     /// A method name and arguments.
     type Message: Send;
+    /// The name of a method. Another reference to it costs no more than one to a value.
+    type Name: Send;
     /// An answer.
     type Value: Send;
     /// A raised error.
@@ -80,7 +83,13 @@ pub trait Host: Sized + 'static {
     /// An actor in a few words, for messages.
     fn describe_actor(cx: Self::Cx<'_>, actor: &Self::Actor) -> String;
     /// The method that a message asks for.
-    fn method(cx: Self::Cx<'_>, message: &Self::Message) -> Option<String>;
+    fn method(cx: Self::Cx<'_>, message: &Self::Message) -> Option<Self::Name>;
+    /// The same name again.
+    fn clone_name(cx: Self::Cx<'_>, name: &Self::Name) -> Self::Name;
+    /// An error as a value, for the log.
+    fn error_value(cx: Self::Cx<'_>, error: &Self::Error) -> Self::Value;
+    /// Notes in an error where it left a turn, unless it has such a note.
+    fn note(cx: Self::Cx<'_>, error: &Self::Error, place: &Place<'_, Self>);
 
     /// The actor handles a message. A change of its behavior is made by [`Churn::change`].
     fn deliver(
@@ -112,13 +121,18 @@ pub trait Host: Sized + 'static {
     fn is_changed(cx: Self::Cx<'_>, saved: &Self::Saved) -> Result<bool, Self::Error>;
     /// Puts an actor's state back.
     fn restore(saved: Self::Saved);
+    /// Puts an actor's state back, and gives what it was before that.
+    fn exchange(cx: Self::Cx<'_>, saved: Self::Saved) -> Result<Self::Saved, Self::Error>;
+    /// The same again.
+    fn clone_saved(cx: Self::Cx<'_>, saved: &Self::Saved) -> Self::Saved;
     /// The actor's portrait, or the error that says why it can't be stored.
     fn portrait(
         cx: Self::Cx<'_>,
         env: &Self::Env,
         actor: &Self::Actor,
     ) -> Result<Portrait<Self::Actor>, Self::Error>;
-    /// The actor's behavior, made from what is stored. `refs` are the actors that the payload refers to.
+    /// The actor's behavior, made from what is stored, and whether that was upgraded: then its portrait is stored
+    /// again. `refs` are the actors that the payload refers to.
     fn rehydrate(
         cx: Self::Cx<'_>,
         env: &Self::Env,
@@ -126,7 +140,7 @@ pub trait Host: Sized + 'static {
         shape: &Shape,
         record: &Record,
         refs: Vec<Self::Actor>,
-    ) -> Result<Self::Behavior, Self::Error>;
+    ) -> Result<(Self::Behavior, bool), Self::Error>;
     /// A reference to a stored actor that has not been used yet.
     fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
 

@@ -1,20 +1,34 @@
-//! The event log: a ring of fixed-size records (BEHAVIOURS LOG-02, LOG-09).
+//! The event log of a vat: what happened, why, how it ended, and what it changed.
 //!
-//! Recording an event allocates nothing. Names of methods are interned once per vat.
+//! Recording a turn allocates nothing, unless it changed more than one actor. The log has a lock of its own, so
+//! that a vat that is busy, or stuck, can be looked at from any thread.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::ids::{ChurnId, LamportTime, Slot, TurnId, VatId};
+use parking_lot::Mutex;
+
+use crate::host::Host;
+use crate::ids::{ChurnId, LamportTime, TurnId, VatId};
+use crate::ring::Ring;
+use crate::turn::Undo;
+
+/// Room for so many events, where nothing else was said (BEHAVIOURS LOG-09).
+const CAPACITY: usize = 256;
+
+/// So much may the wall time differ from what the clock says, in ns, before that is noted.
+const OFFSET_MAY_DIFFER: u64 = 1_000_000;
+/// So many such notes are kept.
+const OFFSETS: usize = 64;
 
 /// What an event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// A message was handled.
     Deliver,
-    /// A handler ran because a promise settled.
+    /// Code ran because a promise had settled.
     React,
-    /// A block of calls from outside was run as one turn.
+    /// A call, or a block of calls, came from outside.
     Run,
     /// A message was handed to another vat.
     Send,
@@ -38,189 +52,366 @@ pub struct Cause {
     pub time: LamportTime,
 }
 
-/// An interned method name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Symbol(u32);
+/// The plain part of an event as it is kept. Small, since writing it is most of what recording costs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) churn: ChurnId,
+    pub(crate) turn: TurnId,
+    pub(crate) time: LamportTime,
+    cause_time: LamportTime,
+    /// The number of the vat; `u32::MAX` for none.
+    cause_vat: u32,
+    pub(crate) kind: EventKind,
+    pub(crate) stamp: Stamp,
+}
 
-/// One event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
+impl Facts {
+    pub(crate) fn new(
+        kind: EventKind,
+        times: (ChurnId, TurnId, LamportTime),
+        cause: Cause,
+        stamp: Stamp,
+    ) -> Self {
+        let (churn, turn, time) = times;
+        let cause_vat = cause.vat.map_or(u32::MAX, |vat| vat.0 as u32);
+        Self { churn, turn, time, cause_time: cause.time, cause_vat, kind, stamp }
+    }
+
+    fn cause(&self) -> Cause {
+        let vat = (self.cause_vat != u32::MAX).then_some(VatId(u64::from(self.cause_vat)));
+        Cause { vat, time: self.cause_time }
+    }
+}
+
+/// When an event was, as the recorder knows it: see [`crate::recording`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stamp {
+    /// The last reading of the clock before it, in ns.
+    pub(crate) mark: u64,
+    /// The reading at its end, in ns; 0 if the clock was not read then.
+    pub(crate) ended: u64,
+    /// How many turns ended between that reading and this event.
+    pub(crate) place: u16,
+}
+
+/// An event as it is kept.
+struct Entry<H: Host> {
+    facts: Facts,
+    held: Held<H>,
+}
+
+/// What an event keeps alive.
+pub(crate) struct Held<H: Host> {
+    pub(crate) actor: Option<H::Actor>,
+    pub(crate) method: Option<H::Name>,
+    pub(crate) trace: Trace<H>,
+}
+
+/// What a turn left: how to take back what it changed, or its error.
+pub(crate) enum Trace<H: Host> {
+    Nothing,
+    Change(Undo<H>),
+    /// Oldest first.
+    Changes(Box<Vec<Undo<H>>>),
+    Error(H::Value),
+}
+
+impl<H: Host> Trace<H> {
+    fn changes(&self) -> &[Undo<H>] {
+        match self {
+            Self::Change(change) => std::slice::from_ref(change),
+            Self::Changes(changes) => changes,
+            Self::Nothing | Self::Error(_) => &[],
+        }
+    }
+
+    fn error(&self) -> Option<&H::Value> {
+        match self {
+            Self::Error(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// An event, as those who look at the log get it.
+pub struct Event<H: Host> {
+    /// Its number among all events that the log ever had, from 0.
+    pub sequence: u64,
     /// What it tells of.
     pub kind: EventKind,
     /// How it ended.
     pub outcome: EventOutcome,
-    /// Where it happened.
-    pub vat: VatId,
     /// In which churn.
     pub churn: ChurnId,
-    /// In which turn.
+    /// In which turn; for one of kind `Send`, the turn that sent.
     pub turn: TurnId,
-    /// When, by the vat's clock.
+    /// When, by the vat's clock. No two events of a vat have the same time.
     pub time: LamportTime,
     /// Why.
     pub cause: Cause,
     /// The actor that got the message.
-    pub actor: Option<Slot>,
+    pub actor: Option<H::Actor>,
     /// The method it was asked for.
-    pub method: Option<Symbol>,
-    /// Time since the log was made.
-    pub since: Duration,
+    pub method: Option<H::Name>,
+    /// The error that left the turn, as a value.
+    pub error: Option<H::Value>,
+    /// When it began, since a moment that is the same for all vats of the process.
+    pub began: Duration,
+    /// When it began, since 1970.
+    pub wall: Duration,
+    /// How long it took. `None` for one that is not known yet, or took no time of its own.
+    pub duration: Option<Duration>,
 }
 
-/// A ring of events: the newest push out the oldest.
-#[derive(Debug)]
-pub struct Ring {
-    events: Vec<Event>,
-    /// Index of the oldest event, once the ring is full.
-    oldest: usize,
-    capacity: usize,
-    started: Instant,
-    started_at: SystemTime,
-    names: Vec<String>,
-    symbols: HashMap<String, Symbol>,
+/// A moment in the past of a vat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The number of an event.
+    pub sequence: u64,
+    /// Just before it, instead of right after it.
+    pub before: bool,
 }
 
-impl Ring {
-    /// A ring for `capacity` events. With capacity 0 it keeps none (the original fails there: LIM-39).
-    pub fn new(capacity: usize) -> Self {
-        Self {
-            events: Vec::new(),
-            oldest: 0,
-            capacity,
-            started: Instant::now(),
-            started_at: SystemTime::now(),
-            names: Vec::new(),
-            symbols: HashMap::new(),
+/// The log of a vat.
+pub struct Log<H: Host> {
+    /// Read without the lock by each turn; changed only under it.
+    on: AtomicBool,
+    inner: Mutex<Inner<H>>,
+}
+
+struct Inner<H: Host> {
+    ring: Ring<Entry<H>>,
+    /// The number of the next event.
+    next: u64,
+    /// The first event from which on all changes are known; `u64::MAX` while the log is off.
+    floor: u64,
+    /// What is to be added to readings of the clock for the wall time, each from a reading on.
+    offsets: Vec<(u64, u64)>,
+}
+
+impl<H: Host> Log<H> {
+    /// A log with room for `capacity` events; without one it is off.
+    pub(crate) fn new(capacity: Option<usize>) -> Self {
+        let ring = Ring::new(capacity.unwrap_or(CAPACITY));
+        let floor = if capacity.is_some() { 0 } else { u64::MAX };
+        let inner = Inner { ring, next: 0, floor, offsets: Vec::new() };
+        Self { on: AtomicBool::new(capacity.is_some()), inner: Mutex::new(inner) }
+    }
+
+    /// Whether events are recorded.
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Switches it on or off (BEHAVIOURS LOG-11). What it holds stays.
+    pub fn set_on(&self, on: bool) {
+        let mut inner = self.inner.lock();
+        if self.on.swap(on, Ordering::Relaxed) != on {
+            inner.floor = if on { inner.next } else { u64::MAX };
         }
     }
 
-    /// Adds an event, stamping it with the time.
-    pub fn record(&mut self, mut event: Event) {
-        event.since = self.started.elapsed();
-        if self.events.len() < self.capacity {
-            self.events.push(event);
-        } else if let Some(slot) = self.events.get_mut(self.oldest) {
-            *slot = event;
-            self.oldest = (self.oldest + 1) % self.capacity;
-        }
-    }
-
-    /// How many events it holds.
-    pub fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
-    /// How many it can hold.
+    /// How many events it can hold.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.inner.lock().ring.capacity()
     }
 
-    /// The events, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Event> {
-        let (newer, older) = self.events.split_at(self.oldest);
-        older.iter().chain(newer)
-    }
-
-    /// Changes the capacity. Shrinking drops the oldest (LOG-10).
-    pub fn resize(&mut self, capacity: usize) {
-        let surplus = self.len().saturating_sub(capacity);
-        self.events = self.iter().skip(surplus).copied().collect();
-        self.oldest = 0;
-        self.capacity = capacity;
+    /// Changes that; shrinking drops the oldest (LOG-10).
+    pub fn set_capacity(&self, _cx: H::Cx<'_>, capacity: usize) {
+        let dropped = self.inner.lock().ring.resize(capacity);
+        drop(dropped);
     }
 
     /// Forgets all events.
-    pub fn clear(&mut self) {
-        self.events.clear();
-        self.oldest = 0;
+    pub fn clear(&self, _cx: H::Cx<'_>) {
+        let dropped = self.inner.lock().ring.take();
+        drop(dropped);
     }
 
-    /// The wall time of an event, since 1970.
-    pub fn wall_time(&self, event: &Event) -> Duration {
-        self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default() + event.since
+    /// As [`Log::clear`], unless somebody looks at it: for the host's garbage collector.
+    pub fn try_clear(&self) {
+        let dropped = self.inner.try_lock().map(|mut inner| inner.ring.take());
+        drop(dropped);
     }
 
-    /// Interns a method name.
-    pub fn symbol(&mut self, name: &str) -> Symbol {
-        if let Some(symbol) = self.symbols.get(name) {
-            return *symbol;
+    /// Shows all that it keeps alive, unless somebody looks at it: for the host's garbage collector.
+    pub fn try_visit<E>(
+        &self,
+        mut actor: impl FnMut(&H::Actor) -> Result<(), E>,
+        mut behavior: impl FnMut(&H::Behavior) -> Result<(), E>,
+        mut error: impl FnMut(&H::Value) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(inner) = self.inner.try_lock() else {
+            return Ok(());
+        };
+        for entry in inner.ring.iter() {
+            entry.held.actor.iter().try_for_each(&mut actor)?;
+            entry.held.trace.error().into_iter().try_for_each(&mut error)?;
+            for change in entry.held.trace.changes() {
+                actor(change.actor())?;
+                if let Undo::Changed { old, .. } = change {
+                    behavior(old)?;
+                }
+            }
         }
-        let symbol = Symbol(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
-        self.names.push(name.to_owned());
-        self.symbols.insert(name.to_owned(), symbol);
-        symbol
+        Ok(())
     }
 
-    /// The name behind a symbol of this ring.
-    pub fn name(&self, symbol: Symbol) -> &str {
-        self.names.get(symbol.0 as usize).map_or("?", String::as_str)
+    /// The numbers of the oldest event and of the next one.
+    pub fn span(&self) -> std::ops::Range<u64> {
+        let inner = self.inner.lock();
+        inner.first()..inner.next
+    }
+
+    /// Those of these events that are there, in order.
+    pub fn events(&self, cx: H::Cx<'_>, numbers: std::ops::Range<u64>) -> Vec<Event<H>> {
+        let inner = self.inner.lock();
+        let first = inner.first();
+        let start = numbers.start.max(first);
+        (start..numbers.end.min(inner.next)).filter_map(|number| inner.event(cx, number)).collect()
+    }
+
+    /// The event at a logical time.
+    pub fn find(&self, cx: H::Cx<'_>, time: LamportTime) -> Option<Event<H>> {
+        let inner = self.inner.lock();
+        let (mut low, mut high) = (0, inner.ring.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            if inner.ring.get(middle)?.facts.time < time {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let found = inner.ring.get(low)?.facts.time == time;
+        let number = inner.first() + low as u64;
+        if found { inner.event(cx, number) } else { None }
+    }
+
+    /// The events that were caused by this, in order (LOG-12).
+    pub fn effects(&self, cx: H::Cx<'_>, cause: Cause) -> Vec<Event<H>> {
+        let inner = self.inner.lock();
+        let caused = inner.ring.iter().enumerate().filter(|(_, entry)| entry.facts.cause() == cause);
+        let first = inner.first();
+        caused.filter_map(|(index, _)| inner.event(cx, first + index as u64)).collect()
+    }
+
+    /// Adds an event; gives its number, and what is to be dropped by the caller.
+    #[inline(always)]
+    pub(crate) fn record(&self, facts: Facts, held: Held<H>) -> (Option<u64>, Option<Held<H>>) {
+        let mut inner = self.inner.lock();
+        if !self.is_on() {
+            return (None, Some(held));
+        }
+        let number = inner.next;
+        inner.next += 1;
+        let dropped = match inner.ring.recycle() {
+            // Written in place: it is the most frequent case by far.
+            Some(entry) => {
+                entry.facts = facts;
+                Some(std::mem::replace(&mut entry.held, held))
+            }
+            None => inner.ring.push(Entry { facts, held }).map(|entry| entry.held),
+        };
+        (Some(number), dropped)
+    }
+
+    /// Adds the time at which the newest turn ended.
+    pub(crate) fn newest_ended(&self, mark: u64, ended: u64) {
+        let mut inner = self.inner.lock();
+        for index in (0..inner.ring.len()).rev() {
+            match inner.ring.get_mut(index).map(|entry| &mut entry.facts) {
+                Some(facts) if facts.stamp.mark == mark && facts.kind != EventKind::Send => {
+                    facts.stamp.ended = ended;
+                    return;
+                }
+                Some(facts) if facts.stamp.mark == mark => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// From this reading of the clock on, this is to be added to one for the wall time.
+    pub(crate) fn set_offset(&self, mark: u64, offset: u64) {
+        let mut inner = self.inner.lock();
+        let before = inner.offsets.last().map(|(_, before)| *before);
+        if before.is_none_or(|before| before.abs_diff(offset) > OFFSET_MAY_DIFFER) {
+            if inner.offsets.len() == OFFSETS {
+                inner.offsets.remove(0);
+            }
+            inner.offsets.push((mark, offset));
+        }
+    }
+
+    /// What to take back, the last first, to be at that moment; or why the log doesn't reach that far.
+    pub(crate) fn steps_back(&self, cx: H::Cx<'_>, moment: Moment) -> Result<Vec<Undo<H>>, &'static str> {
+        let inner = self.inner.lock();
+        let first = inner.first();
+        if moment.sequence < inner.floor || moment.sequence >= inner.next {
+            return Err("it was switched off since");
+        }
+        let from = if moment.before { moment.sequence } else { moment.sequence + 1 };
+        if from < first {
+            return Err("later events have been dropped; give it a larger capacity");
+        }
+        let later = inner.ring.iter().rev().take((inner.next - from) as usize);
+        let steps = later.flat_map(|entry| entry.held.trace.changes().iter().rev());
+        Ok(steps.map(|change| change.share(cx)).collect())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(turn: u64) -> Event {
-        Event {
-            kind: EventKind::Deliver,
-            outcome: EventOutcome::Kept,
-            vat: VatId(0),
-            churn: ChurnId(1),
-            turn: TurnId(turn),
-            time: LamportTime(turn),
-            cause: Cause::default(),
-            actor: None,
-            method: None,
-            since: Duration::ZERO,
-        }
+impl<H: Host> Inner<H> {
+    fn first(&self) -> u64 {
+        self.next - self.ring.len() as u64
     }
 
-    fn turns(ring: &Ring) -> Vec<u64> {
-        ring.iter().map(|event| event.turn.0).collect()
+    fn event(&self, cx: H::Cx<'_>, number: u64) -> Option<Event<H>> {
+        let index = number.checked_sub(self.first())? as usize;
+        let entry = self.ring.get(index)?;
+        let Entry { facts, held } = entry;
+        let stamp = facts.stamp;
+        // The turns of a group whose end is known have equal parts of its time.
+        let group = (index..self.ring.len()).map_while(|index| self.ring.get(index));
+        let mut group = group.map(|entry| entry.facts.stamp).take_while(|other| other.mark == stamp.mark);
+        let part = group.find(|last| last.ended != 0).map(|last| {
+            // Of several readings in the same nanosecond, the later ones are no later.
+            last.ended.saturating_sub(last.mark) / (u64::from(last.place) + 1)
+        });
+        let began = stamp.mark + part.unwrap_or(0) * u64::from(stamp.place);
+        let duration = part.filter(|_| facts.kind != EventKind::Send);
+        let offset = self.offsets.iter().rev().find(|(from, _)| *from <= stamp.mark);
+        let offset = offset.or(self.offsets.first()).map_or(0, |(_, offset)| *offset);
+        let error = held.trace.error();
+        Some(Event {
+            sequence: number,
+            kind: facts.kind,
+            outcome: if error.is_some() { EventOutcome::Undone } else { EventOutcome::Kept },
+            churn: facts.churn,
+            turn: facts.turn,
+            time: facts.time,
+            cause: facts.cause(),
+            actor: held.actor.as_ref().map(|actor| H::clone_actor(cx, actor)),
+            method: held.method.as_ref().map(|method| H::clone_name(cx, method)),
+            error: error.map(|error| H::clone_value(cx, error)),
+            began: Duration::from_nanos(began),
+            wall: Duration::from_nanos(began.wrapping_add(offset)),
+            duration: duration.map(Duration::from_nanos),
+        })
     }
+}
 
-    #[test]
-    fn the_newest_events_push_out_the_oldest() {
-        let mut ring = Ring::new(3);
-        (1..=5).for_each(|turn| ring.record(event(turn)));
-        assert_eq!(turns(&ring), [3, 4, 5]);
+impl<H: Host> std::fmt::Debug for Log<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let inner = self.inner.lock();
+        write!(f, "a log of {} events, room for {}", inner.ring.len(), inner.ring.capacity())
     }
+}
 
-    #[test]
-    fn a_ring_of_capacity_0_keeps_nothing_and_works_on() {
-        let mut ring = Ring::new(0);
-        ring.record(event(1));
-        assert!(ring.is_empty());
-        ring.resize(1);
-        ring.record(event(2));
-        assert_eq!(turns(&ring), [2]);
-    }
-
-    #[test]
-    fn shrinking_drops_the_oldest_and_growing_keeps_all() {
-        let mut ring = Ring::new(4);
-        (1..=6).for_each(|turn| ring.record(event(turn)));
-        ring.resize(2);
-        assert_eq!(turns(&ring), [5, 6]);
-        ring.resize(3);
-        (7..=8).for_each(|turn| ring.record(event(turn)));
-        assert_eq!(turns(&ring), [6, 7, 8]);
-        ring.clear();
-        assert_eq!(ring.len(), 0);
-    }
-
-    #[test]
-    fn a_name_is_interned_once() {
-        let mut ring = Ring::new(1);
-        let first = ring.symbol("deposit");
-        assert_eq!(ring.symbol("deposit"), first);
-        assert_ne!(ring.symbol("withdraw"), first);
-        assert_eq!(ring.name(first), "deposit");
+impl<H: Host> std::fmt::Debug for Event<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { sequence, kind, outcome, churn, turn, time, cause, .. } = self;
+        let (vat, then) = (cause.vat, cause.time);
+        write!(f, "event {sequence}: {kind:?} {outcome:?} in turn {turn} of churn {churn} at {time}, ")?;
+        write!(f, "caused at {then} by {vat:?}")
     }
 }

@@ -1,10 +1,10 @@
 //! The record of one actor: what stands in the store under its slot.
 //!
 //! ```text
-//! format (1 byte) | shape id | flags | [name] | version | slots referred to | payload
+//! format (1 byte) | shape id | flags | [name] | slots referred to | payload
 //! ```
 //!
-//! Numbers are varints; name and version have their length before them. The slots stand apart from the
+//! Numbers are varints; the name has its length before it. The slots stand apart from the
 //! payload, which names them by their index: so the graph can be walked without decoding a payload.
 
 use std::sync::Arc;
@@ -17,11 +17,14 @@ pub const RECORD_FORMAT: u8 = 1;
 
 const HAS_NAME: u64 = 1;
 
-/// A label with the names of the fields that a record's payload holds, in order.
+/// What the records of actors of one kind have in common: label, version, and the names of the fields that their
+/// payloads hold, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// The stored name of the actor's constructor.
     pub label: String,
+    /// The version of their portraits, encoded by the host.
+    pub version: Vec<u8>,
     /// Names of the fields.
     pub fields: Vec<String>,
 }
@@ -31,6 +34,7 @@ impl Shape {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_bytes(&mut out, self.label.as_bytes());
+        put_bytes(&mut out, &self.version);
         put_varint(&mut out, self.fields.len() as u64);
         for field in &self.fields {
             put_bytes(&mut out, field.as_bytes());
@@ -42,9 +46,10 @@ impl Shape {
     pub fn decode(content: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(content);
         let label = reader.text()?.to_owned();
+        let version = reader.bytes()?.to_vec();
         let count = reader.varint()?;
         let fields = (0..count).map(|_| reader.text().map(str::to_owned)).collect::<Option<_>>()?;
-        reader.rest().is_empty().then_some(Self { label, fields })
+        reader.rest().is_empty().then_some(Self { label, version, fields })
     }
 }
 
@@ -55,8 +60,6 @@ pub struct Record {
     pub shape: ShapeId,
     /// The debug name, where it is not the constructor's.
     pub name: Option<String>,
-    /// The object version, encoded by the host.
-    pub version: Vec<u8>,
     /// The actors that the payload refers to, by index.
     pub slots: Vec<Slot>,
     /// The values of the fields, encoded by the host.
@@ -73,7 +76,6 @@ impl Record {
         if let Some(name) = &self.name {
             put_bytes(&mut out, name.as_bytes());
         }
-        put_bytes(&mut out, &self.version);
         put_varint(&mut out, self.slots.len() as u64);
         for slot in &self.slots {
             put_varint(&mut out, slot.0);
@@ -97,9 +99,8 @@ impl Record {
         let shape = ShapeId(u32::try_from(reader.varint()?).ok()?);
         let flags = reader.varint()?;
         let name = if flags & HAS_NAME != 0 { Some(reader.text()?.to_owned()) } else { None };
-        let version = reader.bytes()?.to_vec();
         let slots = reader.varints()?.into_iter().map(Slot).collect();
-        Some(Self { shape, name, version, slots, payload: reader.rest().to_vec() })
+        Some(Self { shape, name, slots, payload: reader.rest().to_vec() })
     }
 
     /// Only the shape of a record, for walks that need no more.
@@ -150,8 +151,6 @@ pub struct Portrait<A> {
     pub shape: Arc<Shape>,
     /// The debug name, where it is not the constructor's.
     pub name: Option<String>,
-    /// The object version, encoded by the host.
-    pub version: Vec<u8>,
     /// The actors that the payload refers to, by index.
     pub refs: Vec<A>,
     /// The values of the fields, encoded by the host.
@@ -167,10 +166,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_comes_back(
-            shape: u32, name: Option<String>, version: Vec<u8>, slots: Vec<u64>, payload: Vec<u8>
+            shape: u32, name: Option<String>, slots: Vec<u64>, payload: Vec<u8>
         ) {
             let slots = slots.into_iter().map(Slot).collect();
-            let record = Record { shape: ShapeId(shape), name, version, slots, payload };
+            let record = Record { shape: ShapeId(shape), name, slots, payload };
             let bytes = record.encode();
             prop_assert_eq!(Record::shape_of(&bytes), Some(record.shape));
             prop_assert_eq!(Record::decode(&bytes).unwrap(), record);
@@ -184,8 +183,8 @@ mod tests {
         }
 
         #[test]
-        fn a_shape_comes_back(label: String, fields: Vec<String>) {
-            let shape = Shape { label, fields };
+        fn a_shape_comes_back(label: String, version: Vec<u8>, fields: Vec<String>) {
+            let shape = Shape { label, version, fields };
             prop_assert_eq!(Shape::decode(&shape.encode()), Some(shape));
         }
 
@@ -199,8 +198,7 @@ mod tests {
 
     #[test]
     fn a_small_record_takes_few_bytes() {
-        let record =
-            Record { shape: ShapeId(1), name: None, version: vec![0], slots: vec![], payload: vec![0x81, 5] };
+        let record = Record { shape: ShapeId(1), name: None, slots: vec![], payload: vec![0x81, 5] };
         assert!(record.encode().len() <= 10);
     }
 }

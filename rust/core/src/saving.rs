@@ -95,7 +95,8 @@ impl<H: Host> Saving<H> {
             put(schema::key(part, Kind::NextSlot, 0), content);
             self.next_slot_saved = next_slot;
         }
-        for (slot, content) in self.records.drain() {
+        // A drained map keeps its size, and every later churn would pay for the largest one.
+        for (slot, content) in std::mem::take(&mut self.records) {
             put(schema::actor_key(part, slot), content);
         }
         Some(batch)
@@ -154,7 +155,7 @@ impl<H: Host> Churn<H> {
         let mut fresh = Vec::new();
         while let Some(actor) = todo.pop() {
             self.must_exist(cx, &actor)?;
-            let portrait = H::portrait(cx, &persistence.env, &actor)?;
+            let portrait = self.only_look(|| H::portrait(cx, &persistence.env, &actor))?;
             let mut slots = Vec::with_capacity(portrait.refs.len());
             for target in portrait.refs {
                 let cell = H::actor_cell(&target);
@@ -170,13 +171,7 @@ impl<H: Host> Churn<H> {
             }
             if let Some(saving) = &mut self.work().saving {
                 let shape = saving.shape_id(&portrait.shape);
-                let record = Record {
-                    shape,
-                    name: portrait.name,
-                    version: portrait.version,
-                    slots,
-                    payload: portrait.payload,
-                };
+                let record = Record { shape, name: portrait.name, slots, payload: portrait.payload };
                 sealed.insert(H::actor_cell(&actor).slot(), record.encode());
             }
             fresh.push(actor);
@@ -201,7 +196,7 @@ impl<H: Host> Churn<H> {
         let first = std::mem::replace(scanned, work.undo.len());
         for undo in &work.undo[first..] {
             let actor = match undo {
-                Undo::Changed { actor, .. } | Undo::Touched { actor, .. } => actor,
+                Undo::Changed { actor, .. } | Undo::Touched { actor, .. } | Undo::Upgraded { actor } => actor,
                 // Of those stored since the first look the portrait has been taken.
                 Undo::Stored { actor } if first == 0 => actor,
                 Undo::Stored { .. } | Undo::Spawned { .. } | Undo::Rehydrated { .. } => continue,
@@ -214,11 +209,22 @@ impl<H: Host> Churn<H> {
         changed
     }
 
+    fn no_such_actor(&self, cx: H::Cx<'_>, cell: &ActorCell<H>) -> H::Error {
+        let (slot, vat) = (cell.slot().0, cell.vat().name().to_owned());
+        H::error(
+            cx,
+            match self.looks_back() {
+                true => KernelError::NotYetSpawned { slot, vat },
+                false => KernelError::NoSuchActor { slot, vat },
+            },
+        )
+    }
+
     /// An error for an actor whose spawn was undone: somebody kept a reference to it.
     fn must_exist(&self, cx: H::Cx<'_>, actor: &H::Actor) -> Result<(), H::Error> {
         let cell = H::actor_cell(actor);
         let gone = matches!(cell.state().life, Life::Gone);
-        if gone { Err(no_such_actor(cx, cell)) } else { Ok(()) }
+        if gone { Err(self.no_such_actor(cx, cell)) } else { Ok(()) }
     }
 
     /// Notes that this vat has seen an outcome: it may be that of a batch of another vat, and what this vat
@@ -287,7 +293,7 @@ impl<H: Host> Churn<H> {
             }
         };
         if gone {
-            return Err(no_such_actor(cx, cell));
+            return Err(self.no_such_actor(cx, cell));
         }
         self.rehydrate(cx, actor)
     }
@@ -317,7 +323,7 @@ impl<H: Host> Churn<H> {
             return Err(H::error(cx, schema::corrupt(&store, &key, &reason).into()));
         };
         let refs = record.slots.iter().map(|slot| self.stored_actor(cx, *slot)).collect::<Result<_, _>>()?;
-        let behavior = H::rehydrate(cx, &persistence.env, actor, &shape, &record, refs)?;
+        let (behavior, upgraded) = H::rehydrate(cx, &persistence.env, actor, &shape, &record, refs)?;
         let life = Life::Live(H::clone_behavior(cx, &behavior));
         let already = {
             let mut state = cell.state();
@@ -333,8 +339,12 @@ impl<H: Host> Churn<H> {
         if let Some((now, _)) = already {
             return Ok(now);
         }
-        let actor = H::clone_actor(cx, actor);
-        self.work().undo.push(Undo::Rehydrated { actor });
+        let mut work = self.work();
+        work.undo.push(Undo::Rehydrated { actor: H::clone_actor(cx, actor) });
+        if upgraded {
+            work.undo.push(Undo::Upgraded { actor: H::clone_actor(cx, actor) });
+        }
+        drop(work);
         Ok(behavior)
     }
 
@@ -398,8 +408,4 @@ impl<H: Host> Churn<H> {
         drop(work);
         drop(removed);
     }
-}
-
-fn no_such_actor<H: Host>(cx: H::Cx<'_>, cell: &ActorCell<H>) -> H::Error {
-    H::error(cx, KernelError::NoSuchActor { slot: cell.slot().0, vat: cell.vat().name().to_owned() })
 }

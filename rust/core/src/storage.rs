@@ -48,11 +48,24 @@ pub struct Claim<H: Host> {
     released: AtomicBool,
 }
 
-/// A label that stands in a part, but is not in the environment.
+/// Whether actors of a stored shape can be made.
 #[derive(Debug, PartialEq, Eq)]
-pub struct UnknownLabel {
-    /// The label.
+pub enum Fit {
+    /// They can.
+    Fits,
+    /// Their label is not in the environment.
+    Unknown,
+    /// The environment can't deal with their version or their fields, for this reason.
+    Misfit(String),
+}
+
+/// Actors that stand in a part, and can't be made.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// Their label.
     pub label: String,
+    /// Why they can't be made; `None` if the label is not known.
+    pub reason: Option<String>,
     /// How many actors have it.
     pub count: u64,
     /// One of them.
@@ -357,29 +370,36 @@ impl<H: Host> Claim<H> {
         Ok(shapes)
     }
 
-    /// A label that actors of this part have and `known` doesn't know. Reads the actors' records only if
-    /// there is a label to suspect: labels that nobody has any more are no harm.
-    pub fn find_unknown(
+    /// Actors of this part that can't be made. Reads the actors' records only if there is a shape to suspect:
+    /// one that nobody has any more is no harm.
+    pub fn find_unfit(
         &self,
         shapes: &[Arc<Shape>],
-        known: impl Fn(&str) -> bool,
-    ) -> Result<Option<UnknownLabel>, StoreError> {
-        let suspects: HashMap<ShapeId, &str> = (0u32..)
-            .zip(shapes)
-            .filter(|(_, shape)| !known(&shape.label))
-            .map(|(id, shape)| (ShapeId(id), shape.label.as_str()))
-            .collect();
+        fits: impl Fn(&Shape) -> Fit,
+    ) -> Result<Option<Unfit>, StoreError> {
+        let judged = (0u32..).zip(shapes).filter_map(|(id, shape)| {
+            let reason = match fits(shape) {
+                Fit::Fits => return None,
+                Fit::Unknown => None,
+                Fit::Misfit(reason) => Some(reason),
+            };
+            Some((ShapeId(id), (shape.label.as_str(), reason)))
+        });
+        let suspects: HashMap<ShapeId, (&str, Option<String>)> = judged.collect();
         if suspects.is_empty() {
             return Ok(None);
         }
-        let mut found: Option<UnknownLabel> = None;
+        let mut found: Option<Unfit> = None;
         scan(&*self.storage.store, self.part, Kind::Actor, |id, _, content| {
-            let label = Record::shape_of(content).and_then(|shape| suspects.get(&shape));
-            match (label, &mut found) {
-                (Some(label), None) => {
-                    found = Some(UnknownLabel { label: (*label).to_owned(), count: 1, slot: Slot(id) });
+            let suspect = Record::shape_of(content).and_then(|shape| suspects.get(&shape));
+            match (suspect, &mut found) {
+                (Some((label, reason)), None) => {
+                    let (label, reason) = ((*label).to_owned(), reason.clone());
+                    found = Some(Unfit { label, reason, count: 1, slot: Slot(id) });
                 }
-                (Some(label), Some(found)) if found.label == **label => found.count += 1,
+                (Some((label, reason)), Some(found)) if found.label == *label && found.reason == *reason => {
+                    found.count += 1;
+                }
                 _ => {}
             }
             Ok(())

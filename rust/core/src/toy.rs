@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use actors::{Env, Sketch, cell, counter, list};
-pub use world::{Turn, call, fulfil, outcome, reports, result, send, spawn, tell, wait};
+pub use world::{Turn, call, fulfil, notes, outcome, reports, result, send, spawn, tell, wait};
 
 use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
@@ -23,6 +23,7 @@ use crate::host::Host;
 use crate::ids::Slot;
 use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
+use crate::recording::Place;
 use crate::vat::Vat;
 
 /// The language of the kernel's own tests.
@@ -54,7 +55,7 @@ pub type Continuation =
     Box<dyn FnOnce(&Turn<'_>, Outcome<Toy>, &Promise) -> Result<Option<Value>, Fault> + Send>;
 
 /// A state that is changed in place, and what it was.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Saved {
     /// The state.
     pub state: Arc<Mutex<i64>>,
@@ -145,6 +146,11 @@ pub fn current() -> Option<Rc<Churn<Toy>>> {
 
 /// What was reported, with the vat's name.
 static REPORTS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+/// As many notes are kept at most.
+const NOTES_KEPT: usize = 1000;
+
+/// What was noted in errors, with the vat's name.
+static NOTES: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
 impl Host for Toy {
     type Cx<'a> = ();
@@ -152,6 +158,7 @@ impl Host for Toy {
     type WeakActor = Weak<ToyRef>;
     type Behavior = Behavior;
     type Message = Message;
+    type Name = &'static str;
     type Value = Value;
     type Error = Fault;
     type Promise = Promise;
@@ -225,8 +232,25 @@ impl Host for Toy {
         format!("{:?}", actor.cell)
     }
 
-    fn method((): (), message: &Message) -> Option<String> {
-        Some(message.method.to_owned())
+    fn method((): (), message: &Message) -> Option<&'static str> {
+        Some(message.method)
+    }
+
+    fn clone_name((): (), name: &&'static str) -> &'static str {
+        name
+    }
+
+    fn error_value((): (), error: &Fault) -> Value {
+        Value::Text(error.to_string().into())
+    }
+
+    fn note((): (), error: &Fault, place: &Place<'_, Self>) {
+        let actor = place.actor.map_or_else(|| "no actor".to_owned(), |actor| format!("{:?}", actor.cell));
+        let mut notes = NOTES.lock();
+        if notes.len() == NOTES_KEPT {
+            notes.clear();
+        }
+        notes.push((place.vat.name().to_owned(), format!("{error}: turn {} of {actor}", place.turn)));
     }
 
     fn deliver((): (), churn: &Rc<Churn<Self>>, actor: &Actor, message: Message) -> Result<Value, Fault> {
@@ -274,6 +298,15 @@ impl Host for Toy {
         *saved.state.lock() = saved.value;
     }
 
+    fn exchange((): (), saved: Saved) -> Result<Saved, Fault> {
+        let value = std::mem::replace(&mut *saved.state.lock(), saved.value);
+        Ok(Saved { value, ..saved })
+    }
+
+    fn clone_saved((): (), saved: &Saved) -> Saved {
+        saved.clone()
+    }
+
     fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor>, Fault> {
         let behavior = match &actor.cell.state().life {
             Life::Live(behavior) => behavior.clone(),
@@ -290,8 +323,8 @@ impl Host for Toy {
         shape: &Shape,
         record: &Record,
         refs: Vec<Actor>,
-    ) -> Result<Behavior, Fault> {
-        env.rehydrate(shape, record, &refs)
+    ) -> Result<(Behavior, bool), Fault> {
+        env.rehydrate(shape, record, &refs).map(|behavior| (behavior, false))
     }
 
     fn ghost((): (), vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Actor, Fault> {

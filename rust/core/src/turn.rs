@@ -9,6 +9,7 @@ use crate::host::Host;
 use crate::ids::{LamportTime, Slot};
 use crate::log::Cause;
 use crate::promise::{Outcome, Reaction};
+use crate::recording::Heading;
 
 /// How to take one change back.
 pub(crate) enum Undo<H: Host> {
@@ -20,6 +21,8 @@ pub(crate) enum Undo<H: Host> {
     Spawned { actor: H::Actor },
     /// It was made from its record.
     Rehydrated { actor: H::Actor },
+    /// It was made from an upgraded record, which will be written.
+    Upgraded { actor: H::Actor },
     /// It will have a record.
     Stored { actor: H::Actor },
 }
@@ -44,11 +47,12 @@ impl<H: Host> Churn<H> {
     pub fn turn<T>(
         self: &Rc<Self>,
         cx: H::Cx<'_>,
+        heading: Heading<'_, H>,
         body: impl FnOnce() -> Result<T, H::Error>,
     ) -> Result<T, H::Error> {
         self.begin_turn();
         let result = body();
-        self.end_turn(cx, result)
+        self.end_turn(cx, heading, result)
     }
 
     /// Opens a turn.
@@ -60,12 +64,25 @@ impl<H: Host> Churn<H> {
         work.epoch += 1;
         work.clock += 1;
         let vat = self.vat();
-        vat.pace().begin(work.turn, vat.runtime().watch().tick());
-        work.cause = Cause { vat: Some(self.vat().id()), time: LamportTime(work.clock) };
+        let tick = vat.runtime().watch().tick();
+        vat.pace().begin(work.turn, tick);
+        work.cause = Cause { vat: Some(vat.id()), time: LamportTime(work.clock) };
+        if vat.log().is_on() {
+            let offset = work.timing.begin(tick);
+            drop(work);
+            if let Some((mark, offset)) = offset {
+                vat.log().set_offset(mark, offset);
+            }
+        }
     }
 
     /// Ends the turn with the result of its body.
-    pub fn end_turn<T>(self: &Rc<Self>, cx: H::Cx<'_>, result: Result<T, H::Error>) -> Result<T, H::Error> {
+    pub fn end_turn<T>(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        heading: Heading<'_, H>,
+        result: Result<T, H::Error>,
+    ) -> Result<T, H::Error> {
         let result = result.and_then(|value| {
             self.look_at_touched(cx)?;
             self.seal(cx).map(|()| value)
@@ -73,8 +90,11 @@ impl<H: Host> Churn<H> {
         self.work().open = false;
         self.vat().pace().end();
         match &result {
-            Ok(_) => self.keep(cx),
-            Err(_) => self.roll_back(),
+            Ok(_) => self.keep(cx, heading),
+            Err(error) => {
+                self.roll_back();
+                self.record_undone(cx, heading, error);
+            }
         }
         result
     }
@@ -84,7 +104,10 @@ impl<H: Host> Churn<H> {
         self.work().open
     }
 
-    fn keep(self: &Rc<Self>, cx: H::Cx<'_>) {
+    fn keep(self: &Rc<Self>, cx: H::Cx<'_>, heading: Heading<'_, H>) {
+        if self.vat().log().is_on() {
+            self.record_kept(cx, heading);
+        }
         let mut work = self.work();
         if work.undo.is_empty() && work.effects.is_empty() {
             return;
@@ -109,7 +132,7 @@ impl<H: Host> Churn<H> {
         }
     }
 
-    fn roll_back(&self) {
+    pub(crate) fn roll_back(&self) {
         let mut work = self.work();
         work.touched = false;
         let undo = std::mem::take(&mut work.undo);
@@ -131,6 +154,10 @@ impl<H: Host> Churn<H> {
                     undone.push((None, actor));
                     continue;
                 }
+                Undo::Upgraded { actor } => {
+                    undone.push((None, actor));
+                    continue;
+                }
                 Undo::Spawned { actor } => (actor, Life::Gone),
                 Undo::Rehydrated { actor } => (actor, Life::Ghost),
                 Undo::Stored { actor } => {
@@ -145,7 +172,12 @@ impl<H: Host> Churn<H> {
 
     /// Ends an open turn whose body will never come back.
     pub(crate) fn abandon_turn(&self) {
-        if std::mem::take(&mut self.work().open) {
+        let open = {
+            let mut work = self.work();
+            work.looks_back = false;
+            std::mem::take(&mut work.open)
+        };
+        if open {
             self.vat().pace().end();
             self.roll_back();
         }
@@ -245,6 +277,43 @@ impl<H: Host> Churn<H> {
         work.undo = kept;
         drop(work);
         drop(unchanged);
+        result
+    }
+
+    /// Takes the behavior of an actor that was spawned in this turn and is not stored: the actor is gone then.
+    pub fn absorb(&self, cx: H::Cx<'_>, actor: &H::Actor) -> Option<H::Behavior> {
+        let cell = H::actor_cell(actor);
+        let epoch = self.work().epoch;
+        let behavior = {
+            let state = cell.state();
+            match &state.life {
+                Life::Live(behavior) if state.noted == epoch && !state.stored => {
+                    H::clone_behavior(cx, behavior)
+                }
+                _ => return None,
+            }
+        };
+        let before = cell.set_life(Life::Gone);
+        drop(before);
+        Some(behavior)
+    }
+
+    /// Runs `body` in the open turn, and takes back all that it changed and wanted.
+    pub(crate) fn only_look<T>(&self, body: impl FnOnce() -> T) -> T {
+        let (changes, effects) = {
+            let mut work = self.work();
+            // What was noted before must be noted again.
+            work.epoch += 1;
+            (work.undo.len(), work.effects.len())
+        };
+        let result = body();
+        let (undo, effects) = {
+            let mut work = self.work();
+            work.epoch += 1;
+            (work.undo.split_off(changes), work.effects.split_off(effects))
+        };
+        Self::take_back(undo);
+        drop(effects);
         result
     }
 

@@ -13,16 +13,17 @@ use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::{Slot, VatId};
 use crate::job::Job;
-use crate::log::{Cause, EventKind};
+use crate::log::{Cause, EventKind, Log};
 use crate::mailbox::{Entry, Mailbox};
 use crate::pool::Runtime;
 use crate::promise::{Outcome, Seen, StoreId};
-use crate::record::VatRecord;
+use crate::record::{Shape, VatRecord};
+use crate::recording::Heading;
 use crate::release::{Outputs, post, release, settling};
 use crate::saving::{Persistence, Saving};
 use crate::scheduling::{InboxLimit, Scheduling};
 use crate::session::Session;
-use crate::storage::{Claim, SLICE, UnknownLabel};
+use crate::storage::{Claim, Fit, SLICE, Unfit};
 use crate::store::StoreError;
 use crate::watch::Pace;
 
@@ -40,6 +41,7 @@ pub struct Vat<H: Host> {
     pub(crate) scheduling: OnceLock<Scheduling<H::Loop>>,
     pub(crate) inbox_limit: InboxLimit,
     pace: Pace,
+    log: Log<H>,
     /// What is left of a closed vat that lived in memory only, for opening it again.
     rest: Mutex<Option<Box<Work<H>>>>,
 }
@@ -49,7 +51,7 @@ pub struct Vat<H: Host> {
 pub struct VatOptions {
     /// Its name; without one it is called after its number.
     pub name: Option<String>,
-    /// Room for this many events in the log; `None`: no log.
+    /// Room for this many events in the log; `None`: the log is off, until it is switched on.
     pub log_capacity: Option<usize>,
 }
 
@@ -71,30 +73,42 @@ pub enum OpenError {
     /// A label is not in the environment.
     #[error(
         "the store {store} has {} actor(s) with the label {:?} (slot {} for one), which is not in the environment; \
-         add its constructor to the PersistenceEnv (nothing was changed)", .unknown.count, .unknown.label, .unknown.slot
+         add its constructor to the PersistenceEnv (nothing was changed)", .unfit.count, .unfit.label, .unfit.slot
     )]
     UnknownLabel {
         /// The store, as its user named it.
         store: String,
         /// The label.
-        unknown: UnknownLabel,
+        unfit: Unfit,
+    },
+    /// Actors are stored in a way that their constructor can't deal with.
+    #[error(
+        "the store {store} has {} actor(s) with the label {:?} (slot {} for one) that can't be made: {reason} (nothing \
+         was changed)", .unfit.count, .unfit.label, .unfit.slot
+    )]
+    Misfit {
+        /// The store, as its user named it.
+        store: String,
+        /// The label.
+        unfit: Unfit,
+        /// Why.
+        reason: String,
     },
 }
 
 impl<H: Host> Vat<H> {
     /// A vat that lives in memory only.
     pub fn new(runtime: &Arc<Runtime<H>>, options: VatOptions) -> Arc<Self> {
-        Self::make(runtime, options, None, Work::new(Slot(0), None, None))
+        Self::make(runtime, options, None, Work::new(Slot(0), None))
     }
 
     fn make(
         runtime: &Arc<Runtime<H>>,
         options: VatOptions,
         persistence: Option<Persistence<H>>,
-        mut work: Work<H>,
+        work: Work<H>,
     ) -> Arc<Self> {
         let id = runtime.next_vat_id();
-        work.log = options.log_capacity.map(crate::log::Ring::new);
         let vat = Arc::new(Self {
             id,
             name: options.name.unwrap_or_else(|| format!("vat-{id}")),
@@ -105,6 +119,7 @@ impl<H: Host> Vat<H> {
             scheduling: OnceLock::new(),
             inbox_limit: InboxLimit::none(),
             pace: Pace::new(),
+            log: Log::new(options.log_capacity),
             rest: Mutex::new(None),
         });
         runtime.watch().add(&vat);
@@ -118,18 +133,22 @@ impl<H: Host> Vat<H> {
         options: VatOptions,
         claim: Claim<H>,
         env: H::Env,
-        known: impl Fn(&str) -> bool,
+        fits: impl Fn(&Shape) -> Fit,
     ) -> Result<Opened<H>, OpenError> {
         let record = claim.read_vat()?;
         let next_slot = claim.read_next_slot()?;
         let shapes = claim.read_shapes()?;
-        if let Some(unknown) = claim.find_unknown(&shapes, known)? {
-            return Err(OpenError::UnknownLabel { store: claim.storage().name(), unknown });
+        if let Some(mut unfit) = claim.find_unfit(&shapes, fits)? {
+            let store = claim.storage().name();
+            return Err(match unfit.reason.take() {
+                None => OpenError::UnknownLabel { store, unfit },
+                Some(reason) => OpenError::Misfit { store, unfit, reason },
+            });
         }
         let storage = claim.storage().clone();
         let saving = Saving::new(shapes, next_slot);
         let persistence = Persistence { claim, env, dropped: Mutex::new(Vec::new()) };
-        let vat = Self::make(runtime, options, Some(persistence), Work::new(next_slot, None, Some(saving)));
+        let vat = Self::make(runtime, options, Some(persistence), Work::new(next_slot, Some(saving)));
         storage.adopt(&vat);
         Ok(Opened { vat, record })
     }
@@ -191,6 +210,11 @@ impl<H: Host> Vat<H> {
         KernelError::Poisoned { vat: self.name.clone(), cause }
     }
 
+    /// Its event log.
+    pub fn log(&self) -> &Log<H> {
+        &self.log
+    }
+
     pub(crate) fn pace(&self) -> &Pace {
         &self.pace
     }
@@ -213,10 +237,30 @@ impl<H: Host> Vat<H> {
         cx: H::Cx<'_>,
         body: impl FnOnce(&Rc<Churn<H>>) -> Result<T, H::Error>,
     ) -> Result<T, H::Error> {
+        self.run_as(cx, Heading::run(), body)
+    }
+
+    /// As [`Vat::run`], for a call of one actor.
+    pub fn call<T>(
+        self: &Arc<Self>,
+        cx: H::Cx<'_>,
+        actor: &H::Actor,
+        method: Option<&H::Name>,
+        body: impl FnOnce(&Rc<Churn<H>>) -> Result<T, H::Error>,
+    ) -> Result<T, H::Error> {
+        let heading = Heading { kind: EventKind::Run, cause: Cause::default(), actor: Some(actor), method };
+        self.run_as(cx, heading, body)
+    }
+
+    fn run_as<T>(
+        self: &Arc<Self>,
+        cx: H::Cx<'_>,
+        heading: Heading<'_, H>,
+        body: impl FnOnce(&Rc<Churn<H>>) -> Result<T, H::Error>,
+    ) -> Result<T, H::Error> {
         let session = self.enter(cx)?;
         let churn = session.churn().clone();
-        let result = churn.turn(cx, || body(&churn));
-        churn.record(EventKind::Run, result.is_ok(), Cause::default(), None, None);
+        let result = churn.turn(cx, heading, || body(&churn));
         drop(churn);
         session.finish(cx)?;
         result
@@ -444,7 +488,7 @@ impl<H: Host> Vat<H> {
     ) -> Result<Vec<H::Actor>, H::Error> {
         let session = self.enter(cx)?;
         let churn = session.churn().clone();
-        let result = churn.turn(cx, || {
+        let result = churn.turn(cx, Heading::run(), || {
             let roots = body(&churn)?;
             for root in &roots {
                 if !churn.is_near(root) {
@@ -460,7 +504,6 @@ impl<H: Host> Vat<H> {
             let roots = roots.iter().map(|root| H::actor_cell(root).slot()).collect();
             churn.set_vat_record(VatRecord { id, roots_version, roots });
         }
-        churn.record(EventKind::Run, result.is_ok(), Cause::default(), None, None);
         drop(churn);
         session.finish(cx)?;
         result

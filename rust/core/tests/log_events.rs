@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 
 use common::{Reins, ToyVat, add, int, named, puppet, raised, run, runtime};
 use goblins_core::host::Host;
-use goblins_core::ids::LamportTime;
-use goblins_core::log::{Cause, Event, EventKind, EventOutcome, Ring};
+use goblins_core::ids::{LamportTime, Slot};
+use goblins_core::log::{Cause, Event, EventKind, EventOutcome};
 use goblins_core::pool::Runtime;
+use goblins_core::storage::Fit;
 use goblins_core::toy::{
     Actor, Env, Promise, Reply, Toy, Turn, Value, behavior, call, cell, counter, fulfil, result, send, spawn,
     tell,
@@ -23,23 +24,23 @@ fn logged(runtime: &Arc<Runtime<Toy>>, name: &str, capacity: usize) -> ToyVat {
     Vat::new(runtime, VatOptions { log_capacity: Some(capacity), ..named(name) })
 }
 
-/// Looks at the log without making an event.
-fn with_log<R>(vat: &ToyVat, look: impl FnOnce(&mut Ring) -> R) -> Option<R> {
-    let session = vat.enter(()).unwrap();
-    session.churn().log(look)
+/// All events, with those of messages that wait.
+fn events(vat: &ToyVat) -> Vec<Event<Toy>> {
+    drop(vat.enter(()).unwrap());
+    vat.log().events((), vat.log().span())
 }
 
-fn events(vat: &ToyVat) -> Vec<Event> {
-    with_log(vat, |log| log.iter().copied().collect()).unwrap()
+fn last(vat: &ToyVat) -> Event<Toy> {
+    events(vat).pop().unwrap()
 }
 
-fn last(vat: &ToyVat) -> Event {
-    *events(vat).last().unwrap()
+/// What an event of a vat causes has this for its cause.
+fn as_cause(vat: &ToyVat, event: &Event<Toy>) -> Cause {
+    Cause { vat: Some(vat.id()), time: event.time }
 }
 
-/// What an event causes has this for its cause.
-fn as_cause(event: &Event) -> Cause {
-    Cause { vat: Some(event.vat), time: event.time }
+fn slot(actor: &Option<Actor>) -> Option<Slot> {
+    actor.as_ref().map(|actor| Toy::actor_cell(actor).slot())
 }
 
 const OUTSIDE: Cause = Cause { vat: None, time: LamportTime(0) };
@@ -72,8 +73,8 @@ fn each_turn_is_an_event_in_the_order_in_which_they_were_made() {
     ];
     assert_eq!(seen, expected);
     assert!(events.iter().map(|event| event.turn.0).eq(1..=7));
-    assert!(events.windows(2).all(|pair| pair[0].time < pair[1].time && pair[0].since <= pair[1].since));
-    assert!(events.iter().all(|event| event.vat == vat.id()));
+    assert!(events.windows(2).all(|pair| pair[0].time < pair[1].time && pair[0].began <= pair[1].began));
+    assert!(events.iter().map(|event| event.sequence).eq(0..7));
 }
 
 #[test]
@@ -83,19 +84,16 @@ fn an_event_names_the_actor_and_the_method() {
     for (actor, method) in [(&first, "add"), (&second, "fail"), (&second, "add")] {
         send(actor, method, Value::Int(1));
     }
-    let seen = with_log(&vat, |log| {
-        let delivered = log.iter().filter(|event| event.kind == EventKind::Deliver);
-        delivered
-            .map(|event| (event.actor.unwrap(), log.name(event.method.unwrap()).to_owned()))
-            .collect::<Vec<_>>()
-    });
-    let slot = |actor| Toy::actor_cell(actor).slot();
-    let expected = [(&first, "add"), (&second, "fail"), (&second, "add")]
-        .map(|(actor, method)| (slot(actor), method.to_owned()));
-    assert_eq!(seen.unwrap(), expected);
+    let events = events(&vat);
+    let seen: Vec<_> = events[1..].iter().map(|event| (slot(&event.actor), event.method)).collect();
+    let number = |actor| Some(Toy::actor_cell(actor).slot());
+    assert_eq!(
+        seen,
+        [(number(&first), Some("add")), (number(&second), Some("fail")), (number(&second), Some("add"))]
+    );
     add(&first, 1).unwrap();
     let call = last(&vat);
-    assert_eq!((call.kind, call.actor, call.method), (EventKind::Run, None, None), "a block of calls");
+    assert_eq!((call.kind, slot(&call.actor), call.method), (EventKind::Run, None, None), "a block of calls");
 }
 
 #[test]
@@ -104,7 +102,7 @@ fn a_turn_that_left_nothing_is_told_from_one_that_was_kept() {
     let storage = reins.storage();
     let options = VatOptions { log_capacity: Some(64), ..named("outcome") };
     let claim = storage.claim("main").unwrap();
-    let vat = Vat::open(&runtime, options, claim, Env::default(), |_| true).unwrap().vat;
+    let vat = Vat::open(&runtime, options, claim, Env::default(), |_| Fit::Fits).unwrap().vat;
     let root =
         vat.found((), [7; 16], Vec::new(), |churn| Ok(vec![Turn::new(churn).spawn(cell(Value::Unit))]));
     let root = root.unwrap().remove(0);
@@ -123,21 +121,18 @@ fn a_turn_that_left_nothing_is_told_from_one_that_was_kept() {
 fn the_newest_events_push_out_the_oldest() {
     let vat = logged(&runtime(), "ring", 3);
     let tally = spawn(&vat, counter(0)).unwrap();
-    let turns = |events: Vec<Event>| events.iter().map(|event| event.turn.0).collect::<Vec<_>>();
+    let turns = |events: Vec<Event<Toy>>| events.iter().map(|event| event.turn.0).collect::<Vec<_>>();
     assert_eq!(turns(events(&vat)), [1]);
     for _ in 0..9 {
         tell(&tally, "add", Value::Int(1));
     }
     assert_eq!(turns(events(&vat)), [8, 9, 10]);
     assert!(events(&vat).windows(2).all(|pair| pair[0].time < pair[1].time));
-    with_log(&vat, |log| log.resize(2)).unwrap();
+    vat.log().set_capacity((), 2);
     assert_eq!(turns(events(&vat)), [9, 10]);
-    with_log(&vat, Ring::clear).unwrap();
+    vat.log().clear(());
     tell(&tally, "add", Value::Int(1));
     assert_eq!(turns(events(&vat)), [11]);
-    let name =
-        with_log(&vat, |log| log.iter().next().map(|event| log.name(event.method.unwrap()).to_owned()));
-    assert_eq!(name.unwrap().unwrap(), "add", "names outlive the events that brought them");
 }
 
 #[test]
@@ -159,13 +154,13 @@ fn without_a_log_nothing_is_recorded_and_the_clock_runs() {
     for _ in 0..20 {
         call(&relay, "get", Value::Unit).unwrap();
     }
-    assert!(with_log(&silent, |_| ()).is_none());
+    assert!(!silent.log().is_on() && events(&silent).is_empty());
     let before = last(&heard).time;
     let answer = run(&silent, |turn| Ok(turn.send(&tally, "add", Value::Int(1)))).unwrap();
     result(&answer).unwrap();
     let event = last(&heard);
-    // The silent vat's turns: a spawn, twenty calls, and the one that sent.
-    assert_eq!(event.cause, Cause { vat: Some(silent.id()), time: LamportTime(22) });
+    // The silent vat's turns: a spawn, twenty calls, and the one that sent; then the sending.
+    assert_eq!(event.cause, Cause { vat: Some(silent.id()), time: LamportTime(23) });
     assert!(before < event.cause.time && event.cause.time < event.time);
 }
 
@@ -185,7 +180,7 @@ fn the_cause_of_a_near_message_is_the_turn_that_sent_it() {
         )
         .unwrap()
     };
-    with_log(&vat, Ring::clear).unwrap();
+    vat.log().clear(());
     run(&vat, |turn| {
         let answer = turn.send(&relay, "", Value::Int(1));
         turn.tell(&relay, "", Value::Int(2));
@@ -196,21 +191,21 @@ fn the_cause_of_a_near_message_is_the_turn_that_sent_it() {
     let events = events(&vat);
     let [run, first, second, heard, by_first, by_second] = &events[..] else { panic!("{events:?}") };
     assert_eq!(run.cause, OUTSIDE);
-    assert_eq!((first.cause, second.cause), (as_cause(run), as_cause(run)));
+    assert_eq!((first.cause, second.cause), (as_cause(&vat, run), as_cause(&vat, run)));
     // The listener waits for the answer of the first; its handler was queued by that turn's end.
     let mut caused = [heard, by_first, by_second].map(|event| (event.kind, event.cause));
     caused.sort_by_key(|(kind, cause)| (*kind == EventKind::React, cause.time));
     let expected = [
-        (EventKind::Deliver, as_cause(first)),
-        (EventKind::Deliver, as_cause(second)),
-        (EventKind::React, as_cause(first)),
+        (EventKind::Deliver, as_cause(&vat, first)),
+        (EventKind::Deliver, as_cause(&vat, second)),
+        (EventKind::React, as_cause(&vat, first)),
     ];
     assert_eq!(caused, expected);
 }
 
 #[test]
-fn the_cause_of_a_message_from_another_vat_is_the_turn_there() {
-    // LOG-06, VAT-20
+fn the_cause_of_a_message_from_another_vat_is_its_sending() {
+    // LOG-01, LOG-06, VAT-20
     let runtime = runtime();
     let vats = ["one", "two", "three"].map(|name| logged(&runtime, name, 64));
     // The clocks start apart.
@@ -225,9 +220,19 @@ fn the_cause_of_a_message_from_another_vat_is_the_turn_there() {
     .unwrap();
     let answer = run(&vats[0], |turn| Ok(turn.send(&middle, "", Value::Unit))).unwrap();
     result(&answer).unwrap();
-    let [first, second, third] = vats.each_ref().map(last);
-    assert_eq!((first.cause, second.cause, third.cause), (OUTSIDE, as_cause(&first), as_cause(&second)));
-    assert!(first.time < second.time && second.time < third.time);
+    let [.., run, sent] = &events(&vats[0])[..] else { panic!("no events") };
+    let [.., relayed, sent_on] = &events(&vats[1])[..] else { panic!("no events") };
+    let handled = last(&vats[2]);
+    let kinds = [run, sent, relayed, sent_on, &handled].map(|event| event.kind);
+    use EventKind::{Deliver, Run, Send};
+    assert_eq!(kinds, [Run, Send, Deliver, Send, Deliver]);
+    assert_eq!(
+        (run.cause, sent.cause, relayed.cause),
+        (OUTSIDE, as_cause(&vats[0], run), as_cause(&vats[0], sent))
+    );
+    assert_eq!((sent_on.cause, handled.cause), (as_cause(&vats[1], relayed), as_cause(&vats[1], sent_on)));
+    assert_eq!((sent.turn, sent.churn, slot(&sent.actor)), (run.turn, run.churn, slot(&relayed.actor)));
+    assert!(run.time < sent.time && sent.time < relayed.time && sent_on.time < handled.time);
     let actor = spawn(&vats[0], puppet(0)).unwrap();
     result(&send(&actor, "get", Value::Unit)).unwrap();
     assert_eq!(last(&vats[0]).cause, OUTSIDE, "a message of no vat");
@@ -253,7 +258,7 @@ fn the_cause_of_a_handler_is_the_turn_that_settled_its_promise() {
         Ok([&promise, &chained].map(|promise| turn.on(promise, |_, result| result)))
     })
     .unwrap();
-    with_log(&here, Ring::clear).unwrap();
+    here.log().clear(());
     run(&there, |turn| {
         turn.fulfil(&promise, Value::Int(1));
         turn.fulfil(&target, Value::Actor(tally.clone()));
@@ -264,8 +269,8 @@ fn the_cause_of_a_handler_is_the_turn_that_settled_its_promise() {
     heard.iter().for_each(|heard| drop(result(heard).unwrap()));
     let events = events(&here);
     assert_eq!(events.len(), 3, "a handler, the handler behind a chain, a message that waited: {events:?}");
-    for event in events {
-        assert_eq!(event.cause, as_cause(&settled), "{event:?}");
+    for event in &events {
+        assert_eq!(event.cause, as_cause(&there, &settled), "{event:?}");
         assert!(settled.time < event.time, "{event:?}");
     }
 
@@ -276,8 +281,8 @@ fn the_cause_of_a_handler_is_the_turn_that_settled_its_promise() {
     result(&heard.unwrap()[0]).unwrap();
     assert_eq!(last(&here).cause, OUTSIDE);
     run(&here, |turn| Ok(turn.fulfil(&own, Value::Int(1)))).unwrap();
-    let [.., settled, handled] = self::events(&here)[..] else { panic!("no events") };
-    assert_eq!((handled.kind, handled.cause), (EventKind::React, as_cause(&settled)));
+    let [.., settled, handled] = &self::events(&here)[..] else { panic!("no events") };
+    assert_eq!((handled.kind, handled.cause), (EventKind::React, as_cause(&here, settled)));
 }
 
 #[test]
@@ -288,9 +293,9 @@ fn what_a_vat_does_with_an_outcome_is_later_than_the_settlement() {
     run(&there, |turn| Ok(turn.fulfil(&promise, Value::Int(1)))).unwrap();
     let settled = last(&there);
     run(&here, |turn| Ok(turn.on(&promise, |_, result| result))).unwrap();
-    let [listened, handled] = events(&here)[..] else { panic!("no events") };
+    let [listened, handled] = &events(&here)[..] else { panic!("no events") };
     assert_eq!((handled.kind, handled.cause.vat), (EventKind::React, Some(here.id())));
-    assert_eq!(handled.cause, as_cause(&listened));
+    assert_eq!(handled.cause, as_cause(&here, listened));
     assert!(listened.time < handled.time && settled.time < handled.time);
 
     let [here, _] = listener_and_settler();

@@ -339,7 +339,7 @@ fn an_unknown_label_is_refused_and_the_store_left_as_it_was() {
         let env = Env::default().without(label);
         let error = try_open(&runtime, storage.claim("main").unwrap(), env).err().unwrap();
         let text = error.to_string();
-        let OpenError::UnknownLabel { unknown, .. } = error else { panic!("{text}") };
+        let OpenError::UnknownLabel { unfit: unknown, .. } = error else { panic!("{text}") };
         assert_eq!((unknown.label.as_str(), unknown.count), (label, 1));
         assert!(text.contains(label) && text.contains("nothing was changed"), "{text}");
         assert!(reins.contents() == contents);

@@ -14,7 +14,7 @@ use goblins_core::memory::MemoryStore;
 use goblins_core::pool::Runtime;
 use goblins_core::record::Shape;
 use goblins_core::schema::{Kind, id_of};
-use goblins_core::storage::Storage;
+use goblins_core::storage::{Fit, Storage};
 use goblins_core::store::{Batch, Change};
 use goblins_core::toy::{
     Act, Actor, Behavior, Env, Fault, Message, Promise, Reply, Sketch, Toy, Turn, Value, call, cell, counter,
@@ -352,7 +352,7 @@ fn a_label_with_its_fields_is_stored_once() {
     });
     let storage = shelf.storage();
     let claim = storage.claim("main").unwrap();
-    let opened = Vat::open(&shelf.runtime, named("main"), claim, env, |_| true).unwrap();
+    let opened = Vat::open(&shelf.runtime, named("main"), claim, env, |_| Fit::Fits).unwrap();
     let roots = opened.vat.roots((), &opened.record.unwrap()).unwrap();
     let (_, batches) = shelf.batches(|| [(); 2].map(|()| add(&roots[1], 1).unwrap()));
     assert_eq!(batches.iter().map(shapes_in).collect::<Vec<_>>(), [1, 0]);
@@ -360,7 +360,11 @@ fn a_label_with_its_fields_is_stored_once() {
     opened.vat.close(()).unwrap();
     let shapes = storage.claim("main").unwrap().read_shapes().unwrap();
     let shape = |label: &str, fields: &[&str]| {
-        Arc::new(Shape { label: label.to_owned(), fields: fields.iter().map(|s| (*s).to_owned()).collect() })
+        Arc::new(Shape {
+            label: label.to_owned(),
+            version: Vec::new(),
+            fields: fields.iter().map(|s| (*s).to_owned()).collect(),
+        })
     };
     let mut labels = shapes.clone();
     labels.sort_by(|a, b| (&a.label, a.fields.len()).cmp(&(&b.label, b.fields.len())));

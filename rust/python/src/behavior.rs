@@ -1,6 +1,7 @@
 //! Constructors, the behaviors that they make, and `bcom`.
 
 use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use goblins_core::ids::{Slot, VatId};
 use pyo3::exceptions::PyTypeError;
@@ -42,6 +43,12 @@ pub(crate) struct Constructor {
     pub(crate) version: Py<PyAny>,
     /// The version as it is stored.
     pub(crate) version_bytes: Vec<u8>,
+    /// `Migrations`, or a function, that makes today's fields of older ones.
+    pub(crate) upgrade: Option<Py<PyAny>>,
+    /// Gives the portrait, in place of the arguments.
+    pub(crate) portrait: Option<Py<PyAny>>,
+    /// Makes the actor of what is stored, in place of a call.
+    pub(crate) restore: Option<Py<PyAny>>,
     entry: Entry,
 }
 
@@ -80,6 +87,9 @@ pub(crate) fn _constructor(
     label: Option<String>,
     parameters: Vec<(Py<PyString>, String, bool, Py<PyAny>)>,
     version: Py<PyAny>,
+    upgrade: Option<Py<PyAny>>,
+    portrait: Option<Py<PyAny>>,
+    restore: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'_, Constructor>> {
     let parameters = parameters.into_iter().map(|(name, kind, has_default, default)| {
         let kind = match kind.as_str() {
@@ -94,7 +104,21 @@ pub(crate) fn _constructor(
     let parameters = parameters.collect::<PyResult<_>>()?;
     let version_bytes = version_bytes(version.bind(py))?;
     let entry = Entry::of::<Constructor>();
-    calls::make(py, Constructor { function, name, label, parameters, version, version_bytes, entry })
+    calls::make(
+        py,
+        Constructor {
+            function,
+            name,
+            label,
+            parameters,
+            version,
+            version_bytes,
+            upgrade,
+            portrait,
+            restore,
+            entry,
+        },
+    )
 }
 
 #[pymethods]
@@ -134,7 +158,16 @@ impl Constructor {
         format!("<constructor {}>", self.name.bind(py).to_string_lossy())
     }
 
+    /// What was given with `@actor(upgrade=...)`.
+    #[getter]
+    fn upgrade(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.upgrade.as_ref().map(|upgrade| upgrade.clone_ref(py))
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.upgrade)?;
+        visit.call(&self.portrait)?;
+        visit.call(&self.restore)?;
         visit.call(&self.function)?;
         visit.call(&self.version)?;
         self.parameters.iter().try_for_each(|parameter| visit.call(&parameter.default))
@@ -288,13 +321,23 @@ pub(crate) fn describe_value(value: &Bound<'_, PyAny>) -> String {
 #[pyclass(frozen, module = "goblins", name = "Bcom")]
 pub(crate) struct Bcom {
     vat: VatId,
-    slot: Slot,
+    /// Changes when an actor that was made again takes the place of the stored one.
+    slot: AtomicU64,
     entry: Entry,
 }
 
 impl Bcom {
     pub(crate) fn new(vat: VatId, slot: Slot) -> Self {
-        Self { vat, slot, entry: Entry::of::<Self>() }
+        Self { vat, slot: AtomicU64::new(slot.0), entry: Entry::of::<Self>() }
+    }
+
+    fn slot(&self) -> Slot {
+        Slot(self.slot.load(Ordering::Relaxed))
+    }
+
+    /// From now on it is that of another actor.
+    pub(crate) fn hand_over(&self, slot: Slot) {
+        self.slot.store(slot.0, Ordering::Relaxed);
     }
 
     fn token<'py>(
@@ -312,7 +355,7 @@ impl Bcom {
         }
         let value = value.map_or_else(|| py.None(), |value| value.clone().unbind());
         let behavior = behavior.clone().unbind();
-        Ok(Bound::new(py, Become { vat: self.vat, slot: self.slot, behavior, value })?.into_any())
+        Ok(Bound::new(py, Become { vat: self.vat, slot: self.slot(), behavior, value })?.into_any())
     }
 }
 
@@ -354,7 +397,7 @@ impl Bcom {
     }
 
     fn __repr__(&self) -> String {
-        format!("<bcom of actor {}>", self.slot)
+        format!("<bcom of actor {}>", self.slot())
     }
 }
 

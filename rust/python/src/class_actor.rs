@@ -40,6 +40,8 @@ pub(crate) struct ClassInfo {
     restored: Option<Py<PyAny>>,
     /// The fields whose reads are noticed.
     guarded: Py<PySet>,
+    /// `Migrations`, or a function, that makes today's fields of older ones.
+    pub(crate) upgrade: Option<Py<PyAny>>,
 }
 
 #[pymethods]
@@ -55,10 +57,11 @@ impl ClassInfo {
         default: Py<PyAny>,
         restored: Option<Py<PyAny>>,
         guarded: Py<PySet>,
+        upgrade: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let version_bytes = crate::behavior::version_bytes(&version)?;
         let version = version.unbind();
-        Ok(Self { name, label, version, version_bytes, fields, methods, default, restored, guarded })
+        Ok(Self { name, label, version, version_bytes, fields, methods, default, restored, guarded, upgrade })
     }
 
     #[getter]
@@ -71,6 +74,12 @@ impl ClassInfo {
         self.version.clone_ref(py)
     }
 
+    /// What was given with `upgrade=`.
+    #[getter]
+    fn upgrade(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.upgrade.as_ref().map(|upgrade| upgrade.clone_ref(py))
+    }
+
     #[getter]
     fn fields(&self, py: Python<'_>) -> Vec<Py<PyString>> {
         self.fields.iter().map(|field| field.clone_ref(py)).collect()
@@ -80,7 +89,8 @@ impl ClassInfo {
         visit.call(&self.version)?;
         visit.call(&self.methods)?;
         visit.call(&self.default)?;
-        visit.call(&self.restored)
+        visit.call(&self.restored)?;
+        visit.call(&self.upgrade)
     }
 }
 
@@ -92,6 +102,14 @@ impl ClassInfo {
         info.cast_into_exact::<Self>().map_err(|_| {
             behavior_error(format!("{class} is no class of actors: derive it from goblins.Actor"))
         })
+    }
+
+    pub(crate) fn has_default(&self, py: Python<'_>, field: &Py<PyString>) -> PyResult<bool> {
+        match self.default.bind(py).call1((field,)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_instance_of::<pyo3::exceptions::PyLookupError>(py) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The names of the methods, for messages.
@@ -436,6 +454,24 @@ impl Saved {
             }
         }
         Ok(changed)
+    }
+
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { instance: self.instance.clone_ref(py), kept: self.kept.clone() }
+    }
+
+    /// Puts the state back, and gives what it was before that.
+    pub(crate) fn exchange(self, py: Python<'_>) -> PyResult<Self> {
+        let instance = self.instance.bind(py);
+        let now = fields(instance)?;
+        let mut containers = self.kept.containers.lock().same_now(py)?;
+        for (_, value) in &now {
+            containers.keep(&value)?;
+        }
+        let kept = Arc::new(Kept { fields: now.copy()?.unbind(), containers: Mutex::new(containers) });
+        let before = Self { instance: self.instance.clone_ref(py), kept };
+        self.restore();
+        Ok(before)
     }
 
     pub(crate) fn restore(self) {

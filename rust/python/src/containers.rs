@@ -164,6 +164,22 @@ impl Containers {
         Ok(changed)
     }
 
+    /// What the same containers hold now.
+    pub(crate) fn same_now(&self, py: Python<'_>) -> PyResult<Self> {
+        let mut now = Self::default();
+        for contents in &self.contents {
+            let container = match contents {
+                Contents::List(list, _) => list.bind(py).as_any(),
+                Contents::Dict(dict, _) => dict.bind(py).as_any(),
+                Contents::Set(set, _) => set.bind(py).as_any(),
+                Contents::Bytes(bytes, _) => bytes.bind(py).as_any(),
+                Contents::Record(record, ..) => record.bind(py),
+            };
+            now.keep(container)?;
+        }
+        Ok(now)
+    }
+
     /// For what comes in from outside.
     pub(crate) fn copies<'py>(&self) -> Copies<'_, 'py> {
         Copies::new(&self.known)

@@ -1,6 +1,7 @@
 //! One place where the core's errors become Python's. The classes live in `goblins._errors`.
 
 use goblins_core::error::KernelError;
+use goblins_core::recording::Place;
 use goblins_core::store::StoreError;
 use goblins_core::vat::OpenError;
 use pyo3::prelude::*;
@@ -9,6 +10,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyType};
 
 use crate::calls::Args;
 use crate::cbor::Problem;
+use crate::host::PyHost;
 
 macro_rules! error_classes {
     ($($function:ident => $name:literal),* $(,)?) => {
@@ -142,9 +144,10 @@ pub(crate) fn store_error(error: &StoreError) -> PyErr {
 pub(crate) fn open_error(error: &OpenError) -> PyErr {
     match error {
         OpenError::Store(error) => store_error(error),
-        OpenError::UnknownLabel { unknown, .. } => {
-            unknown_label(error.to_string(), &unknown.label, unknown.count, unknown.slot.0)
+        OpenError::UnknownLabel { unfit, .. } => {
+            unknown_label(error.to_string(), &unfit.label, unfit.count, unfit.slot.0)
         }
+        OpenError::Misfit { .. } => migration_error(error.to_string()),
         other => persistence_error(other.to_string()),
     }
 }
@@ -160,7 +163,8 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         KernelError::StaleBecome { .. } | KernelError::ForeignBecome { .. } => "BehaviorError",
         KernelError::NotAnActor { .. } | KernelError::PromiseCycle => "BrokenPromiseError",
         KernelError::FarReference { .. } => "NotPortableError",
-        KernelError::NoSuchActor { .. } => "NoSuchActorError",
+        KernelError::NoSuchActor { .. } | KernelError::NotYetSpawned { .. } => "NoSuchActorError",
+        KernelError::NotInLog { .. } => "EventLogError",
         KernelError::WrongMoment { .. } => "NoTurnError",
         KernelError::TimedOut { .. } => "VatTimeoutError",
         KernelError::InboxFull { .. } => "InboxFullError",
@@ -192,4 +196,24 @@ pub(crate) fn log_slow_turn(py: Python<'_>, vat: &str, thread: u64, lasting: std
     if let Err(failure) = logged {
         failure.write_unraisable(py, None);
     }
+}
+
+/// Notes in an error where it left a turn, unless an earlier turn has done so.
+pub(crate) fn note(py: Python<'_>, error: &PyErr, place: &Place<'_, PyHost>) {
+    let mut text = "in ".to_owned();
+    if let Some(actor) = place.actor {
+        text += &actor.get().title(py);
+        if let Some(method) = place.method {
+            text += ".";
+            text += &method.bind(py).to_string_lossy();
+        }
+        text += ", ";
+    }
+    text += &format!("turn {} of vat {}", place.turn, place.vat.name());
+    if let Some(event) = place.event {
+        text += &format!(", event {event} of its log");
+    }
+    let noted = module(py).and_then(|module| module.call_method1("add_place", (error.value(py), text)));
+    // An error that takes no notes goes on without.
+    drop(noted);
 }

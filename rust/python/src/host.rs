@@ -11,6 +11,7 @@ use goblins_core::host::Host;
 use goblins_core::ids::Slot;
 use goblins_core::promise::{Outcome, PromiseCell};
 use goblins_core::record::{Portrait, Record, Shape};
+use goblins_core::recording::Place;
 use goblins_core::settle_outside;
 use goblins_core::vat::Vat;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -21,11 +22,13 @@ use crate::behavior::describe_value;
 use crate::calls::{self, Args};
 use crate::class_actor::Saved;
 use crate::coroutine::{self, Suspended};
-use crate::errors::{kernel_error, log_slow_turn, log_unheard};
+use crate::environment::Environment;
+use crate::errors::{self, kernel_error, log_slow_turn, log_unheard};
 use crate::event_loop::EventLoop;
-use crate::portrait::{self, Environment};
+use crate::portrait;
 use crate::promise::{Latch, Promise, Right, part_of};
 use crate::refs::{Ref, invoke};
+use crate::restore;
 
 unsafe extern "C" {
     fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
@@ -72,6 +75,7 @@ impl Host for PyHost {
     type WeakActor = Py<PyWeakrefReference>;
     type Behavior = Py<PyAny>;
     type Message = Message;
+    type Name = Py<PyString>;
     type Value = Py<PyAny>;
     type Error = PyErr;
     type Promise = Py<Promise>;
@@ -140,8 +144,20 @@ impl Host for PyHost {
         actor.get().describe(py)
     }
 
-    fn method(py: Python<'_>, message: &Message) -> Option<String> {
-        Some(message.method.as_ref()?.bind(py).to_string_lossy().into_owned())
+    fn method(py: Python<'_>, message: &Message) -> Option<Py<PyString>> {
+        message.method.as_ref().map(|method| method.clone_ref(py))
+    }
+
+    fn clone_name(py: Python<'_>, name: &Py<PyString>) -> Py<PyString> {
+        name.clone_ref(py)
+    }
+
+    fn error_value(py: Python<'_>, error: &PyErr) -> Py<PyAny> {
+        error.clone_ref(py).into_value(py).into_any()
+    }
+
+    fn note(py: Python<'_>, error: &PyErr, place: &Place<'_, Self>) {
+        errors::note(py, error, place);
     }
 
     fn deliver(
@@ -216,6 +232,14 @@ impl Host for PyHost {
         saved.restore();
     }
 
+    fn exchange(py: Python<'_>, saved: Saved) -> PyResult<Saved> {
+        saved.exchange(py)
+    }
+
+    fn clone_saved(py: Python<'_>, saved: &Saved) -> Saved {
+        saved.clone_ref(py)
+    }
+
     fn call_soon(call: &EventLoop, vat: &Arc<Vat<Self>>) {
         // At exit no loop runs any more.
         Python::try_attach(|py| call.call_soon(py, vat));
@@ -241,8 +265,8 @@ impl Host for PyHost {
         shape: &Shape,
         record: &Record,
         refs: Vec<Py<Ref>>,
-    ) -> PyResult<Py<PyAny>> {
-        portrait::rehydrate(py, env, actor.bind(py), shape, record, &refs)
+    ) -> PyResult<(Py<PyAny>, bool)> {
+        restore::rehydrate(py, env, actor.bind(py), shape, record, &refs)
     }
 
     fn ghost(py: Python<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> PyResult<Py<Ref>> {

@@ -8,15 +8,18 @@ mod containers;
 mod copies;
 mod coroutine;
 mod current;
+mod environment;
 mod errors;
 mod event_loop;
 mod host;
+mod log;
 mod methods;
 mod opening;
 mod portrait;
 mod promise;
 mod records;
 mod refs;
+mod restore;
 mod runtime;
 mod send;
 mod shapes;
@@ -33,6 +36,8 @@ pub mod _goblins {
     use crate::class_actor::{ActorBase, ClassInfo, ContainerField};
     #[pymodule_export]
     use crate::current::_in_turn;
+    #[pymodule_export]
+    use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]
     use crate::methods::{Methods, methods};
     #[pymodule_export]

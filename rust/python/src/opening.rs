@@ -13,9 +13,9 @@ use crate::behavior::type_name;
 use crate::calls;
 use crate::cbor;
 use crate::current::current;
+use crate::environment::Environment;
 use crate::errors::{behavior_error, deadlock, kernel_error, migration_error, open_error, store_error};
 use crate::host::PyHost;
-use crate::portrait::Environment;
 use crate::refs::Ref;
 use crate::runtime::{check, runtime};
 use crate::stores::Store;
@@ -28,18 +28,20 @@ pub(crate) struct Opening {
     records: Py<PyDict>,
     store: Py<Store>,
     part: String,
-    opened: Mutex<Option<(Arc<KernelVat<PyHost>>, Option<VatRecord>)>>,
+    opened: Mutex<Option<OpenedVat>>,
 }
+
+/// A vat, and what stood in the store; nothing if it was empty.
+type OpenedVat = (Arc<KernelVat<PyHost>>, Option<VatRecord>);
 
 impl Opening {
     /// The vat, with what stands in the store.
     pub(crate) fn open(&self, py: Python<'_>, options: VatOptions) -> PyResult<Arc<KernelVat<PyHost>>> {
         let env = Environment::new(py, self.labels.bind(py), self.records.bind(py))?;
-        let known = env.labels();
+        let judge = env.judge(py)?;
         let claim = self.store.get().storage().claim(&self.part).map_err(|error| store_error(&error))?;
-        let is_known = |label: &str| known.iter().any(|known| known == label);
         let opened = py
-            .detach(|| KernelVat::open(runtime(), options, claim, env, is_known))
+            .detach(|| KernelVat::open(runtime(), options, claim, env, |shape| judge.fits(shape)))
             .map_err(|error| open_error(&error))?;
         *self.opened.lock() = Some((opened.vat.clone(), opened.record));
         Ok(opened.vat)
@@ -67,6 +69,7 @@ impl Opening {
         vat: &Bound<'_, PyAny>,
         spawn_roots: &Bound<'_, PyAny>,
         version: &Bound<'_, PyAny>,
+        upgrade: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Py<Ref>>> {
         let Some((kernel, record)) = self.opened.lock().take() else {
             return Err(PyTypeError::new_err(
@@ -77,7 +80,7 @@ impl Opening {
             PyTypeError::new_err(format!("vat_constructor returned {}, which is no Vat", type_name(vat)))
         });
         let roots = made.and_then(|made| {
-            let roots = roots_of(&kernel, record, spawn_roots, version)?;
+            let roots = roots_of(&kernel, record, spawn_roots, version, upgrade)?;
             made.get().hold(roots.iter().map(|root| root.clone_ref(py)).collect());
             Ok(roots)
         });
@@ -95,16 +98,42 @@ fn roots_of(
     record: Option<VatRecord>,
     spawn_roots: &Bound<'_, PyAny>,
     version: &Bound<'_, PyAny>,
+    upgrade: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Vec<Py<Ref>>> {
     let py = spawn_roots.py();
     let bytes = plain_version(version)?;
     match record {
-        Some(record) if record.roots_version != bytes => {
-            Err(version_differs(py, &record.roots_version, version))
-        }
+        Some(record) if record.roots_version != bytes => match upgrade {
+            Some(upgrade) => upgraded(vat, &record, upgrade, version, bytes),
+            None => Err(version_differs(py, &record.roots_version, version)),
+        },
         Some(record) => vat.roots(py, &record),
-        None => found(vat, spawn_roots, bytes),
+        None => {
+            let id: [u8; 16] =
+                py.import("os")?.call_method1("urandom", (16,))?.cast::<PyBytes>()?.as_bytes().try_into()?;
+            vat.found(py, id, bytes, |_| made_roots(vat, calls::call_with(spawn_roots, ())?))
+        }
     }
+}
+
+/// New roots, made of the stored ones (PV-08). They, their version and all else that the upgrade makes are written
+/// together.
+fn upgraded(
+    vat: &Arc<KernelVat<PyHost>>,
+    record: &VatRecord,
+    upgrade: &Bound<'_, PyAny>,
+    version: &Bound<'_, PyAny>,
+    bytes: Vec<u8>,
+) -> PyResult<Vec<Py<Ref>>> {
+    let py = upgrade.py();
+    let stored = cbor::decode_all(py, &record.roots_version, &cbor::NoActors)
+        .map_err(|error| migration_error(format!("the version of the roots can't be read: {error}")))?;
+    let old = vat.roots(py, record)?;
+    vat.found(py, record.id, bytes, |_| {
+        let old = PyTuple::new(py, &old)?;
+        let module = py.import("goblins._migrations")?;
+        made_roots(vat, module.call_method1("upgrade_roots", (upgrade, stored, old, version))?)
+    })
 }
 
 fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
@@ -116,13 +145,7 @@ fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 }
 
 fn version_differs(py: Python<'_>, stored: &[u8], wanted: &Bound<'_, PyAny>) -> PyErr {
-    struct NoActors;
-    impl cbor::Actors for NoActors {
-        fn actor<'py>(&self, _py: Python<'py>, _number: u64) -> Option<Bound<'py, PyAny>> {
-            None
-        }
-    }
-    let stored = cbor::decode_all(py, stored, &NoActors)
+    let stored = cbor::decode_all(py, stored, &cbor::NoActors)
         .map_or_else(|error| error.to_string(), |value| value.to_string());
     migration_error(format!(
         "the roots in the store have version {stored}, and this program wants {wanted}; there is no upgrade between \
@@ -130,27 +153,17 @@ fn version_differs(py: Python<'_>, stored: &[u8], wanted: &Bound<'_, PyAny>) -> 
     ))
 }
 
-fn found(
-    vat: &Arc<KernelVat<PyHost>>,
-    spawn_roots: &Bound<'_, PyAny>,
-    version: Vec<u8>,
-) -> PyResult<Vec<Py<Ref>>> {
-    let py = spawn_roots.py();
-    let id: [u8; 16] =
-        py.import("os")?.call_method1("urandom", (16,))?.cast::<PyBytes>()?.as_bytes().try_into()?;
-    vat.found(py, id, version, |_| {
-        let made = calls::call_with(spawn_roots, ())?;
-        let several = made.is_instance_of::<PyTuple>() || made.is_instance_of::<PyList>();
-        let roots = if several {
-            made.try_iter()?.map(|root| as_root(vat, root?)).collect::<PyResult<Vec<_>>>()?
-        } else {
-            vec![as_root(vat, made)?]
-        };
-        if roots.is_empty() {
-            return Err(behavior_error("spawn_roots returned no root: return a Ref, or a tuple of Refs"));
-        }
-        Ok(roots)
-    })
+fn made_roots(vat: &Arc<KernelVat<PyHost>>, made: Bound<'_, PyAny>) -> PyResult<Vec<Py<Ref>>> {
+    let several = made.is_instance_of::<PyTuple>() || made.is_instance_of::<PyList>();
+    let roots = if several {
+        made.try_iter()?.map(|root| as_root(vat, root?)).collect::<PyResult<Vec<_>>>()?
+    } else {
+        vec![as_root(vat, made)?]
+    };
+    if roots.is_empty() {
+        return Err(behavior_error("spawn_roots returned no root: return a Ref, or a tuple of Refs"));
+    }
+    Ok(roots)
 }
 
 fn as_root(vat: &Arc<KernelVat<PyHost>>, root: Bound<'_, PyAny>) -> PyResult<Py<Ref>> {

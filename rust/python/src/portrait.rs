@@ -1,76 +1,22 @@
-//! From behaviors to portraits and back (POR-09: each constructor argument under its name).
+//! From behaviors to portraits (POR-09: each constructor argument under its name).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use goblins_core::record::{Portrait, Record, Shape};
-use minicbor::{Decoder, Encoder};
+use goblins_core::record::{Portrait, Shape};
+use minicbor::Encoder;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::behavior::{self, Bcom, Behavior, Constructor, Parameter, ParameterKind, Source, not_a_behavior};
-use crate::calls::{self, Args};
-use crate::cbor::{self, Actors, DecodeError, NotPortable, Refs};
-use crate::class_actor::{self, ActorBase, ClassInfo};
-use crate::errors::{migration_error, not_portable, persistence_error, record_error, unknown_label};
+use crate::behavior::{self, Parameter, ParameterKind, Source, version_bytes};
+use crate::calls::Args;
+use crate::cbor::{self, NotPortable, Refs};
+use crate::class_actor::{self, ActorBase};
+use crate::environment::{Environment, name};
+use crate::errors::{not_portable, persistence_error};
 use crate::promise::Promise;
 use crate::records::Records;
-use crate::refs::{Name, Ref};
-
-/// What makes actors from records.
-enum Maker {
-    Function(Py<Constructor>),
-    Class(Py<PyType>),
-}
-
-/// The map between labels and constructors.
-pub(crate) struct Environment {
-    by_label: HashMap<String, Maker>,
-    /// By the constructor's address, which is kept alive by the map above.
-    by_constructor: HashMap<usize, Arc<Shape>>,
-    records: Records,
-}
-
-impl Environment {
-    pub(crate) fn new(
-        py: Python<'_>,
-        labels: &Bound<'_, PyDict>,
-        records: &Bound<'_, PyDict>,
-    ) -> PyResult<Self> {
-        let mut by_label = HashMap::new();
-        let mut by_constructor = HashMap::new();
-        for (label, constructor) in labels {
-            let label: String = label.extract()?;
-            let address = constructor.as_ptr() as usize;
-            let (maker, fields) = match constructor.cast_into_exact::<Constructor>() {
-                Ok(function) => {
-                    let fields =
-                        function.get().parameters.iter().map(|parameter| name(py, parameter)).collect();
-                    (Maker::Function(function.unbind()), fields)
-                }
-                Err(error) => {
-                    let class = error.into_inner().cast_into::<PyType>()?;
-                    let info = ClassInfo::of(&class)?;
-                    let fields = info.get().fields.iter();
-                    let fields = fields.map(|field| field.bind(py).to_string_lossy().into_owned()).collect();
-                    (Maker::Class(class.unbind()), fields)
-                }
-            };
-            let shape = Shape { label: label.clone(), fields };
-            by_constructor.insert(address, Arc::new(shape));
-            by_label.insert(label, maker);
-        }
-        Ok(Self { by_label, by_constructor, records: Records::new(records)? })
-    }
-
-    pub(crate) fn labels(&self) -> Vec<String> {
-        self.by_label.keys().cloned().collect()
-    }
-}
-
-fn name(py: Python<'_>, parameter: &Parameter) -> String {
-    parameter.name.bind(py).to_string_lossy().into_owned()
-}
+use crate::refs::Ref;
 
 /// Collects the actors that a portrait refers to.
 struct Collected<'a> {
@@ -129,26 +75,81 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
         let reason = format!("made by {constructor}, which is not in the vat's PersistenceEnv: add it there");
         return Err(not_portable(&described(), "", cell.slot().0, vat, "its behavior", &reason));
     };
-    let mut refs = Collected::new(env);
-    let mut payload = Vec::with_capacity(16);
-    if Encoder::new(&mut payload).array(constructor.parameters.len() as u64).is_err() {
-        return Err(persistence_error(format!("{} could not be encoded", described())));
-    }
-    for (index, parameter) in constructor.parameters.iter().enumerate() {
-        let value = argument(py, source, index, parameter)?;
-        cbor::encode(&value, &mut refs, &mut payload).map_err(|error| {
-            let path = format!("args.{}{}", name(py, parameter), error.path());
-            not_portable(&described(), &shape.label, cell.slot().0, vat, &path, &error.reason)
-        })?;
-    }
     let given = this.name.get(py).filter(|name| name.given);
-    Ok(Portrait {
-        shape: shape.clone(),
-        name: given.map(|name| name.text.bind(py).to_string_lossy().into_owned()),
-        version: constructor.version_bytes.clone(),
-        refs: refs.refs,
-        payload,
-    })
+    let given = given.map(|name| name.text.bind(py).to_string_lossy().into_owned());
+    let place = Place { py, env, actor: this, shape };
+    if let Some(portrait) = &constructor.portrait {
+        let (shape, values) = by_hand(py, portrait, source, &place)?;
+        return place.portrait(shape, given, values);
+    }
+    let values = constructor.parameters.iter().enumerate();
+    let values = values.map(|(index, parameter)| argument(py, source, index, parameter));
+    place.portrait(shape.clone(), given, values.collect::<PyResult<_>>()?)
+}
+
+/// The actor that a portrait is taken of.
+struct Place<'a, 'py> {
+    py: Python<'py>,
+    env: &'a Environment,
+    actor: &'a Ref,
+    shape: &'a Arc<Shape>,
+}
+
+impl<'py> Place<'_, 'py> {
+    fn portrait(
+        &self,
+        shape: Arc<Shape>,
+        name: Option<String>,
+        values: Vec<Bound<'py, PyAny>>,
+    ) -> PyResult<Portrait<Py<Ref>>> {
+        let (py, cell) = (self.py, &self.actor.cell);
+        let mut refs = Collected::new(self.env);
+        let mut payload = Vec::with_capacity(16);
+        if Encoder::new(&mut payload).array(values.len() as u64).is_err() {
+            return Err(persistence_error(format!("{} could not be encoded", self.actor.describe(py))));
+        }
+        for (field, value) in shape.fields.iter().zip(&values) {
+            cbor::encode(value, &mut refs, &mut payload).map_err(|error| {
+                let path = format!("args.{field}{}", error.path());
+                let described = self.actor.describe(py);
+                not_portable(&described, &shape.label, cell.slot().0, cell.vat().name(), &path, &error.reason)
+            })?;
+        }
+        Ok(Portrait { shape, name, refs: refs.refs, payload })
+    }
+}
+
+/// The portrait that a function gives (POR-12): fields by name, or arguments in their order, perhaps with a
+/// version of their own.
+fn by_hand<'py>(
+    py: Python<'py>,
+    portrait: &Py<PyAny>,
+    source: &Source,
+    place: &Place<'_, 'py>,
+) -> PyResult<(Arc<Shape>, Vec<Bound<'py, PyAny>>)> {
+    let constructor = source.constructor.get();
+    let fields = PyDict::new(py);
+    for (index, parameter) in constructor.parameters.iter().enumerate() {
+        fields.set_item(parameter.name.bind(py), argument(py, source, index, parameter)?)?;
+    }
+    let names = fields.keys();
+    let given = Args::Packed(&PyTuple::empty(py), Some(&fields)).call(portrait.bind(py))?;
+    let read = py.import("goblins._migrations")?.call_method1(
+        "read_portrait",
+        (given, names, constructor.version.bind(py), place.actor.describe(py)),
+    )?;
+    let (version, fields) = read.extract::<(Bound<'py, PyAny>, Bound<'py, PyDict>)>()?;
+    let mut shape = Shape {
+        label: place.shape.label.clone(),
+        version: version_bytes(&version)?,
+        fields: Vec::with_capacity(fields.len()),
+    };
+    let mut values = Vec::with_capacity(fields.len());
+    for (name, value) in fields {
+        shape.fields.push(name.cast_into::<PyString>()?.to_str()?.to_owned());
+        values.push(value);
+    }
+    Ok((Arc::new(shape), values))
 }
 
 /// The portrait of an actor that is an instance of a class.
@@ -193,7 +194,6 @@ fn take_of_class(
     Ok(Portrait {
         shape: shape.clone(),
         name: given.map(|name| name.text.bind(py).to_string_lossy().into_owned()),
-        version: info.version_bytes.clone(),
         refs: refs.refs,
         payload,
     })
@@ -234,200 +234,4 @@ fn argument<'py>(
             Ok(rest.into_any())
         }
     }
-}
-
-struct Stored<'a> {
-    refs: &'a [Py<Ref>],
-    records: &'a Records,
-}
-
-impl Actors for Stored<'_> {
-    fn actor<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
-        let actor = self.refs.get(usize::try_from(number).ok()?)?;
-        Some(actor.bind(py).clone().into_any())
-    }
-
-    fn records(&self) -> Option<&Records> {
-        Some(self.records)
-    }
-}
-
-/// The behavior that a record describes.
-pub(crate) fn rehydrate(
-    py: Python<'_>,
-    env: &Environment,
-    actor: &Bound<'_, Ref>,
-    shape: &Shape,
-    record: &Record,
-    refs: &[Py<Ref>],
-) -> PyResult<Py<PyAny>> {
-    let cell = &actor.get().cell;
-    let place = || format!("slot {} of vat {} (label {:?})", cell.slot(), cell.vat().name(), shape.label);
-    let Some(maker) = env.by_label.get(&shape.label) else {
-        let message = format!("{} has a label that is not in the environment: add its constructor", place());
-        return Err(unknown_label(message, &shape.label, 1, cell.slot().0));
-    };
-    let same_version = |bytes: &[u8], version: &Py<PyAny>| {
-        if record.version == bytes {
-            return Ok(());
-        }
-        Err(migration_error(format!(
-            "{} was stored by another version of its constructor ({}), and there is no upgrade for it",
-            place(),
-            version.bind(py)
-        )))
-    };
-    let fields = || {
-        let stored = Stored { refs, records: &env.records };
-        fields(py, shape, record, &stored).map_err(|error| match error {
-            DecodeError::Python(error) => error,
-            DecodeError::Record { steps, problem } => {
-                let before = if matches!(maker, Maker::Function(_)) { "args." } else { "" };
-                let path = format!("{before}{}", steps.iter().rev().map(String::as_str).collect::<String>());
-                record_error(&place(), &path, &problem, cell.slot().0)
-            }
-            DecodeError::Malformed(reason) => {
-                persistence_error(format!("{} can't be read: {reason}", place()))
-            }
-        })
-    };
-    let (behavior, called) = match maker {
-        Maker::Function(constructor) => {
-            let constructor = constructor.bind(py);
-            same_version(&constructor.get().version_bytes, &constructor.get().version)?;
-            let made = from_function(py, actor, constructor, shape, fields()?, &place)?;
-            (made, constructor.get().name.clone_ref(py))
-        }
-        Maker::Class(class) => {
-            let class = class.bind(py);
-            let info = ClassInfo::of(class)?;
-            same_version(&info.get().version_bytes, &info.get().version)?;
-            let made = from_class(actor, class, shape, fields()?, &place)?;
-            (made, info.get().name.clone_ref(py))
-        }
-    };
-    let name = match &record.name {
-        Some(given) => Name { text: PyString::new(py, given).unbind(), given: true },
-        None => Name { text: called, given: false },
-    };
-    let _ = actor.get().name.set(py, name);
-    Ok(behavior)
-}
-
-fn from_function<'py>(
-    py: Python<'py>,
-    actor: &Bound<'py, Ref>,
-    constructor: &Bound<'py, Constructor>,
-    shape: &Shape,
-    fields: Vec<Bound<'py, PyAny>>,
-    place: &dyn Fn() -> String,
-) -> PyResult<Py<PyAny>> {
-    let (args, kwargs) = arguments(py, actor, constructor.get(), shape, fields, place)?;
-    let args = Args::Packed(&args, kwargs.as_ref());
-    let made = args.call(constructor.get().function.bind(py))?;
-    let made = Constructor::wrap(constructor, made, args)?;
-    match made.cast_into_exact::<Behavior>() {
-        Ok(behavior) => Ok(behavior.into_any().unbind()),
-        Err(error) => {
-            let name = constructor.get().name.bind(py).to_string_lossy();
-            Err(not_a_behavior(&name, &error.into_inner()))
-        }
-    }
-}
-
-/// An instance with the stored fields. A field that is new takes its default; one that the class does not have is
-/// an error, since it would be lost.
-fn from_class<'py>(
-    actor: &Bound<'py, Ref>,
-    class: &Bound<'py, PyType>,
-    shape: &Shape,
-    fields: Vec<Bound<'py, PyAny>>,
-    place: &dyn Fn() -> String,
-) -> PyResult<Py<PyAny>> {
-    let instance = class_actor::blank(class)?;
-    let mut stored: HashMap<&str, Bound<'py, PyAny>> =
-        shape.fields.iter().map(String::as_str).zip(fields).collect();
-    class_actor::fill(
-        &instance,
-        |field| stored.remove(field),
-        |field| {
-            migration_error(format!(
-                "{} has no field {field:?}, which its class needs: give the field a default, or an upgrade",
-                place()
-            ))
-        },
-    )?;
-    if let Some(lost) = stored.keys().next() {
-        return Err(migration_error(format!(
-            "{} has a field {lost:?} that its class does not have any more, and there is no upgrade for it",
-            place()
-        )));
-    }
-    class_actor::bind(&instance, actor)?;
-    class_actor::tell_restored(&instance)?;
-    Ok(instance.into_any().unbind())
-}
-
-fn fields<'py>(
-    py: Python<'py>,
-    shape: &Shape,
-    record: &Record,
-    stored: &Stored<'_>,
-) -> Result<Vec<Bound<'py, PyAny>>, DecodeError> {
-    let mut decoder = Decoder::new(&record.payload);
-    if decoder.array()? != Some(shape.fields.len() as u64) {
-        return Err(DecodeError::Malformed("it has another number of fields than its shape".to_owned()));
-    }
-    let mut field =
-        |name: &String| cbor::decode(py, &mut decoder, stored).map_err(|error| error.below(|| name.clone()));
-    let fields = shape.fields.iter().map(&mut field).collect::<Result<_, _>>()?;
-    if decoder.position() != record.payload.len() {
-        return Err(DecodeError::Malformed("something stands after its fields".to_owned()));
-    }
-    Ok(fields)
-}
-
-/// The call that makes the behavior again. A parameter that is new takes its default; a field that no
-/// parameter takes is an error, since it would be lost.
-fn arguments<'py>(
-    py: Python<'py>,
-    actor: &Bound<'py, Ref>,
-    constructor: &Constructor,
-    shape: &Shape,
-    fields: Vec<Bound<'py, PyAny>>,
-    place: &dyn Fn() -> String,
-) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
-    let cell = &actor.get().cell;
-    let mut stored: HashMap<&str, Bound<'py, PyAny>> =
-        shape.fields.iter().map(String::as_str).zip(fields).collect();
-    let mut args = vec![calls::make(py, Bcom::new(cell.vat().id(), cell.slot()))?.into_any()];
-    let kwargs = PyDict::new(py);
-    for parameter in &constructor.parameters {
-        let name = name(py, parameter);
-        let value = match (stored.remove(name.as_str()), &parameter.default, parameter.kind) {
-            (Some(value), ..) => value,
-            (None, Some(default), _) => default.bind(py).clone(),
-            (None, None, ParameterKind::Rest | ParameterKind::RestKeywords) => continue,
-            (None, None, _) => {
-                return Err(migration_error(format!(
-                    "{} has no field {name:?}, which its constructor needs: give the parameter a default, or an upgrade",
-                    place()
-                )));
-            }
-        };
-        match parameter.kind {
-            ParameterKind::Positional => args.push(value),
-            ParameterKind::KeywordOnly => kwargs.set_item(name, value)?,
-            ParameterKind::Rest => args.extend(value.cast_into::<PyTuple>()?.iter()),
-            ParameterKind::RestKeywords => kwargs.update(value.cast::<PyDict>()?.as_mapping())?,
-        }
-    }
-    if let Some(lost) = stored.keys().next() {
-        return Err(migration_error(format!(
-            "{} has a field {lost:?} that its constructor does not take any more, and there is no upgrade for it",
-            place()
-        )));
-    }
-    let kwargs = (!kwargs.is_empty()).then_some(kwargs);
-    Ok((PyTuple::new(py, args)?, kwargs))
 }

@@ -72,6 +72,12 @@ impl Ref {
         Self { cell: ActorCell::ghost(vat, slot), name: PyOnceLock::new(), entry: Entry::of::<Self>() }
     }
 
+    /// The actor's name and number in its vat.
+    pub(crate) fn title(&self, py: Python<'_>) -> String {
+        let name = self.name.get(py).map(|name| name.text.bind(py));
+        title(py, name, self.cell.vat(), self.cell.slot())
+    }
+
     /// The actor in a few words, for messages.
     pub(crate) fn describe(&self, py: Python<'_>) -> String {
         let name = self.name.get(py).map(|name| name.text.bind(py));
@@ -79,18 +85,23 @@ impl Ref {
     }
 }
 
-/// An actor in a few words. One without a name has not been used: its store knows more.
+/// An actor in a few words.
 pub(crate) fn describe(
     py: Python<'_>,
     name: Option<&Bound<'_, PyString>>,
     vat: &Vat<PyHost>,
     slot: Slot,
 ) -> String {
+    format!("{} of vat {}", title(py, name, vat, slot), vat.name())
+}
+
+/// An actor's name and number. One without a name has not been used: its store knows more.
+fn title(py: Python<'_>, name: Option<&Bound<'_, PyString>>, vat: &Vat<PyHost>, slot: Slot) -> String {
     let name = match name {
         Some(name) => Some(name.to_string_lossy().into_owned()),
         None => py.detach(|| vat.stored_title(slot)),
     };
-    format!("{}#{slot} of vat {}", name.as_deref().unwrap_or("an unused actor"), vat.name())
+    format!("{}#{slot}", name.as_deref().unwrap_or("an unused actor"))
 }
 
 #[pymethods]
@@ -175,7 +186,9 @@ pub(crate) fn call<'py>(
                 };
                 return elsewhere.call(&target, args);
             }
-            vat.run(py, |churn| invoke(churn, actor, method, args))
+            vat.call(py, actor.as_unbound(), method.map(Bound::as_unbound), |churn| {
+                invoke(churn, actor, method, args)
+            })
         }
     }
 }

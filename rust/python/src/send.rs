@@ -146,7 +146,7 @@ pub(crate) fn tell(
     dispatch(target.py(), goal, method, args, kwargs, None)
 }
 
-fn resolve(target: &Bound<'_, PyAny>) -> PyResult<(Target, Option<Py<PyString>>)> {
+pub(crate) fn resolve(target: &Bound<'_, PyAny>) -> PyResult<(Target, Option<Py<PyString>>)> {
     let py = target.py();
     if let Ok(actor) = target.cast_exact::<Ref>() {
         return Ok((Target::Actor(actor.clone().unbind()), None));

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use goblins_core::error::KernelError;
+use goblins_core::recording::Heading;
 use goblins_core::scheduling::Scheduling;
 use goblins_core::session::Session;
 use goblins_core::vat::{Vat as KernelVat, VatOptions};
@@ -19,6 +20,7 @@ use crate::current::current;
 use crate::errors::{deadlock, far_call, kernel_error, no_turn_error};
 use crate::event_loop::{Elsewhere, EventLoop};
 use crate::host::PyHost;
+use crate::log::{self, Log};
 use crate::opening::Opening;
 use crate::promise::seconds;
 use crate::refs::Ref;
@@ -77,6 +79,7 @@ impl Vat {
             None => KernelVat::new(runtime(), options),
             Some(opening) => opening.get().open(py, options)?,
         };
+        vat.log().set_capacity(py, wishes.log_capacity);
         vat.set_scheduling(scheduling);
         vat.set_inbox_limit(limit);
         vat.set_slow_turn(slow_turn);
@@ -120,7 +123,6 @@ impl Vat {
 #[pymethods]
 impl Vat {
     #[new]
-    #[expect(clippy::too_many_arguments, reason = "they have names")]
     #[pyo3(signature = (name=None, *, log=false, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None))]
     fn new(
         py: Python<'_>,
@@ -169,6 +171,29 @@ impl Vat {
     fn open(&self) -> PyResult<()> {
         check()?;
         self.vat.reopen().map_err(|error| kernel_error(&error))
+    }
+
+    /// Enters it into the list of all vats, whatever its class takes for arguments.
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn __init__(
+        slf: &Bound<'_, Self>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        log::register(slf)
+    }
+
+    /// Its number among the vats of this process.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.vat.id().0
+    }
+
+    /// Its event log.
+    #[getter]
+    fn log<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let raw = Log { vat: slf.clone().unbind() };
+        slf.py().import("goblins._log")?.getattr("EventLog")?.call1((raw,))
     }
 
     #[getter]
@@ -288,7 +313,7 @@ impl Vat {
         };
         let failed = !error.is_none();
         let result = if failed { Err(PyErr::from_value(error.clone())) } else { Ok(()) };
-        let ended = session.churn().clone().end_turn(py, result);
+        let ended = session.churn().clone().end_turn(py, Heading::run(), result);
         let finished = session.finish(py);
         // The block's own error goes on by itself.
         if !failed {
@@ -302,15 +327,29 @@ impl Vat {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.roots.try_lock() {
-            Some(roots) => roots.iter().try_for_each(|root| visit.call(root)),
-            None => Ok(()),
+        if let Some(roots) = self.roots.try_lock() {
+            roots.iter().try_for_each(|root| visit.call(root))?;
         }
+        self.vat.log().try_visit(
+            |actor| visit.call(actor),
+            |behavior| visit.call(behavior),
+            |error| visit.call(error),
+        )
     }
 
     fn __clear__(&self) {
         let roots = self.roots.try_lock().map(|mut roots| std::mem::take(&mut *roots));
         drop(roots);
+        self.vat.log().try_clear();
+    }
+}
+
+impl Drop for Vat {
+    fn drop(&mut self) {
+        log::forget(self.vat.id());
+        // Nobody can look at the log any more. What it holds holds the kernel's vat, so it would stay for ever.
+        self.vat.log().set_on(false);
+        Python::try_attach(|py| self.vat.log().clear(py));
     }
 }
 
@@ -332,7 +371,6 @@ pub(crate) struct ManualVat;
 #[pymethods]
 impl ManualVat {
     #[new]
-    #[expect(clippy::too_many_arguments, reason = "they have names")]
     #[pyo3(signature = (name=None, *, log=false, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None))]
     fn new(
         py: Python<'_>,

@@ -36,7 +36,8 @@ impl Env {
     #[must_use]
     pub fn with(mut self, label: &'static str, fields: &[&str], make: Maker) -> Self {
         let fields = fields.iter().map(|field| (*field).to_owned()).collect();
-        self.makers.insert(label, (Arc::new(Shape { label: label.to_owned(), fields }), make));
+        self.makers
+            .insert(label, (Arc::new(Shape { label: label.to_owned(), version: Vec::new(), fields }), make));
         self
     }
 
@@ -60,7 +61,7 @@ impl Env {
         for field in sketch.fields {
             encode(field, &mut refs, &mut payload)?;
         }
-        Ok(Portrait { shape: shape.clone(), name: None, version: Vec::new(), refs, payload })
+        Ok(Portrait { shape: shape.clone(), name: None, refs, payload })
     }
 
     pub(super) fn rehydrate(

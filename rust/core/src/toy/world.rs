@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::{
-    Actor, Behavior, Continuation, Fault, Handler, Message, Promise, REPORTS, Toy, ToyPromise, ToyRef, Value,
+    Actor, Behavior, Continuation, Fault, Handler, Message, NOTES, Promise, REPORTS, Toy, ToyPromise, ToyRef,
+    Value,
 };
 use crate::actor::ActorCell;
 use crate::churn::Churn;
@@ -182,9 +183,17 @@ pub fn outcome(promise: &ToyPromise) -> Option<Result<Value, Fault>> {
 
 /// Takes what was reported of a vat.
 pub fn reports(vat: &Vat<Toy>) -> Vec<String> {
-    let mut reports = REPORTS.lock();
-    let (mine, others) = std::mem::take(&mut *reports).into_iter().partition(|(name, _)| name == vat.name());
-    *reports = others;
-    let mine: Vec<(String, String)> = mine;
+    take_of(vat, &mut REPORTS.lock())
+}
+
+/// Takes what was noted in the errors of a vat.
+pub fn notes(vat: &Vat<Toy>) -> Vec<String> {
+    take_of(vat, &mut NOTES.lock())
+}
+
+fn take_of(vat: &Vat<Toy>, texts: &mut Vec<(String, String)>) -> Vec<String> {
+    let (mine, others): (Vec<_>, _) =
+        std::mem::take(texts).into_iter().partition(|(name, _)| name == vat.name());
+    *texts = others;
     mine.into_iter().map(|(_, text)| text).collect()
 }

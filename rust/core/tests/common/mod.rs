@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use goblins_core::pool::Runtime;
-use goblins_core::storage::{Claim, Storage};
+use goblins_core::storage::{Claim, Fit, Storage};
 use goblins_core::store::{Batch, Change, Store, StoreError, Visit};
 use goblins_core::toy::{Actor, Behavior, Env, Fault, Message, Reply, Toy, Turn, Value, behavior};
 use goblins_core::vat::{OpenError, Opened, Vat, VatOptions};
@@ -110,7 +110,9 @@ pub fn try_open(runtime: &Arc<Runtime<Toy>>, claim: Claim<Toy>, env: Env) -> Res
     let labels: Vec<String> = ["counter", "cell", "list", "odd"].map(str::to_owned).to_vec();
     let known: Vec<String> = labels.into_iter().filter(|label| env.knows(label)).collect();
     let options = named(claim.name());
-    Vat::open(runtime, options, claim, env, move |label| known.iter().any(|known| known == label))
+    Vat::open(runtime, options, claim, env, move |shape| {
+        if known.contains(&shape.label) { Fit::Fits } else { Fit::Unknown }
+    })
 }
 
 /// Opens a new vat and makes its roots.

@@ -21,6 +21,15 @@ pub(crate) trait Actors {
     }
 }
 
+/// For places where no reference can stand.
+pub(crate) struct NoActors;
+
+impl Actors for NoActors {
+    fn actor<'py>(&self, _py: Python<'py>, _number: u64) -> Option<Bound<'py, PyAny>> {
+        None
+    }
+}
+
 /// Why bytes could not be read.
 #[derive(Debug)]
 pub(crate) enum DecodeError {

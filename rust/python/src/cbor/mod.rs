@@ -13,7 +13,7 @@ mod tags;
 mod tests;
 mod times;
 
-pub(crate) use decode::{Actors, DecodeError, decode, decode_all};
+pub(crate) use decode::{Actors, DecodeError, NoActors, decode, decode_all};
 pub(crate) use encode::{NoRefs, NotPortable, Refs, encode};
 pub(crate) use records::{Head, Problem};
 

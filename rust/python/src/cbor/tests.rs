@@ -4,15 +4,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{Actors, DecodeError, MAX_DEPTH, NoRefs, decode_all, encode};
-
-struct NoActors;
-
-impl Actors for NoActors {
-    fn actor<'py>(&self, _py: Python<'py>, _number: u64) -> Option<Bound<'py, PyAny>> {
-        None
-    }
-}
+use super::{DecodeError, MAX_DEPTH, NoActors, NoRefs, decode_all, encode};
 
 fn with_python(test: impl for<'py> FnOnce(Python<'py>)) {
     Python::initialize();

@@ -1,0 +1,248 @@
+//! Recording: each turn, and each message handed to another vat, becomes an event of the log.
+//!
+//! Reading the clock would be the most expensive part of it. The first turns of a churn are timed one by one;
+//! in a churn that goes on for longer, a reading stands for a group of turns, unless one of them takes long.
+
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::churn::{Churn, Work};
+use crate::host::Host;
+use crate::ids::{ChurnId, LamportTime, TurnId};
+use crate::log::{Cause, EventKind, Facts, Held, Stamp, Trace};
+use crate::turn::Undo;
+use crate::vat::Vat;
+
+/// How many turns of a churn are timed one by one, and how many a later reading of the clock may stand for.
+const TIMED: u16 = 16;
+
+/// How old the known difference between the two clocks may be, in ns.
+const OFFSET_AGE: u64 = 1_000_000_000;
+
+/// What a turn is about, for the log and for the note that its error gets.
+pub struct Heading<'a, H: Host> {
+    /// What it is.
+    pub kind: EventKind,
+    /// Why.
+    pub cause: Cause,
+    /// The actor that gets the message.
+    pub actor: Option<&'a H::Actor>,
+    /// The method it is asked for.
+    pub method: Option<&'a H::Name>,
+}
+
+impl<H: Host> Clone for Heading<'_, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H: Host> Copy for Heading<'_, H> {}
+
+impl<H: Host> Heading<'_, H> {
+    /// A block of calls from outside.
+    pub fn run() -> Self {
+        Self { kind: EventKind::Run, cause: Cause::default(), actor: None, method: None }
+    }
+
+    pub(crate) fn react(cause: Cause) -> Self {
+        Self { kind: EventKind::React, cause, actor: None, method: None }
+    }
+}
+
+/// Where an error left a turn.
+pub struct Place<'a, H: Host> {
+    /// The vat.
+    pub vat: &'a Vat<H>,
+    /// The actor that had got the message.
+    pub actor: Option<&'a H::Actor>,
+    /// The method it was asked for.
+    pub method: Option<&'a H::Name>,
+    /// The turn.
+    pub turn: TurnId,
+    /// Its event, if it was recorded.
+    pub event: Option<u64>,
+}
+
+/// When the clock was read, in the churn that runs.
+#[derive(Debug, Default)]
+pub(crate) struct Timing {
+    /// The last reading, in ns; 0 for none in this churn.
+    mark: u64,
+    /// The tick of the watch at that time.
+    tick: u64,
+    /// Turns of this churn that were timed one by one.
+    timed: u16,
+    /// Turns that ended since the reading.
+    since: u16,
+    /// When the clock was last compared with the wall time.
+    compared: u64,
+}
+
+/// Time since a moment that is the same for all vats, in ns, and never 0.
+fn now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX) + 1
+}
+
+impl Timing {
+    /// A turn begins. Gives what is to be added for the wall time, in ns, if that was found out anew.
+    pub(crate) fn begin(&mut self, tick: u64) -> Option<(u64, u64)> {
+        if self.mark != 0 {
+            return None;
+        }
+        self.read(tick);
+        if self.compared != 0 && self.mark - self.compared < OFFSET_AGE {
+            return None;
+        }
+        self.compared = self.mark;
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some((self.mark, u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).wrapping_sub(self.mark)))
+    }
+
+    #[cold]
+    fn read(&mut self, tick: u64) {
+        self.mark = now();
+        self.tick = tick;
+        self.since = 0;
+    }
+
+    /// What happens now.
+    #[inline(always)]
+    fn stamp(&self) -> Stamp {
+        Stamp { mark: self.mark, ended: 0, place: self.since }
+    }
+
+    /// A turn has ended.
+    #[inline(always)]
+    fn end(&mut self, tick: u64) -> Stamp {
+        let mut stamp = self.stamp();
+        self.since += 1;
+        if self.timed < TIMED || self.since == TIMED || tick != self.tick {
+            self.timed = self.timed.saturating_add(1);
+            self.read(tick);
+            stamp.ended = self.mark;
+        }
+        stamp
+    }
+}
+
+impl<H: Host> Trace<H> {
+    /// What the open turn changed. It is taken from its undo list, which a vat with a store needs itself.
+    fn take(cx: H::Cx<'_>, work: &mut Work<H>) -> Self {
+        if work.saving.is_some() {
+            let kept = work.undo.iter().filter(|change| change.is_logged());
+            let mut kept: Vec<_> = kept.map(|change| change.share(cx)).collect();
+            return match kept.len() {
+                0 | 1 => kept.pop().map_or(Self::Nothing, Self::Change),
+                _ => Self::Changes(Box::new(kept)),
+            };
+        }
+        match work.undo.len() {
+            0 | 1 => work.undo.pop().map_or(Self::Nothing, Self::Change),
+            _ => Self::Changes(Box::new(std::mem::take(&mut work.undo))),
+        }
+    }
+}
+
+impl<H: Host> Undo<H> {
+    /// Whether a look back needs it. What a record says of an actor is what it was before it was made of that.
+    fn is_logged(&self) -> bool {
+        matches!(self, Self::Changed { .. } | Self::Touched { .. } | Self::Spawned { .. })
+    }
+
+    pub(crate) fn actor(&self) -> &H::Actor {
+        match self {
+            Self::Changed { actor, .. }
+            | Self::Touched { actor, .. }
+            | Self::Spawned { actor }
+            | Self::Rehydrated { actor }
+            | Self::Upgraded { actor }
+            | Self::Stored { actor } => actor,
+        }
+    }
+
+    pub(crate) fn share(&self, cx: H::Cx<'_>) -> Self {
+        let actor = H::clone_actor(cx, self.actor());
+        match self {
+            Self::Changed { old, .. } => Self::Changed { actor, old: H::clone_behavior(cx, old) },
+            Self::Touched { saved, .. } => Self::Touched { actor, saved: H::clone_saved(cx, saved) },
+            Self::Spawned { .. } => Self::Spawned { actor },
+            Self::Rehydrated { .. } => Self::Rehydrated { actor },
+            Self::Upgraded { .. } => Self::Upgraded { actor },
+            Self::Stored { .. } => Self::Stored { actor },
+        }
+    }
+}
+
+impl<H: Host> Churn<H> {
+    /// Records the turn that has just succeeded.
+    pub(crate) fn record_kept(&self, cx: H::Cx<'_>, heading: Heading<'_, H>) {
+        let trace = Trace::take(cx, &mut self.work());
+        self.record(cx, heading, trace);
+    }
+
+    /// Records the turn that has just failed, if there is a log, and notes in the error where that was.
+    pub(crate) fn record_undone(self: &Rc<Self>, cx: H::Cx<'_>, heading: Heading<'_, H>, error: &H::Error) {
+        let event = if self.vat().log().is_on() {
+            let trace = Trace::Error(H::error_value(cx, error));
+            self.record(cx, heading, trace)
+        } else {
+            None
+        };
+        let Heading { actor, method, .. } = heading;
+        let turn = TurnId(self.work().turn);
+        H::note(cx, error, &Place { vat: self.vat(), actor, method, turn, event });
+    }
+
+    #[inline(always)]
+    fn record(&self, cx: H::Cx<'_>, heading: Heading<'_, H>, trace: Trace<H>) -> Option<u64> {
+        let actor = heading.actor.map(|actor| H::clone_actor(cx, actor));
+        let method = heading.method.map(|method| H::clone_name(cx, method));
+        let facts = {
+            let mut work = self.work();
+            let times = (ChurnId(work.churn + 1), TurnId(work.turn), work.cause.time);
+            let stamp = work.timing.end(self.vat().runtime().watch().tick());
+            Facts::new(heading.kind, times, heading.cause, stamp)
+        };
+        let (number, dropped) = self.vat().log().record(facts, Held { actor, method, trace });
+        // That may run any code of the host: nothing is locked here.
+        drop(dropped);
+        number
+    }
+
+    /// A message goes to another vat: that is an event, with a time of its own. Gives what the message was
+    /// caused by.
+    pub(crate) fn record_send(&self, cx: H::Cx<'_>, actor: &H::Actor, message: &H::Message) -> Cause {
+        let (facts, time) = {
+            let mut work = self.work();
+            work.clock += 1;
+            let time = LamportTime(work.clock);
+            let times = (ChurnId(work.churn + 1), TurnId(work.turn), time);
+            (Facts::new(EventKind::Send, times, work.cause, work.timing.stamp()), time)
+        };
+        if self.vat().log().is_on() {
+            let (actor, method) = (Some(H::clone_actor(cx, actor)), H::method(cx, message));
+            let (_, dropped) = self.vat().log().record(facts, Held { actor, method, trace: Trace::Nothing });
+            drop(dropped);
+        }
+        Cause { vat: Some(self.vat().id()), time }
+    }
+
+    /// The churn is over: the times of its last turns are known.
+    pub(crate) fn record_end(&self) {
+        let mut work = self.work();
+        let Timing { mark, since, .. } = work.timing;
+        if mark == 0 {
+            return;
+        }
+        work.timing.mark = 0;
+        work.timing.timed = 0;
+        work.timing.since = 0;
+        drop(work);
+        if since > 0 {
+            self.vat().log().newest_ended(mark, now());
+        }
+    }
+}

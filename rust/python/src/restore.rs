@@ -1,0 +1,312 @@
+//! From records to behaviors (POR-14, POR-15).
+
+use std::collections::HashMap;
+
+use goblins_core::record::{Record, Shape};
+use minicbor::Decoder;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+
+use crate::behavior::{self, Bcom, Behavior, Constructor, ParameterKind, not_a_behavior};
+use crate::calls::{self, Args};
+use crate::cbor::{self, Actors, DecodeError};
+use crate::class_actor::{self, ClassInfo};
+use crate::current::current_turn;
+use crate::environment::{Environment, Maker, name};
+use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
+use crate::records::Records;
+use crate::refs::{Name, Ref};
+
+struct Stored<'a> {
+    refs: &'a [Py<Ref>],
+    records: &'a Records,
+}
+
+impl Actors for Stored<'_> {
+    fn actor<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
+        let actor = self.refs.get(usize::try_from(number).ok()?)?;
+        Some(actor.bind(py).clone().into_any())
+    }
+
+    fn records(&self) -> Option<&Records> {
+        Some(self.records)
+    }
+}
+
+/// The version of a constructor, and how to get there.
+struct Today<'a> {
+    version: &'a Py<PyAny>,
+    bytes: &'a [u8],
+    upgrade: Option<&'a Py<PyAny>>,
+}
+
+impl<'a> Today<'a> {
+    fn of(version: &'a Py<PyAny>, bytes: &'a [u8], upgrade: Option<&'a Py<PyAny>>) -> Self {
+        Self { version, bytes, upgrade }
+    }
+
+    /// The fields as the constructor of today knows them, and whether an upgrade made them so.
+    fn upgraded<'py>(
+        &self,
+        py: Python<'py>,
+        shape: &Shape,
+        fields: Vec<Bound<'py, PyAny>>,
+        place: &dyn Fn() -> String,
+    ) -> PyResult<(Vec<String>, Vec<Bound<'py, PyAny>>, bool)> {
+        let Self { version, bytes, upgrade } = *self;
+        if shape.version == bytes {
+            return Ok((shape.fields.clone(), fields, false));
+        }
+        let stored = cbor::decode_all(py, &shape.version, &cbor::NoActors).map_err(|error| {
+            persistence_error(format!("the version of {} can't be read: {error}", place()))
+        })?;
+        let Some(upgrade) = upgrade else {
+            return Err(migration_error(format!(
+                "{} was stored by version {stored} of its constructor, which has version {} now, and there is no upgrade= \
+             for it",
+                place(),
+                version.bind(py)
+            )));
+        };
+        let dict = PyDict::new(py);
+        for (name, value) in shape.fields.iter().zip(fields) {
+            dict.set_item(name, value)?;
+        }
+        let made = py
+            .import("goblins._migrations")?
+            .call_method1("upgrade_fields", (upgrade, stored, dict, version, place()))?
+            .cast_into::<PyDict>()?;
+        let mut names = Vec::with_capacity(made.len());
+        let mut values = Vec::with_capacity(made.len());
+        for (name, value) in made {
+            names.push(name.cast_into::<PyString>()?.to_str()?.to_owned());
+            values.push(value);
+        }
+        Ok((names, values, true))
+    }
+}
+
+/// The behavior that a record describes, and whether that was upgraded.
+pub(crate) fn rehydrate(
+    py: Python<'_>,
+    env: &Environment,
+    actor: &Bound<'_, Ref>,
+    shape: &Shape,
+    record: &Record,
+    refs: &[Py<Ref>],
+) -> PyResult<(Py<PyAny>, bool)> {
+    let cell = &actor.get().cell;
+    let place = || format!("slot {} of vat {} (label {:?})", cell.slot(), cell.vat().name(), shape.label);
+    let Some(maker) = env.by_label.get(&shape.label) else {
+        let message = format!("{} has a label that is not in the environment: add its constructor", place());
+        return Err(unknown_label(message, &shape.label, 1, cell.slot().0));
+    };
+    let stored = Stored { refs, records: &env.records };
+    let fields = fields(py, shape, record, &stored).map_err(|error| match error {
+        DecodeError::Python(error) => error,
+        DecodeError::Record { steps, problem } => {
+            let before = if matches!(maker, Maker::Function(..)) { "args." } else { "" };
+            let path = format!("{before}{}", steps.iter().rev().map(String::as_str).collect::<String>());
+            record_error(&place(), &path, &problem, cell.slot().0)
+        }
+        DecodeError::Malformed(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
+    })?;
+    let (behavior, called, upgraded) = match maker {
+        Maker::Function(constructor, restore) => {
+            let constructor = constructor.bind(py);
+            let this = constructor.get();
+            let (made, upgraded) = match restore {
+                // Without an upgrade the rehydrator gets what is stored, and its version.
+                Some(restore) if this.upgrade.is_none() => {
+                    let version = cbor::decode_all(py, &shape.version, &cbor::NoActors)
+                        .map_err(|error| persistence_error(format!("the version of {}: {error}", place())))?;
+                    let made = from_rehydrator(py, actor, restore, version, &shape.fields, fields, &place)?;
+                    (made, shape.version != this.version_bytes)
+                }
+                _ => {
+                    let today = Today::of(&this.version, &this.version_bytes, this.upgrade.as_ref());
+                    let (names, fields, upgraded) = today.upgraded(py, shape, fields, &place)?;
+                    let made = match restore {
+                        Some(restore) => {
+                            let version = this.version.bind(py).clone();
+                            from_rehydrator(py, actor, restore, version, &names, fields, &place)?
+                        }
+                        None => from_function(py, actor, constructor, &names, fields, &place)?,
+                    };
+                    (made, upgraded)
+                }
+            };
+            (made, this.name.clone_ref(py), upgraded)
+        }
+        Maker::Class(class) => {
+            let class = class.bind(py);
+            let info = ClassInfo::of(class)?;
+            let this = info.get();
+            let today = Today::of(&this.version, &this.version_bytes, this.upgrade.as_ref());
+            let (names, fields, upgraded) = today.upgraded(py, shape, fields, &place)?;
+            let made = from_class(actor, class, &names, fields, &place)?;
+            (made, this.name.clone_ref(py), upgraded)
+        }
+    };
+    let name = match &record.name {
+        Some(given) => Name { text: PyString::new(py, given).unbind(), given: true },
+        None => Name { text: called, given: false },
+    };
+    let _ = actor.get().name.set(py, name);
+    Ok((behavior, upgraded))
+}
+
+fn from_function<'py>(
+    py: Python<'py>,
+    actor: &Bound<'py, Ref>,
+    constructor: &Bound<'py, Constructor>,
+    names: &[String],
+    fields: Vec<Bound<'py, PyAny>>,
+    place: &dyn Fn() -> String,
+) -> PyResult<Py<PyAny>> {
+    let (args, kwargs) = arguments(py, actor, constructor.get(), names, fields, place)?;
+    let args = Args::Packed(&args, kwargs.as_ref());
+    let made = args.call(constructor.get().function.bind(py))?;
+    let made = Constructor::wrap(constructor, made, args)?;
+    match made.cast_into_exact::<Behavior>() {
+        Ok(behavior) => Ok(behavior.into_any().unbind()),
+        Err(error) => {
+            let name = constructor.get().name.bind(py).to_string_lossy();
+            Err(not_a_behavior(&name, &error.into_inner()))
+        }
+    }
+}
+
+/// What a rehydrator makes (POR-14): it spawns an actor, and the behavior of that becomes the one of this.
+fn from_rehydrator<'py>(
+    py: Python<'py>,
+    actor: &Bound<'py, Ref>,
+    restore: &Py<PyAny>,
+    version: Bound<'py, PyAny>,
+    names: &[String],
+    fields: Vec<Bound<'py, PyAny>>,
+    place: &dyn Fn() -> String,
+) -> PyResult<Py<PyAny>> {
+    let named = PyDict::new(py);
+    for (name, value) in names.iter().zip(fields) {
+        named.set_item(name, value)?;
+    }
+    let made = Args::Packed(&PyTuple::new(py, [version])?, Some(&named)).call(restore.bind(py))?;
+    let churn = current_turn("restoring an actor")?;
+    let behavior = match made.cast_exact::<Ref>() {
+        Ok(made) if churn.is_near(made.as_unbound()) => churn.absorb(py, made.as_unbound()),
+        _ => None,
+    };
+    let Some(behavior) = behavior else {
+        return Err(migration_error(format!(
+            "the rehydrator of {} gave {}: it must spawn an actor, and return the Ref of that",
+            place(),
+            behavior::describe_value(&made)
+        )));
+    };
+    if let Some(instance) = class_actor::instance(behavior.bind(py)) {
+        class_actor::bind(instance, actor)?;
+    }
+    if let Some(source) = behavior::source(behavior.bind(py))
+        && let Ok(first) = source.args.bind(py).get_item(0)
+        && let Ok(bcom) = first.cast_exact::<Bcom>()
+    {
+        bcom.get().hand_over(actor.get().cell.slot());
+    }
+    Ok(behavior)
+}
+
+/// An instance with the stored fields. A field that is new takes its default; one that the class does not have is
+/// an error, since it would be lost.
+fn from_class<'py>(
+    actor: &Bound<'py, Ref>,
+    class: &Bound<'py, PyType>,
+    names: &[String],
+    fields: Vec<Bound<'py, PyAny>>,
+    place: &dyn Fn() -> String,
+) -> PyResult<Py<PyAny>> {
+    let instance = class_actor::blank(class)?;
+    let mut stored: HashMap<&str, Bound<'py, PyAny>> = names.iter().map(String::as_str).zip(fields).collect();
+    class_actor::fill(
+        &instance,
+        |field| stored.remove(field),
+        |field| {
+            migration_error(format!(
+                "{} has no field {field:?}, which its class needs: give the field a default, or an upgrade",
+                place()
+            ))
+        },
+    )?;
+    if let Some(lost) = stored.keys().next() {
+        return Err(migration_error(format!(
+            "{} has a field {lost:?} that its class does not have any more, and there is no upgrade for it",
+            place()
+        )));
+    }
+    class_actor::bind(&instance, actor)?;
+    class_actor::tell_restored(&instance)?;
+    Ok(instance.into_any().unbind())
+}
+
+fn fields<'py>(
+    py: Python<'py>,
+    shape: &Shape,
+    record: &Record,
+    stored: &Stored<'_>,
+) -> Result<Vec<Bound<'py, PyAny>>, DecodeError> {
+    let mut decoder = Decoder::new(&record.payload);
+    if decoder.array()? != Some(shape.fields.len() as u64) {
+        return Err(DecodeError::Malformed("it has another number of fields than its shape".to_owned()));
+    }
+    let mut field =
+        |name: &String| cbor::decode(py, &mut decoder, stored).map_err(|error| error.below(|| name.clone()));
+    let fields = shape.fields.iter().map(&mut field).collect::<Result<_, _>>()?;
+    if decoder.position() != record.payload.len() {
+        return Err(DecodeError::Malformed("something stands after its fields".to_owned()));
+    }
+    Ok(fields)
+}
+
+/// The call that makes the behavior again. A parameter that is new takes its default; a field that no
+/// parameter takes is an error, since it would be lost.
+fn arguments<'py>(
+    py: Python<'py>,
+    actor: &Bound<'py, Ref>,
+    constructor: &Constructor,
+    names: &[String],
+    fields: Vec<Bound<'py, PyAny>>,
+    place: &dyn Fn() -> String,
+) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
+    let cell = &actor.get().cell;
+    let mut stored: HashMap<&str, Bound<'py, PyAny>> = names.iter().map(String::as_str).zip(fields).collect();
+    let mut args = vec![calls::make(py, Bcom::new(cell.vat().id(), cell.slot()))?.into_any()];
+    let kwargs = PyDict::new(py);
+    for parameter in &constructor.parameters {
+        let name = name(py, parameter);
+        let value = match (stored.remove(name.as_str()), &parameter.default, parameter.kind) {
+            (Some(value), ..) => value,
+            (None, Some(default), _) => default.bind(py).clone(),
+            (None, None, ParameterKind::Rest | ParameterKind::RestKeywords) => continue,
+            (None, None, _) => {
+                return Err(migration_error(format!(
+                    "{} has no field {name:?}, which its constructor needs: give the parameter a default, or an upgrade",
+                    place()
+                )));
+            }
+        };
+        match parameter.kind {
+            ParameterKind::Positional => args.push(value),
+            ParameterKind::KeywordOnly => kwargs.set_item(name, value)?,
+            ParameterKind::Rest => args.extend(value.cast_into::<PyTuple>()?.iter()),
+            ParameterKind::RestKeywords => kwargs.update(value.cast::<PyDict>()?.as_mapping())?,
+        }
+    }
+    if let Some(lost) = stored.keys().next() {
+        return Err(migration_error(format!(
+            "{} has a field {lost:?} that its constructor does not take any more, and there is no upgrade for it",
+            place()
+        )));
+    }
+    let kwargs = (!kwargs.is_empty()).then_some(kwargs);
+    Ok((PyTuple::new(py, args)?, kwargs))
+}
