@@ -117,6 +117,16 @@ class TestBrokenPromises:
         vat.drain(timeout=30)
         assert len(log()) == 1
 
+    def test_one_that_is_dropped_by_code_that_can_import_nothing_is_logged(self, vat, log):
+        """The collector may run anywhere: in a named tuple's constructor, for one, which has no builtins."""
+        kept = [send(vat.spawn(failing), Boom("unheard")), promise_and_resolver()]
+        with pytest.raises(TimeoutError):
+            kept[1][0].result(timeout=0)
+        vat.drain(timeout=30)
+        eval("kept.clear()", {"__builtins__": {}, "kept": kept})
+        (entry,) = log()
+        assert "Boom('unheard')" in entry
+
     def test_one_made_by_a_resolver_is_logged_too(self, vat, log):
         promise, resolver = vat.run(promise_and_resolver)
         resolver.break_(Boom("by hand"))

@@ -60,5 +60,23 @@ def test_the_readme_has_an_example():
     assert any(page.values[0].name == "README.md" for page in blocks())
 
 
+def test_the_example_of_the_readme_goes_on_where_it_stopped_and_prints_what_it_says(tmp_path):
+    page, _, code = next(iter(blocks())).values
+    script = tmp_path / "example.py"
+    script.write_text(code, encoding="utf-8")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    first, second = run([script], folder).stdout.strip(), run([script], folder).stdout.strip()
+    assert f"The first run prints `{first}`, the second `{second}`" in page.read_text(encoding="utf-8")
+
+
+def test_the_bank_of_the_examples_goes_on_where_it_stopped(tmp_path):
+    bank = ROOT / "examples" / "bank.py"
+    first, second = (run([bank, tmp_path / "bank.db"], tmp_path).stdout.splitlines() for _ in range(2))
+    assert first[0] == "Ada has 0 after 0 entries"
+    assert second[0] == first[2]
+    assert (first[3], second[3]) == ("all together: 100", "all together: 200")
+
+
 def test_the_examples_are_there():
     assert list((ROOT / "examples").glob("*.py"))

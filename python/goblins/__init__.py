@@ -3,7 +3,7 @@
 import atexit as _atexit
 import os as _os
 
-from goblins import _goblins
+from goblins import _errors, _goblins
 from goblins._actor import actor
 from goblins._asyncio import from_awaitable, to_thread
 from goblins._class import Actor, field
@@ -119,5 +119,6 @@ __all__ = [
     "versioned",
 ]
 
+_goblins._use_errors(_errors)
 _atexit.register(_goblins._at_exit)
 _os.register_at_fork(after_in_child=_goblins._after_fork_in_child)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any, NamedTuple, NoReturn, overload
 
 from goblins import _goblins
@@ -95,12 +97,50 @@ def _constructor(function: Callable[..., Any], options: _Options) -> Constructor
         has_default = parameter.default is not inspect.Parameter.empty
         default = parameter.default if has_default else None
         fields.append((parameter.name, _KINDS[parameter.kind], has_default, default))
-    made = _goblins._constructor(function, name, parameters=fields, **options._asdict())
+    made = _goblins._constructor(
+        function, name, parameters=fields, hidden=_hidden_state(function, name), **options._asdict()
+    )
     for attribute in ("__module__", "__qualname__", "__doc__"):
         value = getattr(function, attribute, None)
         if value is not None:
             made.__dict__[attribute] = value
     return made
+
+
+# What Python makes of comprehensions is part of the function that they stand in.
+_COMPREHENSIONS = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
+
+
+def _hidden_state(function: Callable[..., Any], name: str) -> tuple[str, str] | None:
+    """A function in a constructor that rebinds one of the constructor's variables, and that variable.
+
+    That is state which no portrait shows: see ``nonlocal``. Other objects that a behavior changes in place
+    can't be found like this.
+    """
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if not isinstance(code, CodeType):
+        return None
+    return next(_rebound(code, frozenset(code.co_cellvars), name), None)
+
+
+def _rebound(
+    code: CodeType, variables: frozenset[str], path: str, within: bool = False
+) -> Iterator[tuple[str, str]]:
+    """Each function below this code that rebinds one of these variables; one of the same name hides them.
+
+    ``within``: the code is not the constructor's own, but that of a function in it.
+    """
+    for inner in code.co_consts:
+        if not isinstance(inner, CodeType):
+            continue
+        visible = variables.intersection(inner.co_freevars)
+        is_function = inner.co_name not in _COMPREHENSIONS
+        inner_path = f"{path}.{inner.co_name}" if is_function else path
+        if within or is_function:
+            for step in dis.get_instructions(inner):
+                if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in visible:
+                    yield inner_path, step.argval
+        yield from _rebound(inner, visible, inner_path, within or is_function)
 
 
 def _not_yet(what: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Promises and asyncio: waiting for the one in the other, in any loop and any thread."""
+"""Promises and event loops: waiting for the one in the other, in any loop and any thread."""
 
 from __future__ import annotations
 
@@ -7,18 +7,32 @@ import concurrent.futures
 import contextlib
 import functools
 import inspect
+import sys
+import threading
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
-from goblins._errors import BrokenPromiseError, GoblinsError
-from goblins._goblins import Promise, Resolver, _in_turn, on, promise_and_resolver
+from goblins._errors import BrokenPromiseError, DeadlockError, GoblinsError, VatTimeoutError
+from goblins._goblins import (
+    ManualVat,
+    Promise,
+    Resolver,
+    Store,
+    Vat,
+    _in_turn,
+    on,
+    promise_and_resolver,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+L = TypeVar("L", bound=Vat | Store)
 
 
 def wait_for(promise: Promise[Any]) -> Generator[Any, None, Any]:
-    """Waits in the running loop; wake-ups come by ``call_soon_threadsafe``."""
+    """Waits in the loop that runs here, woken by ``call_soon_threadsafe`` or what trio has for it."""
+    if _runs_in_trio():
+        return (yield from _wait_in_trio(promise).__await__())
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
@@ -39,7 +53,54 @@ def wait_for(promise: Promise[Any]) -> Generator[Any, None, Any]:
             loop.call_soon_threadsafe(transfer, value, error)
 
     promise._subscribe(settled)
-    return (yield from future)
+    try:
+        return (yield from future)
+    except BaseException:
+        # Cancelled, or so it may be: the promise need not keep one who waits no longer.
+        promise._unsubscribe(settled)
+        raise
+
+
+def _runs_in_trio() -> bool:
+    """Whether trio runs the task that is here. It is not imported for that: what runs was imported before."""
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return False
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        try:
+            return bool(sniffio.current_async_library() == "trio")
+        except sniffio.AsyncLibraryNotFoundError:
+            pass
+    return bool(trio.lowlevel.in_trio_task())
+
+
+async def _wait_in_trio(promise: Promise[Any]) -> Any:
+    import trio
+
+    token = trio.lowlevel.current_trio_token()
+    woken = trio.Event()
+    outcome: list[tuple[Any, BaseException | None]] = []
+
+    def wake(value: Any, error: BaseException | None) -> None:
+        outcome.append((value, error))
+        woken.set()
+
+    def settled(value: Any, error: BaseException | None) -> None:
+        # A run that is over has nobody left who waits.
+        with contextlib.suppress(trio.RunFinishedError):
+            token.run_sync_soon(wake, value, error)
+
+    promise._subscribe(settled)
+    try:
+        await woken.wait()
+    except BaseException:
+        promise._unsubscribe(settled)
+        raise
+    value, error = outcome.pop()
+    if error is not None:
+        raise error
+    return value
 
 
 def wait_in_turn(promise: Promise[Any]) -> Generator[Promise[Any], Any, Any]:
@@ -151,3 +212,103 @@ def _transfer(future: Any, resolver: Resolver) -> None:
             resolver.fulfil(future.result())
 
     future.add_done_callback(done)
+
+
+async def run_async(
+    vat: Vat, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``Vat.run_async``: the turn is one more message of the vat, so nobody waits but the one who asked."""
+    call = functools.partial(function, *args, **kwargs)
+    if isinstance(vat, ManualVat):
+        # Its messages would wait for a step, and ``run`` does not.
+        return await _in_thread(lambda: vat.run(call))
+    return await vat._run_later(lambda _: call())
+
+
+async def drain_async(vat: Vat, timeout: float | None) -> None:
+    """``Vat.drain_async``."""
+    if vat._loop is None or vat._loop is not asyncio._get_running_loop():
+        return await _in_thread(lambda: vat.drain(timeout))
+    # The vat needs this very thread: wait until what was there before has been done and is durable.
+    limit = asyncio.timeout(None if timeout is None else max(timeout, 0.0))
+    try:
+        async with limit:
+            await vat._run_later(_nothing)
+            while vat.backlog:
+                await vat._run_later(_nothing)
+    except TimeoutError:
+        if vat.backlog or not limit.expired():
+            raise VatTimeoutError(f"vat {vat.name} has not come to rest in time") from None
+
+
+def _nothing(_: Any) -> None:
+    pass
+
+
+async def close_async(vat: Vat) -> None:
+    """``Vat.close_async``."""
+    _refuse_in_turn(vat)
+    await _in_thread(vat.close)
+
+
+async def enter_life(life: L) -> L:
+    """``async with`` of a vat or a store."""
+    return life
+
+
+async def exit_life(life: Vat | Store) -> Literal[False]:
+    """Closes a vat or a store. A waiter that is cancelled is so when it has been closed."""
+    _refuse_in_turn(life)
+    ended = threading.Event()
+
+    def close() -> None:
+        try:
+            life.close()
+        finally:
+            ended.set()
+
+    closing = _in_thread(close)
+    cancelled: BaseException | None = None
+    with _shield():
+        while True:
+            try:
+                await closing
+            except asyncio.CancelledError as error:
+                cancelled = error
+                if not ended.is_set():
+                    continue
+            break
+    if cancelled is not None:
+        raise cancelled
+    return False
+
+
+def _shield() -> contextlib.AbstractContextManager[Any]:
+    """Keeps those libraries that cancel a task again and again from doing so."""
+    for name, runs in (("trio", _runs_in_trio()), ("anyio", True)):
+        library = sys.modules.get(name)
+        if runs and library is not None:
+            scope: contextlib.AbstractContextManager[Any] = library.CancelScope(shield=True)
+            return scope
+    return contextlib.nullcontext()
+
+
+def _refuse_in_turn(life: Vat | Store) -> None:
+    if _in_turn():
+        raise DeadlockError(f"{life!r} can't be closed in a turn: close it outside of all vats")
+
+
+def _in_thread(function: Callable[[], T]) -> Promise[T]:
+    """Calls a function that waits on a thread of its own, which does not keep the process from ending."""
+    promise, resolver = promise_and_resolver()
+
+    def work() -> None:
+        try:
+            value = function()
+        except BaseException as error:
+            resolver.break_(error)
+        else:
+            resolver.fulfil(value)
+
+    threading.Thread(target=work, name="goblins-wait", daemon=True).start()
+    return promise

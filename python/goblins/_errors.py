@@ -8,6 +8,8 @@ import sys
 import traceback
 from typing import Any
 
+logger = logging.getLogger("goblins")
+
 
 class GoblinsError(Exception):
     """Parent of all errors that goblins raises itself."""
@@ -132,7 +134,7 @@ def log_slow_turn(vat: str, thread: int, seconds: float) -> None:
     """Logs that a turn takes long, with the stack of its thread."""
     frame = sys._current_frames().get(thread)
     stack = "".join(traceback.format_stack(frame)) if frame else "(its thread is not in Python)\n"
-    logging.getLogger("goblins").warning(
+    logger.warning(
         "vat %s: a turn takes longer than %.1f s; all other messages of the vat wait for it. It is here:\n%s",
         vat,
         seconds,

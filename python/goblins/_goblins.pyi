@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from collections.abc import Set as AbstractSet
 from os import PathLike
 from pathlib import Path
-from types import GenericAlias, TracebackType
+from types import GenericAlias, ModuleType, TracebackType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
@@ -42,6 +42,7 @@ __all__ = [
     "_decode",
     "_encode",
     "_in_turn",
+    "_use_errors",
     "_vat",
     "methods",
     "on",
@@ -157,7 +158,7 @@ class Ref:
 class Promise(Generic[_T_co]):
     """A value that is still to come.
 
-    ``await`` it in any asyncio loop, wait with ``result``, or listen with ``on`` inside a turn.
+    ``await`` it in any loop of asyncio or trio, wait with ``result``, or listen with ``on`` inside a turn.
     ``promise(...)`` and ``promise.method(...)`` call what a settled one stands for (SYN-04 to SYN-06). Give
     the promise, or its method, to ``send`` to send a message on to what it will stand for (ASY-29).
     """
@@ -189,6 +190,7 @@ class Promise(Generic[_T_co]):
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
     def _subscribe(self, settled: Callable[[Any, BaseException | None], object]) -> None: ...
+    def _unsubscribe(self, settled: Callable[[Any, BaseException | None], object]) -> None: ...
 
 @final
 class Resolver:
@@ -389,6 +391,63 @@ class Vat:
         Closing twice does nothing. Raises DeadlockError in a turn.
         """
 
+    @overload
+    def run_async(
+        self, function: Callable[_P, Coroutine[Any, Any, _T]], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Coroutine[Any, Any, _T]:
+        """As ``run``, for coroutines: while the vat is busy, or the disk, the loop goes on.
+
+        The turn runs where the messages of the vat do: on a worker thread of goblins; in an ``AsyncioVat`` on
+        its loop; in a ``ManualVat`` at once, on a thread of its own. A waiter that is cancelled leaves the
+        turn to go on.
+
+        Returns:
+            What the function returned, when what it did is durable; for a promise, or a function that is
+            ``async``, what comes of it.
+
+        Raises:
+            BaseException: what the function raised: nothing of the turn has happened.
+            DeadlockError: this is a turn: use ``send``.
+            VatClosedError: the vat is closed.
+        """
+
+    @overload
+    def run_async(
+        self, function: Callable[_P, Promise[_T]], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Coroutine[Any, Any, _T]: ...
+    @overload
+    def run_async(
+        self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Coroutine[Any, Any, _T]: ...
+    def drain_async(self, timeout: float | None = None) -> Coroutine[Any, Any, None]:
+        """As ``drain``, for coroutines: does not block the loop.
+
+        Args:
+            timeout: seconds; None waits for as long as it takes.
+
+        Raises:
+            VatTimeoutError: it has not come to rest in time.
+            DeadlockError: this is a turn.
+            VatClosedError: the vat is closed.
+        """
+
+    def close_async(self) -> Coroutine[Any, Any, None]:
+        """As ``close``, for coroutines: closes on a thread of its own, and does not block the loop.
+
+        If the waiter is cancelled, the closing goes on. Raises DeadlockError in a turn.
+        """
+
+    def __aenter__(self) -> Coroutine[Any, Any, Self]:
+        """``async with`` is about the life of the vat: it is closed at the end, as by ``close_async``.
+
+        It is no turn; for one use ``with vat:`` or ``run_async``. A waiter that is cancelled is so once
+        the vat is closed.
+        """
+
+    def __aexit__(self, *_error: object) -> Coroutine[Any, Any, Literal[False]]: ...
+    @property
+    def _loop(self) -> Any: ...
+    def _run_later(self, function: Callable[[None], _T]) -> Promise[_T]: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
@@ -457,6 +516,12 @@ class Store:
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *_error: object) -> Literal[False]: ...
+    def __aenter__(self) -> Coroutine[Any, Any, Self]:
+        """As ``with``, for coroutines: the store is closed at the end, on a thread of its own, so that the
+        loop goes on. A waiter that is cancelled is so once the store is closed.
+        """
+
+    def __aexit__(self, *_error: object) -> Coroutine[Any, Any, Literal[False]]: ...
 
 @final
 class MemoryStore(Store):
@@ -686,6 +751,7 @@ def _constructor(
     upgrade: Any,
     portrait: Any,
     restore: Any,
+    hidden: tuple[str, str] | None,
 ) -> Constructor: ...
 
 @final
@@ -731,3 +797,4 @@ def _decode(bytes: bytes) -> Any:
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...
 def _in_turn() -> bool: ...
+def _use_errors(module: ModuleType) -> None: ...

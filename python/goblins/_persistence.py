@@ -8,16 +8,7 @@ from typing import Any, TypeVar, TypeVarTuple, cast, overload
 from goblins._actor import _not_yet
 from goblins._class import Actor
 from goblins._errors import BehaviorError, DuplicateLabelError
-from goblins._goblins import (
-    Constructor,
-    Ref,
-    Store,
-    StorePart,
-    Vat,
-    _ClassInfo,
-    _Opening,
-    _RecordClass,
-)
+from goblins._goblins import Constructor, Ref, Store, StorePart, Vat, _ClassInfo, _Opening, _RecordClass
 from goblins._migrations import Migrations
 from goblins._records import describe
 
@@ -58,8 +49,8 @@ class PersistenceEnv:
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
         self._constructors: dict[str, Constructor | type[Actor]] = {}
-        self._records: dict[str, _RecordClass] = {}
         self._rehydrators: dict[str, Callable[..., Ref]] = {}
+        self._records: dict[str, _RecordClass] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
                 _check(constructor)

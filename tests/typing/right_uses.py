@@ -104,6 +104,15 @@ async def in_asyncio(vat: Vat, ada: Account) -> None:
     assert_type(vat.run(len, "text"), int)
     assert_type(vat.spawn(Account, "Ada"), Account)
     assert_type(vat.spawn(counter), Ref)
+    assert_type(await vat.run_async(len, "text"), int)
+    assert_type(await vat.run_async(ada.slow, 5), str)
+    assert_type(await vat.run_async(ada.later), int)
+    assert_type(await vat.run_async(ada.deposit, 5, note="x"), int)
+    await vat.drain_async(timeout=1.5)
+    await vat.close_async()
+    async with Vat() as short, MemoryStore() as store:
+        assert_type(short, Vat)
+        assert_type(store, MemoryStore)
 
 
 @dataclass

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::ids::Slot;
 use crate::job::{Job, Task};
 use crate::log::{Cause, EventKind};
-use crate::promise::{Outcome, Progress, Reaction, Seen, Waiter};
+use crate::promise::{Outcome, Reaction, Seen, Waiter};
 use crate::recording::{Heading, Timing};
 use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::saving::Saving;
@@ -148,6 +148,14 @@ impl<H: Host> Churn<H> {
                 self.answer(cx, resolver, result, &actor);
             }
             Task::React { reaction, outcome } => self.do_reaction(cx, reaction, outcome, cause),
+            Task::Hear(promise) => {
+                let reactions = H::promise_cell(&promise).take_reactions(cx, &self.vat);
+                self.settling(cx, |next| {
+                    for (reaction, outcome) in reactions {
+                        self.react(cx, reaction, outcome, next);
+                    }
+                });
+            }
         }
     }
 
@@ -335,30 +343,10 @@ impl<H: Host> Churn<H> {
         if !settle_cell::<H>(&promise, outcome, Seen::ByVat(self.vat.id()), cause, chained) {
             return;
         }
-        for (reaction, outcome) in self.near_waiters(cx, &promise) {
+        for (reaction, outcome) in H::promise_cell(&promise).take_reactions(cx, &self.vat) {
             self.react(cx, reaction, outcome, next);
         }
         self.work().settled.push(promise);
-    }
-
-    /// Takes the waiters of this vat: waiting messages first, then listeners, each oldest first (ASY-28).
-    fn near_waiters(&self, cx: H::Cx<'_>, promise: &H::Promise) -> Vec<(Reaction<H>, Outcome<H>)> {
-        let mut state = H::promise_cell(promise).state();
-        let state = &mut *state;
-        let Progress::Settled(outcome, _) = &state.progress else {
-            return Vec::new();
-        };
-        let mut near = Vec::new();
-        for waiter in std::mem::take(&mut state.waiters) {
-            match waiter {
-                Waiter::Vat(vat, reaction) if Arc::ptr_eq(&vat, &self.vat) => {
-                    near.push((reaction, outcome.share(cx)))
-                }
-                waiter => state.waiters.push(waiter),
-            }
-        }
-        near.sort_by_key(|(reaction, _)| !reaction.is_forward());
-        near
     }
 
     /// Writes what the churn changed, then releases what it made. An error means that the churn was taken

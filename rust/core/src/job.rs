@@ -28,6 +28,8 @@ pub enum Task<H: Host> {
         /// The promise of the answer; without one an error is only reported.
         resolver: Option<H::Promise>,
     },
+    /// A promise that the vat waits for has settled elsewhere.
+    Hear(H::Promise),
     /// A promise has settled.
     React {
         /// What to do about it.
@@ -46,28 +48,45 @@ impl<H: Host> Job<H> {
         why: KernelError,
         next: &mut Settlements<H>,
     ) {
-        let lost = matches!(why, KernelError::Poisoned { .. });
-        let error = H::error(cx, why);
-        let resolver = match self.task {
-            Task::Deliver { resolver, .. }
-            | Task::React { reaction: Reaction::Forward { resolver, .. }, .. } => resolver,
-            Task::React {
-                reaction:
-                    Reaction::Listen { derived, .. }
-                    | Reaction::Finally { derived, .. }
-                    | Reaction::Resume { answer: derived, .. },
-                ..
-            } => Some(derived),
-            // What made it wait may have been taken back.
-            Task::React { reaction: Reaction::Chain(promise), .. } if lost => Some(promise),
-            Task::React { reaction: Reaction::Chain(promise), .. } => {
-                return wait_on_outside(cx, promise, next);
+        match self.task {
+            Task::Deliver { resolver, .. } => refuse_message(cx, vat, resolver, why, next),
+            Task::React { reaction, .. } => reaction.refuse(cx, vat, why, next),
+            Task::Hear(promise) => {
+                for (reaction, _) in H::promise_cell(&promise).take_reactions(cx, vat) {
+                    reaction.refuse(cx, vat, why.clone(), next);
+                }
             }
-        };
-        match resolver {
-            Some(promise) => next.push_back((promise, Outcome::Broken(error), true)),
-            None => H::report(cx, vat, "a message that nobody waits for was not delivered", &error),
         }
+    }
+}
+
+impl<H: Host> Reaction<H> {
+    /// Breaks what waits for this reaction, which will not happen.
+    fn refuse(self, cx: H::Cx<'_>, vat: &Arc<Vat<H>>, why: KernelError, next: &mut Settlements<H>) {
+        let lost = matches!(why, KernelError::Poisoned { .. });
+        let answer = match self {
+            Self::Forward { resolver, .. } => resolver,
+            Self::Listen { derived, .. } | Self::Finally { derived, .. } => Some(derived),
+            Self::Resume { answer, .. } => Some(answer),
+            // What made it wait may have been taken back.
+            Self::Chain(promise) if lost => Some(promise),
+            Self::Chain(promise) => return wait_on_outside(cx, promise, next),
+        };
+        refuse_message(cx, vat, answer, why, next);
+    }
+}
+
+fn refuse_message<H: Host>(
+    cx: H::Cx<'_>,
+    vat: &Arc<Vat<H>>,
+    answer: Option<H::Promise>,
+    why: KernelError,
+    next: &mut Settlements<H>,
+) {
+    let error = H::error(cx, why);
+    match answer {
+        Some(promise) => next.push_back((promise, Outcome::Broken(error), true)),
+        None => H::report(cx, vat, "a message that nobody waits for was not delivered", &error),
     }
 }
 

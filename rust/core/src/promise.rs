@@ -47,6 +47,8 @@ pub struct StoreId(pub(crate) usize);
 /// Who may see an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
+    /// Nobody, for the moment: it was settled outside all vats, and is about to be released.
+    ByNobody,
     /// The vat whose churn made it.
     ByVat(VatId),
     /// The vats of one store.
@@ -187,7 +189,21 @@ impl<H: Host> PromiseCell<H> {
         shared
     }
 
-    /// Adds a waiter, or gives back waiter and outcome if the outcome can be seen already.
+    /// Takes back somebody outside all vats who waits no longer; the caller drops him. If nobody is left who waits,
+    /// nobody has asked for the outcome.
+    pub fn forget(&self, which: impl Fn(&H::Waker) -> bool) -> Option<Waiter<H>> {
+        let mut state = self.state.lock();
+        let index = state
+            .waiters
+            .iter()
+            .position(|waiter| matches!(waiter, Waiter::Outside(waker) if which(waker)))?;
+        let waiter = state.waiters.remove(index);
+        state.heard = !state.waiters.is_empty();
+        Some(waiter)
+    }
+
+    /// Adds a waiter, or gives back waiter and outcome if the outcome can be seen already. Where others of the
+    /// same vat wait still, because the news is on its way, it waits in line: the oldest come first (ASY-27).
     pub(crate) fn wait(
         &self,
         cx: H::Cx<'_>,
@@ -196,8 +212,9 @@ impl<H: Host> PromiseCell<H> {
     ) -> Option<(Waiter<H>, Outcome<H>)> {
         let mut state = self.state.lock();
         state.heard = true;
+        let in_line = viewer.is_some_and(|viewer| state.waiters.iter().any(|waiter| waiter.is_of(viewer)));
         let outcome = match &state.progress {
-            Progress::Settled(outcome, seen) if may_see(*seen, viewer) => outcome.share(cx),
+            Progress::Settled(outcome, seen) if !in_line && may_see(*seen, viewer) => outcome.share(cx),
             _ => {
                 state.waiters.push(waiter);
                 return None;
@@ -205,10 +222,40 @@ impl<H: Host> PromiseCell<H> {
         };
         Some((waiter, outcome))
     }
+
+    /// Takes what a vat waits for here, once it has settled: waiting messages first, then listeners, each
+    /// oldest first (ASY-28).
+    pub(crate) fn take_reactions(&self, cx: H::Cx<'_>, vat: &Vat<H>) -> Vec<(Reaction<H>, Outcome<H>)> {
+        let mut state = self.state();
+        let state = &mut *state;
+        let Progress::Settled(outcome, _) = &state.progress else {
+            return Vec::new();
+        };
+        let mut reactions = Vec::new();
+        for waiter in std::mem::take(&mut state.waiters) {
+            match waiter {
+                Waiter::Vat(waiting, reaction) if waiting.id() == vat.id() => {
+                    reactions.push((reaction, outcome.share(cx)))
+                }
+                waiter => state.waiters.push(waiter),
+            }
+        }
+        reactions.sort_by_key(|(reaction, _)| !reaction.is_forward());
+        reactions
+    }
 }
 
-fn may_see<H: Host>(seen: Seen, viewer: Option<&Vat<H>>) -> bool {
+impl<H: Host> Waiter<H> {
+    /// Whether this vat waits.
+    pub(crate) fn is_of(&self, vat: &Vat<H>) -> bool {
+        matches!(self, Self::Vat(waiting, _) if waiting.id() == vat.id())
+    }
+}
+
+/// Whether `viewer` (outside all vats: `None`) is among those who may see an outcome.
+pub(crate) fn may_see<H: Host>(seen: Seen, viewer: Option<&Vat<H>>) -> bool {
     match seen {
+        Seen::ByNobody => false,
         Seen::ByAll => true,
         Seen::ByVat(vat) => viewer.is_some_and(|viewer| viewer.id() == vat),
         Seen::ByStore(store) => viewer.is_some_and(|viewer| viewer.store_id() == Some(store)),

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::job::{Job, Task};
 use crate::log::Cause;
 use crate::mailbox::Posted;
-use crate::promise::{Outcome, Progress, Reaction, Seen, Waiter};
+use crate::promise::{Outcome, Progress, Reaction, Seen, Waiter, may_see};
 use crate::vat::Vat;
 
 /// Settlements still to be made: promise, outcome, and whether on behalf of the promise it waits for. They
@@ -50,7 +50,11 @@ impl<H: Host> Outputs<H> {
                 let broken = Outcome::Broken(H::error(cx, why.clone()));
                 let old = {
                     let mut state = H::promise_cell(&promise).state();
-                    std::mem::replace(&mut state.progress, Progress::Settled(broken, Seen::ByAll))
+                    let seen = match &state.progress {
+                        Progress::Settled(_, seen) => *seen,
+                        Progress::Pending | Progress::Chained { .. } => Seen::ByNobody,
+                    };
+                    std::mem::replace(&mut state.progress, Progress::Settled(broken, seen))
                 };
                 drop(old);
                 release(cx, promise, Seen::ByAll, next);
@@ -78,33 +82,41 @@ pub(crate) fn post<H: Host>(cx: H::Cx<'_>, vat: &Arc<Vat<H>>, job: Job<H>, next:
 }
 
 /// Lets more of the world see a settled promise: waiting messages go first (ASY-28).
+///
+/// What a vat waits for stays with the promise until the vat comes to the news: what it comes to wait for
+/// meanwhile must not overtake that.
 pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen, next: &mut Settlements<H>) {
-    let (mut ready, cause) = {
+    let mut outside: Vec<(Waiter<H>, Outcome<H>)> = Vec::new();
+    let mut vats: Vec<Arc<Vat<H>>> = Vec::new();
+    let cause = {
         let mut state = H::promise_cell(&promise).state();
         let state = &mut *state;
-        let Progress::Settled(outcome, before) = &mut state.progress else {
+        let Progress::Settled(outcome, seen_before) = &mut state.progress else {
             return;
         };
-        *before = seen;
-        let waiters = std::mem::take(&mut state.waiters);
-        let mut ready: Vec<(Waiter<H>, Outcome<H>)> = Vec::with_capacity(waiters.len());
-        for waiter in waiters {
-            let may_see = match (&waiter, seen) {
-                (_, Seen::ByAll) => true,
-                (Waiter::Vat(vat, _), Seen::ByStore(store)) => vat.store_id() == Some(store),
-                _ => false,
-            };
-            if may_see {
-                ready.push((waiter, outcome.share(cx)));
-            } else {
-                state.waiters.push(waiter);
+        let before = std::mem::replace(seen_before, seen);
+        for waiter in std::mem::take(&mut state.waiters) {
+            match &waiter {
+                Waiter::Vat(vat, _) => {
+                    let is_news = may_see(seen, Some(&**vat)) && !may_see(before, Some(&**vat));
+                    if is_news && !vats.iter().any(|told| Arc::ptr_eq(told, vat)) {
+                        vats.push(vat.clone());
+                    }
+                    state.waiters.push(waiter);
+                }
+                _ if may_see::<H>(seen, None) => outside.push((waiter, outcome.share(cx))),
+                _ => state.waiters.push(waiter),
             }
         }
-        (ready, state.cause)
+        state.cause
     };
-    ready.sort_by_key(|(waiter, _)| !waiter.is_forward());
-    for (waiter, outcome) in ready {
+    outside.sort_by_key(|(waiter, _)| !waiter.is_forward());
+    for (waiter, outcome) in outside {
         tell_waiter(cx, waiter, outcome, cause, next);
+    }
+    for vat in vats {
+        let task = Task::Hear(H::clone_promise(cx, &promise));
+        post(cx, &vat, Job { task, cause }, next);
     }
 }
 
@@ -148,7 +160,7 @@ fn settle<H: Host>(
 ) {
     match chain(cx, &promise, outcome) {
         Step::Settle(outcome) => {
-            if settle_cell::<H>(&promise, outcome, Seen::ByAll, Cause::default(), chained) {
+            if settle_cell::<H>(&promise, outcome, Seen::ByNobody, Cause::default(), chained) {
                 release(cx, promise, Seen::ByAll, next);
             }
         }

@@ -8,7 +8,7 @@ use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::{LamportTime, Slot};
 use crate::log::Cause;
-use crate::promise::{Outcome, Reaction};
+use crate::promise::{Outcome, Progress, Reaction};
 use crate::recording::Heading;
 
 /// How to take one change back.
@@ -344,11 +344,32 @@ impl<H: Host> Churn<H> {
 
     /// The outcome of a promise as this turn may see it: its own settlements included.
     pub fn outcome(&self, cx: H::Cx<'_>, promise: &H::Promise) -> Option<Outcome<H>> {
-        let cell: *const _ = H::promise_cell(promise);
-        if let Some(outcome) = H::promise_cell(promise).outcome(cx, Some(self.vat())) {
-            self.has_seen(promise);
-            return Some(outcome);
+        let mut promise = H::clone_promise(cx, promise);
+        // A chain that this turn has made is no longer than the turn has effects, unless it is a ring.
+        let most = self.work().effects.len();
+        for _ in 0..=most {
+            let cell = H::promise_cell(&promise);
+            if let Some(outcome) = cell.outcome(cx, Some(self.vat())) {
+                self.has_seen(&promise);
+                return Some(outcome);
+            }
+            if !matches!(cell.state().progress, Progress::Pending) {
+                return None;
+            }
+            let outcome = self.own_settlement(cx, &promise)?;
+            match &outcome {
+                Outcome::Fulfilled(value) => match H::as_promise(cx, value) {
+                    Some(next) => promise = next,
+                    None => return Some(outcome),
+                },
+                Outcome::Broken(_) => return Some(outcome),
+            }
         }
+        None
+    }
+
+    fn own_settlement(&self, cx: H::Cx<'_>, promise: &H::Promise) -> Option<Outcome<H>> {
+        let cell: *const _ = H::promise_cell(promise);
         self.work().effects.iter().find_map(|effect| match effect {
             Effect::Settle { promise, outcome, .. } if std::ptr::eq(cell, H::promise_cell(promise)) => {
                 Some(outcome.share(cx))

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{ToyVat, code, occupy, puppet, raised, run, runtime, vat};
 use goblins_core::error::KernelError;
+use goblins_core::host::Host;
 use goblins_core::settle_outside;
 use goblins_core::toy::{
     Behavior, Fault, Promise, Reply, Toy, Turn, Value, behavior, call, counter, fulfil, outcome, reports,
@@ -437,4 +438,23 @@ fn a_long_pipeline_into_a_closed_vat_needs_no_stack() {
     closed.close(()).unwrap();
     run(&other, |turn| Ok(turn.fulfil(&start, Value::Actor(actor)))).unwrap();
     assert!(Result::from(waiting.recv_timeout(common::PATIENCE).unwrap()).is_err());
+}
+
+#[test]
+fn one_who_waits_no_longer_is_not_told_and_does_not_count_as_having_asked() {
+    let promise = Promise::default();
+    let (first, second) = (wait(&promise), wait(&promise));
+    let cell = Toy::promise_cell(&promise);
+    drop(cell.forget(|_| true));
+    assert!(cell.state().heard);
+    drop(cell.forget(|_| true));
+    assert!(!cell.state().heard);
+    assert!(cell.forget(|_| true).is_none());
+    fulfil(&promise, Value::Unit);
+    assert!(first.recv().is_err());
+    assert!(second.recv().is_err());
+    assert_eq!(outcome(&promise).unwrap().unwrap(), Value::Unit);
+    assert!(cell.state().heard);
+    assert!(cell.forget(|_| true).is_none());
+    assert!(cell.state().heard);
 }

@@ -15,6 +15,7 @@ use crate::cbor;
 use crate::class_actor;
 use crate::errors::{behavior_error, no_such_method};
 use crate::methods::Methods;
+use crate::promise::Promise;
 use crate::refs::Ref;
 
 /// How a constructor takes a parameter.
@@ -49,6 +50,8 @@ pub(crate) struct Constructor {
     pub(crate) portrait: Option<Py<PyAny>>,
     /// Makes the actor of what is stored, in place of a call.
     pub(crate) restore: Option<Py<PyAny>>,
+    /// What its behaviors keep where no portrait shows it: a function and the variable that it rebinds.
+    pub(crate) hidden: Option<(String, String)>,
     entry: Entry,
 }
 
@@ -78,7 +81,7 @@ pub(crate) fn version_bytes(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 }
 
 /// Makes a constructor of a function, its name, label and version, and its parameters after `bcom`: name, kind,
-/// whether there is a default, default.
+/// whether there is a default, default. `hidden`: a function, and the variable of the constructor that it rebinds.
 #[pyfunction]
 pub(crate) fn _constructor(
     py: Python<'_>,
@@ -90,6 +93,7 @@ pub(crate) fn _constructor(
     upgrade: Option<Py<PyAny>>,
     portrait: Option<Py<PyAny>>,
     restore: Option<Py<PyAny>>,
+    hidden: Option<(String, String)>,
 ) -> PyResult<Bound<'_, Constructor>> {
     let parameters = parameters.into_iter().map(|(name, kind, has_default, default)| {
         let kind = match kind.as_str() {
@@ -116,6 +120,7 @@ pub(crate) fn _constructor(
             upgrade,
             portrait,
             restore,
+            hidden,
             entry,
         },
     )
@@ -285,7 +290,8 @@ pub(crate) fn is_behavior(value: &Bound<'_, PyAny>) -> bool {
         || class_actor::instance(value).is_some()
         || (value.is_callable()
             && !value.is_exact_instance_of::<Become>()
-            && !value.is_exact_instance_of::<Ref>())
+            && !value.is_exact_instance_of::<Ref>()
+            && !value.is_exact_instance_of::<Promise>())
 }
 
 /// The error for a constructor that returned neither behavior nor Ref (ACT-05).

@@ -34,9 +34,22 @@ error_classes! {
     persistence_error => "PersistenceError",
 }
 
+static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+
+/// Hands over `goblins._errors`, before anything can fail: to import it then may be too late. The garbage
+/// collector runs in any frame, and in some there is no `__import__`.
+#[pyfunction]
+pub(crate) fn _use_errors(py: Python<'_>, module: Py<PyModule>) {
+    let _ = MODULE.set(py, module);
+}
+
 fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
-    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     MODULE.get_or_try_init(py, || Ok(py.import("goblins._errors")?.unbind())).map(|module| module.bind(py))
+}
+
+/// The exception that stands for the problem of a broken promise (ASY-17).
+pub(crate) fn as_exception(problem: Bound<'_, PyAny>) -> PyResult<PyErr> {
+    Ok(PyErr::from_value(module(problem.py())?.call_method1("as_exception", (problem,))?))
 }
 
 /// An instance of a class of `goblins._errors`, with attributes.
@@ -85,13 +98,32 @@ pub(crate) fn not_portable(
         "; keep it out of the constructor's arguments, or replace it by plain data or by a Ref"
     };
     let message = format!("{actor} can't be stored: {path} is {reason}{advice}");
-    let attributes = [
+    raise("NotPortableError", message, &place(label, slot, vat, path))
+}
+
+/// A behavior changes a variable that no portrait shows.
+pub(crate) fn hidden_state(
+    actor: &str,
+    label: &str,
+    slot: u64,
+    vat: &str,
+    function: &str,
+    variable: &str,
+) -> PyErr {
+    let message = format!(
+        "{actor} can't be stored: {function} rebinds `{variable}` with nonlocal, which would not be stored: use bcom, \
+         or a class of actors"
+    );
+    raise("NotPortableError", message, &place(label, slot, vat, &format!("{function}.{variable}")))
+}
+
+fn place(label: &str, slot: u64, vat: &str, path: &str) -> [(&'static str, Attribute); 4] {
+    [
         ("label", Attribute::Text(label.to_owned())),
         ("slot", Attribute::Number(slot)),
         ("vat", Attribute::Text(vat.to_owned())),
         ("path", Attribute::Text(path.to_owned())),
-    ];
-    raise("NotPortableError", message, &attributes)
+    ]
 }
 
 /// A label that a record has is not in the environment.
@@ -176,7 +208,7 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
 /// Logs an error that nobody will get to see, on the logger `goblins`.
 pub(crate) fn log_unheard(py: Python<'_>, message: &str, error: &PyErr) {
     let logged = (|| -> PyResult<()> {
-        let logger = py.import("logging")?.call_method1("getLogger", ("goblins",))?;
+        let logger = module(py)?.getattr("logger")?;
         // With the traceback that the error was caught with.
         let error = error.clone_ref(py).into_value(py);
         let keywords: Bound<'_, PyDict> = [("exc_info", error)].into_py_dict(py)?;
@@ -190,8 +222,7 @@ pub(crate) fn log_unheard(py: Python<'_>, message: &str, error: &PyErr) {
 
 /// Logs that a turn takes long, and where its thread is.
 pub(crate) fn log_slow_turn(py: Python<'_>, vat: &str, thread: u64, lasting: std::time::Duration) {
-    let logged = py
-        .import("goblins._errors")
+    let logged = module(py)
         .and_then(|module| module.call_method1("log_slow_turn", (vat, thread, lasting.as_secs_f64())));
     if let Err(failure) = logged {
         failure.write_unraisable(py, None);

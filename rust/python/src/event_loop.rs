@@ -27,6 +27,11 @@ impl EventLoop {
         Ok(Self(chosen.unbind()))
     }
 
+    /// The loop itself.
+    pub(crate) fn object(&self, py: Python<'_>) -> Py<PyAny> {
+        self.0.clone_ref(py)
+    }
+
     /// Tells the loop to run the vat.
     pub(crate) fn call_soon(&self, py: Python<'_>, vat: &Arc<KernelVat<PyHost>>) {
         let told = Bound::new(py, Work { vat: vat.clone() })

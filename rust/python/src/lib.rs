@@ -37,6 +37,8 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::current::_in_turn;
     #[pymodule_export]
+    use crate::errors::_use_errors;
+    #[pymodule_export]
     use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]
     use crate::methods::{Methods, methods};

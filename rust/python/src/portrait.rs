@@ -13,7 +13,7 @@ use crate::calls::Args;
 use crate::cbor::{self, NotPortable, Refs};
 use crate::class_actor::{self, ActorBase};
 use crate::environment::{Environment, name};
-use crate::errors::{not_portable, persistence_error};
+use crate::errors::{hidden_state, not_portable, persistence_error};
 use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::Ref;
@@ -75,6 +75,9 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
         let reason = format!("made by {constructor}, which is not in the vat's PersistenceEnv: add it there");
         return Err(not_portable(&described(), "", cell.slot().0, vat, "its behavior", &reason));
     };
+    if let Some((function, variable)) = &constructor.hidden {
+        return Err(hidden_state(&described(), &shape.label, cell.slot().0, vat, function, variable));
+    }
     let given = this.name.get(py).filter(|name| name.given);
     let given = given.map(|name| name.text.bind(py).to_string_lossy().into_owned());
     let place = Place { py, env, actor: this, shape };

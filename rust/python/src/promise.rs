@@ -16,7 +16,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::calls::Args;
 use crate::current::{current, current_turn};
-use crate::errors::{broken_promise, deadlock, kernel_error, log_unheard, no_turn_error};
+use crate::errors::{as_exception, broken_promise, deadlock, kernel_error, log_unheard, no_turn_error};
 use crate::host::{Handler, PyHost, Waker};
 use crate::refs::{self, BoundMessage, Ref, Target, invoke, is_hidden, own_attribute};
 
@@ -97,25 +97,37 @@ impl Promise {
         }
         let latch = Arc::new(Latch::default());
         wait_outside::<PyHost>(py, slf.as_unbound(), Waiter::Outside(Waker::Latch(latch.clone())));
-        loop {
+        let result = loop {
             if let Some(outcome) = this.cell.outcome(py, None) {
                 return outcome_result(outcome);
             }
             let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                return Err(PyTimeoutError::new_err(format!(
+                break Err(PyTimeoutError::new_err(format!(
                     "{} has not settled in time",
                     describe(py, this)
                 )));
             }
             py.detach(|| latch.wait(left.min(SLICE)));
-            py.check_signals()?;
-        }
+            if let Err(interrupted) = py.check_signals() {
+                break Err(interrupted);
+            }
+        };
+        let gone =
+            this.cell.forget(|waker| matches!(waker, Waker::Latch(waiting) if Arc::ptr_eq(waiting, &latch)));
+        drop(gone);
+        result
     }
 
     /// Calls `settled(value, None)` or `settled(None, error)` once, from any thread.
     fn _subscribe(slf: &Bound<'_, Self>, settled: Py<PyAny>) {
         wait_outside::<PyHost>(slf.py(), slf.as_unbound(), Waiter::Outside(Waker::Callback(settled)));
+    }
+
+    /// Takes a `_subscribe` back: what was given there is not called any more, unless it is being called just now.
+    fn _unsubscribe(&self, settled: &Bound<'_, PyAny>) {
+        let gone = self.cell.forget(|waker| matches!(waker, Waker::Callback(waiting) if waiting.is(settled)));
+        drop(gone);
     }
 
     #[classmethod]
@@ -378,8 +390,7 @@ impl Resolver {
 
     /// Breaks the promise with an exception, or with any other value as the problem (ASY-17).
     fn break_(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
-        let error = py.import("goblins._errors")?.call_method1("as_exception", (error,))?;
-        self.settle(py, Outcome::Broken(PyErr::from_value(error)));
+        self.settle(py, Outcome::Broken(as_exception(error)?));
         Ok(())
     }
 
@@ -433,13 +444,20 @@ pub(crate) fn on(
         }
     };
     let derived = Promise::pending(py)?;
-    churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: derived.clone_ref(py) });
     let Some(handler) = finally_ else {
+        churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: derived.clone_ref(py) });
         return Ok(derived);
     };
-    let last = Promise::pending(py)?;
-    churn.listen(derived, Reaction::Finally { handler, derived: last.clone_ref(py) });
-    Ok(last)
+    let handled = if fulfilled.is_none() && broken.is_none() {
+        // At once: in between, younger listeners would be told.
+        promise
+    } else {
+        let handled = Promise::pending(py)?;
+        churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: handled.clone_ref(py) });
+        handled
+    };
+    churn.listen(handled, Reaction::Finally { handler, derived: derived.clone_ref(py) });
+    Ok(derived)
 }
 
 fn handler(function: Option<Bound<'_, PyAny>>, name: &str) -> PyResult<Option<Handler>> {

@@ -75,6 +75,15 @@ impl Store {
         self.close(py).map(|()| false)
     }
 
+    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("goblins._asyncio")?.call_method1("enter_life", (slf,))
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __aexit__<'py>(slf: &Bound<'py, Self>, _error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("goblins._asyncio")?.call_method1("exit_life", (slf,))
+    }
+
     fn __repr__(&self) -> String {
         format!("<store {}>", self.storage.name())
     }

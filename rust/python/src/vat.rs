@@ -4,10 +4,12 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use goblins_core::error::KernelError;
+use goblins_core::promise::{Outcome, Reaction, Waiter};
 use goblins_core::recording::Heading;
 use goblins_core::scheduling::Scheduling;
 use goblins_core::session::Session;
 use goblins_core::vat::{Vat as KernelVat, VatOptions};
+use goblins_core::{settle_outside, wait_outside};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -19,10 +21,10 @@ use crate::coroutine;
 use crate::current::current;
 use crate::errors::{deadlock, far_call, kernel_error, no_turn_error};
 use crate::event_loop::{Elsewhere, EventLoop};
-use crate::host::PyHost;
+use crate::host::{Handler, PyHost};
 use crate::log::{self, Log};
 use crate::opening::Opening;
-use crate::promise::seconds;
+use crate::promise::{Promise, seconds};
 use crate::refs::Ref;
 use crate::runtime::{check, runtime};
 
@@ -219,6 +221,64 @@ impl Vat {
         this.vat.run(function.py(), |churn| {
             coroutine::started(churn, None, Args::Packed(args, kwargs).call(function)?)
         })
+    }
+
+    /// As `run`, for coroutines: waits without blocking the loop.
+    #[pyo3(signature = (function, /, *args, **kwargs))]
+    fn run_async<'py>(
+        slf: &Bound<'py, Self>,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        slf.get().refuse_in_turn("run_async(...)")?;
+        let kwargs = kwargs.cloned().unwrap_or_else(|| PyDict::new(py));
+        py.import("goblins._asyncio")?.call_method1("run_async", (slf, function, args, kwargs))
+    }
+
+    /// As `drain`, for coroutines: waits without blocking the loop.
+    #[pyo3(signature = (timeout=None))]
+    fn drain_async<'py>(slf: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().refuse_in_turn("drain_async()")?;
+        timeout.map(seconds).transpose()?;
+        slf.py().import("goblins._asyncio")?.call_method1("drain_async", (slf, timeout))
+    }
+
+    /// As `close`, for coroutines: waits without blocking the loop.
+    fn close_async<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().refuse_in_turn("close_async()")?;
+        slf.py().import("goblins._asyncio")?.call_method1("close_async", (slf,))
+    }
+
+    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("goblins._asyncio")?.call_method1("enter_life", (slf,))
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __aexit__<'py>(slf: &Bound<'py, Self>, _error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("goblins._asyncio")?.call_method1("exit_life", (slf,))
+    }
+
+    /// Calls a function with None in a turn of its own, which whoever runs the messages of this vat runs; gives the
+    /// promise of what it returns.
+    fn _run_later(&self, py: Python<'_>, function: Py<PyAny>) -> PyResult<Py<Promise>> {
+        self.refuse_in_turn("run_async(...)")?;
+        let (begun, answer) = (Promise::pending(py)?, Promise::pending(py)?);
+        let fulfilled = Some(Handler::Call(function));
+        let reaction = Reaction::Listen { fulfilled, broken: None, derived: answer.clone_ref(py) };
+        wait_outside::<PyHost>(py, &begun, Waiter::Vat(self.vat.clone(), reaction));
+        settle_outside::<PyHost>(py, begun, Outcome::Fulfilled(py.None()), false);
+        Ok(answer)
+    }
+
+    /// The event loop that runs this vat, if one does.
+    #[getter]
+    fn _loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self.vat.scheduling() {
+            Scheduling::Loop(home) => Some(home.object(py)),
+            Scheduling::Pool | Scheduling::Manual => None,
+        }
     }
 
     /// Makes an actor in this vat, in a turn of its own.

@@ -1,0 +1,44 @@
+"""Waits in asyncio, in the way it is told, for something that never comes, until it is interrupted."""
+
+import asyncio
+import sys
+import threading
+
+from goblins import Vat, promise_and_resolver
+
+vat = Vat()
+entered, leave = threading.Event(), threading.Event()
+
+
+def busy():
+    entered.set()
+    leave.wait()
+
+
+async def in_a_block():
+    async with Vat():
+        await promise
+
+
+promise, resolver = promise_and_resolver()
+waits = {
+    "promise": lambda: promise,
+    "run_async": lambda: vat.run_async(len, "text"),
+    "drain_async": lambda: vat.drain_async(),
+    "close_async": lambda: vat.close_async(),
+    "block": in_a_block,
+}
+
+
+async def main():
+    threading.Thread(target=vat.run, args=(busy,), daemon=True).start()
+    entered.wait()
+    asyncio.get_running_loop().call_soon(lambda: print("waiting", flush=True))
+    await waits[sys.argv[1]]()
+
+
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    # Another thread is in the vat still: that must not keep the process from ending.
+    print("interrupted", flush=True)
