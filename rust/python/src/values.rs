@@ -3,16 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::cbor::{self, Actors, DecodeError};
+use crate::cbor::{self, DecodeError};
 use crate::errors::{not_portable, persistence_error};
-
-struct NoActors;
-
-impl Actors for NoActors {
-    fn actor<'py>(&self, _py: Python<'py>, _number: u64) -> Option<Bound<'py, PyAny>> {
-        None
-    }
-}
 
 /// The bytes that a value is stored as. It may hold no references.
 #[pyfunction]
@@ -27,7 +19,7 @@ pub(crate) fn _encode<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyB
 /// The value that bytes stand for.
 #[pyfunction]
 pub(crate) fn _decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    cbor::decode_all(py, bytes, &NoActors).map_err(|error| match error {
+    cbor::decode_all(py, bytes, &cbor::NoActors).map_err(|error| match error {
         DecodeError::Python(error) => error,
         other => persistence_error(format!("the bytes can't be read: {other}")),
     })
