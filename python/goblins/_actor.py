@@ -6,7 +6,7 @@ import dis
 import inspect
 from collections.abc import Callable, Iterator
 from types import CodeType
-from typing import Any, NamedTuple, NoReturn, overload
+from typing import Any, NamedTuple, overload
 
 from goblins import _goblins
 from goblins._errors import BehaviorError
@@ -141,7 +141,3 @@ def _rebound(
                 if step.opname in ("STORE_DEREF", "DELETE_DEREF") and step.argval in visible:
                     yield inner_path, step.argval
         yield from _rebound(inner, visible, inner_path, within or is_function)
-
-
-def _not_yet(what: str) -> NoReturn:
-    raise NotImplementedError(f"{what} is not there yet in this version of goblins")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, TypeVarTuple, cast, overload
 
-from goblins._actor import _not_yet
 from goblins._class import Actor
-from goblins._errors import BehaviorError, DuplicateLabelError
-from goblins._goblins import Constructor, Ref, Store, StorePart, Vat, _ClassInfo, _Opening, _RecordClass
+from goblins._errors import BehaviorError, DuplicateLabelError, not_yet
+from goblins._goblins import Constructor, Store, StorePart, Vat, _ClassInfo, _Opening, _RecordClass
 from goblins._migrations import Migrations
 from goblins._records import describe
 
@@ -50,7 +49,7 @@ class PersistenceEnv:
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
         self._constructors: dict[str, Constructor | type[Actor]] = {}
-        self._rehydrators: dict[str, Callable[..., Ref]] = {}
+        self._rehydrators: dict[str, Callable[..., Any]] = {}
         self._records: dict[str, _RecordClass] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
@@ -263,7 +262,7 @@ def spawn_persistent_vat(
         StoreError: the store failed.
     """
     if persist_on == "manual":
-        _not_yet('persist_on="manual"')
+        not_yet('persist_on="manual"')
     if persist_on != "churn":
         raise ValueError(f'persist_on is "churn" or "manual", not {persist_on!r}')
     if not callable(vat_constructor):
@@ -272,7 +271,7 @@ def spawn_persistent_vat(
         raise TypeError(f"upgrade is a Migrations or a function, not {upgrade!r}")
     for option, value in (("persistence_registry", persistence_registry), ("sleep", sleep)):
         if value is not None:
-            _not_yet(f"{option}=")
+            not_yet(f"{option}=")
     if not isinstance(env, PersistenceEnv):
         raise TypeError(f"env is a PersistenceEnv, not {env!r}")
     if not callable(spawn_roots):
