@@ -162,3 +162,45 @@ def test_wrong_arguments_are_the_functions_own_type_error(vat):
     with pytest.raises(TypeError, match="colour"):
         ada.deposit(1, colour="red")
     assert ada.balance() == 0
+
+
+class TestExtending:
+    """LIB-05"""
+
+    def test_names_that_are_not_there_are_those_of_the_base(self, vat):
+        def base(bcom):
+            return methods(name=lambda: "base", other=lambda n: n * 2)
+
+        def extended(bcom):
+            return methods(name=lambda: "extended", extends=base(bcom))
+
+        ref = vat.spawn(extended)
+        assert (ref.name(), ref.other(21)) == ("extended", 42)
+        with pytest.raises(AttributeError, match="name, name, other"):
+            ref.missing()
+
+    def test_a_base_with_a_portrait_is_fine_and_its_bcom_works(self, vat):
+        @actor
+        def base(bcom, value):
+            return methods(get=lambda: value, put=lambda new: bcom(base(bcom, new)))
+
+        ref = vat.spawn(lambda bcom: methods(extra=lambda: "extra", extends=base(bcom, 1)))
+        assert (ref.extra(), ref.get()) == ("extra", 1)
+        ref.put(5)
+        assert ref.get() == 5
+
+    def test_the_base_may_be_an_actor_near_or_far(self, vat, other_vat):
+        box, far = vat.spawn(cell, "near"), other_vat.spawn(cell, "far")
+        near = vat.spawn(lambda bcom: methods(extra=lambda: "extra", extends=box))
+        assert (near.extra(), near.get()) == ("extra", "near")
+        away = vat.spawn(lambda bcom: methods(extends=far))
+        assert send(away.get).result(30) == "far"
+
+    def test_or_a_function_that_gets_the_name(self, vat):
+        ref = vat.spawn(lambda bcom: methods(extends=lambda name, *args, **kwargs: (name, args, kwargs)))
+        assert ref.anything(1, k=2) == ("anything", (1,), {"k": 2})
+
+    @pytest.mark.parametrize("base", [42, "text", []], ids=repr)
+    def test_anything_else_is_an_error(self, base):
+        with pytest.raises(TypeError, match="extends"):
+            methods(extends=base)

@@ -633,8 +633,12 @@ def spawn_named(  # type: ignore[overload-overlap]
 def spawn_named(
     name: str, constructor: Callable[Concatenate[Bcom, _P], object], /, *args: _P.args, **kwargs: _P.kwargs
 ) -> Ref: ...
-def methods(**named: Callable[..., Any]) -> Methods:
+def methods(*, extends: Any = None, **named: Callable[..., Any]) -> Methods:
     """Makes a behavior that answers ``ref.name(...)`` with the function given as ``name`` (LIB-05).
+
+    Args:
+        extends: answers to all other names: another ``methods(...)``; an actor, which is called if it is near
+            and sent to if it is far; or a function that gets the name before the arguments.
 
     Raises:
         TypeError: one is not callable, or its name starts with an underscore.

@@ -249,6 +249,14 @@ pub(crate) fn source<'a>(behavior: &'a Bound<'_, PyAny>) -> Option<&'a Source> {
     Some(&behavior.cast_exact::<Behavior>().ok()?.get().source)
 }
 
+/// The code of a behavior, without the call that it came from.
+pub(crate) fn code<'a, 'py>(behavior: &'a Bound<'py, PyAny>) -> &'a Bound<'py, PyAny> {
+    match behavior.cast_exact::<Behavior>() {
+        Ok(behavior) => behavior.get().code.bind(behavior.py()),
+        Err(_) => behavior,
+    }
+}
+
 /// Gives a message to a behavior: to its code, or to one of its methods.
 pub(crate) fn invoke<'py>(
     behavior: &Bound<'py, PyAny>,

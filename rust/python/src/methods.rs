@@ -5,19 +5,36 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
+use crate::behavior::{self, type_name};
+use crate::current::current;
 use crate::errors::no_such_method;
-use crate::refs::Ref;
+use crate::refs::{BoundMessage, Ref, Target};
 
 /// A behavior made of named functions.
 #[pyclass(frozen, module = "goblins", name = "Methods")]
 pub(crate) struct Methods {
     named: Py<PyDict>,
+    /// What is asked for a name that is not there.
+    extends: Option<Py<PyAny>>,
 }
 
-/// Makes a behavior that answers `ref.name(...)` with the function given as `name`.
+/// Makes a behavior that answers `ref.name(...)` with the function given as `name`, and other names as `extends`
+/// does.
 #[pyfunction]
-#[pyo3(signature = (**named))]
-pub(crate) fn methods(py: Python<'_>, named: Option<Bound<'_, PyDict>>) -> PyResult<Methods> {
+#[pyo3(signature = (*, extends=None, **named))]
+pub(crate) fn methods(
+    py: Python<'_>,
+    extends: Option<Bound<'_, PyAny>>,
+    named: Option<Bound<'_, PyDict>>,
+) -> PyResult<Methods> {
+    if let Some(extends) = &extends
+        && !(extends.is_exact_instance_of::<Methods>() || extends.is_callable())
+    {
+        return Err(PyTypeError::new_err(format!(
+            "extends is methods(...), an actor or a function, not {}",
+            type_name(extends)
+        )));
+    }
     let named = named.unwrap_or_else(|| PyDict::new(py));
     for (name, function) in &named {
         if !function.is_callable() {
@@ -29,7 +46,7 @@ pub(crate) fn methods(py: Python<'_>, named: Option<Bound<'_, PyDict>>) -> PyRes
             )));
         }
     }
-    Ok(Methods { named: named.unbind() })
+    Ok(Methods { named: named.unbind(), extends: extends.map(Bound::unbind) })
 }
 
 #[pymethods]
@@ -39,14 +56,21 @@ impl Methods {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.named)
+        visit.call(&self.named)?;
+        visit.call(&self.extends)
     }
 }
 
 impl Methods {
     /// The names that exist, for messages.
     pub(crate) fn names(&self, py: Python<'_>) -> String {
-        let names: Vec<String> = self.named.bind(py).keys().iter().map(|name| name.to_string()).collect();
+        let mut names: Vec<String> = self.named.bind(py).keys().iter().map(|name| name.to_string()).collect();
+        if let Some(extends) = &self.extends {
+            match own_methods(extends.bind(py)) {
+                Some(further) => names.push(further.get().names(py)),
+                None => names.push("others".to_owned()),
+            }
+        }
         names.join(", ")
     }
 
@@ -57,9 +81,42 @@ impl Methods {
         actor: &Bound<'py, Ref>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = name.py();
-        self.named.bind(py).get_item(name)?.ok_or_else(|| {
-            let (actor, names) = (actor.get().describe(py), self.names(py));
-            no_such_method(format!("{actor} has no method {:?}; it has {names}", name.to_string_lossy()))
-        })
+        match self.look_up(name)? {
+            Some(function) => Ok(function),
+            None => {
+                let (actor, names) = (actor.get().describe(py), self.names(py));
+                Err(no_such_method(format!(
+                    "{actor} has no method {:?}; it has {names}",
+                    name.to_string_lossy()
+                )))
+            }
+        }
     }
+
+    fn look_up<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = name.py();
+        if let Some(function) = self.named.bind(py).get_item(name)? {
+            return Ok(Some(function));
+        }
+        let Some(extends) = self.extends.as_ref().map(|extends| extends.bind(py)) else {
+            return Ok(None);
+        };
+        if let Some(methods) = own_methods(extends) {
+            return methods.get().look_up(name);
+        }
+        let partial = py.import("functools")?.getattr("partial")?;
+        if let Ok(actor) = extends.cast_exact::<Ref>() {
+            let message = BoundMessage::make(py, Target::Actor(actor.clone().unbind()), name)?;
+            let near = current().is_some_and(|churn| churn.is_near(actor.as_unbound()));
+            // A far one answers with a promise.
+            let send = || partial.call1((py.import("goblins")?.getattr("send")?, &message));
+            return if near { Ok(Some(message)) } else { send().map(Some) };
+        }
+        partial.call1((extends, name)).map(Some)
+    }
+}
+
+/// The methods that a behavior is, perhaps with a portrait around them.
+fn own_methods<'a, 'py>(behavior: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Methods>> {
+    behavior::code(behavior).cast_exact::<Methods>().ok()
 }
