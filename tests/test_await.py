@@ -288,6 +288,7 @@ class TestErrors:
             return wait
 
         answer = send(vat.spawn(waiter))
+        vat.drain(timeout=30)
         collect()
         with pytest.raises(BrokenPromiseError, match="abandoned"):
             answer.result(30)
