@@ -50,7 +50,7 @@ demo: build ## Kill a working bank with SIGKILL, again and again, and show that 
 	$(PY) examples/demo.py
 
 test: test-rust build ## Run all tests, Rust and Python
-	$(PY) -m pytest $(PYTEST)
+	$(PY) -m pytest -n auto --dist worksteal $(PYTEST)
 
 build: tools ## Build the package for release and install it into .venv
 	$(MATURIN) develop --release
@@ -73,11 +73,10 @@ lint: tools ## Check format and lints
 	$(RUN) cargo clippy --workspace --all-targets -- -D warnings
 
 test-rust: tools ## Run the Rust tests only
-	$(RUN) cargo test -p goblins-core
-	$(RUN) cargo test -p goblins-store-rocksdb
 	@if $(HAS_LIBPYTHON); then \
-		set -x; $(RUN) cargo test -p goblins-python; \
+		set -x; $(RUN) cargo test --workspace --exclude goblins-benches; \
 	else \
+		(set -x; $(RUN) cargo test -p goblins-core -p goblins-store-rocksdb) && \
 		echo "SKIPPED: the Rust tests of the binding need libpython (Debian: apt install python3-dev)"; \
 	fi
 
