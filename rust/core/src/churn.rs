@@ -134,7 +134,7 @@ impl<H: Host> Churn<H> {
     fn do_job(self: &Rc<Self>, cx: H::Cx<'_>, job: Job<H>) {
         let Job { task, cause } = job;
         {
-            // Later than its cause, whichever vat that was in (BEHAVIOURS VAT-20).
+            // Later than its cause, whichever vat that was in (VAT-20).
             let mut work = self.work();
             work.clock = work.clock.max(cause.time.0);
             work.cause = cause;

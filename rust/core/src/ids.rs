@@ -17,7 +17,7 @@ macro_rules! id {
 }
 
 id! {
-    /// A vat of this process. Counts from 0 (BEHAVIOURS VAT-02).
+    /// A vat of this process. Counts from 0 (VAT-02).
     VatId(u64)
 }
 id! {
@@ -30,7 +30,7 @@ id! {
     TurnId(u64)
 }
 id! {
-    /// A churn of a vat. Counts from 1 in each process (BEHAVIOURS LOG-04).
+    /// A churn of a vat. Counts from 1 in each process (LOG-04).
     ChurnId(u64)
 }
 id! {
@@ -42,6 +42,6 @@ id! {
     ShapeId(u32)
 }
 id! {
-    /// Logical time of a vat (BEHAVIOURS VAT-20).
+    /// Logical time of a vat (VAT-20).
     LamportTime(u64)
 }

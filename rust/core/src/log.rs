@@ -13,7 +13,7 @@ use crate::ids::{ChurnId, LamportTime, TurnId, VatId};
 use crate::ring::Ring;
 use crate::turn::Undo;
 
-/// Room for so many events, where nothing else was said (BEHAVIOURS LOG-09).
+/// Room for so many events, where nothing else was said (LOG-09).
 const CAPACITY: usize = 256;
 
 /// So much may the wall time differ from what the clock says, in ns, before that is noted.
@@ -203,7 +203,7 @@ impl<H: Host> Log<H> {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Switches it on or off (BEHAVIOURS LOG-11). What it holds stays.
+    /// Switches it on or off (LOG-11). What it holds stays.
     pub fn set_on(&self, on: bool) {
         let mut inner = self.inner.lock();
         if self.on.swap(on, Ordering::Relaxed) != on {

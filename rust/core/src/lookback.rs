@@ -14,7 +14,7 @@ use crate::vat::Vat;
 
 impl<H: Host> Vat<H> {
     /// Runs `body` in the vat as it was at a logged moment, and undoes all that it does: nothing is sent,
-    /// settled, stored or recorded (BEHAVIOURS LOG-05, LOG-22). Work that came before is done first.
+    /// settled, stored or recorded (LOG-05, LOG-22). Work that came before is done first.
     pub fn peek<T>(
         self: &Arc<Self>,
         cx: H::Cx<'_>,

@@ -114,7 +114,7 @@ impl Record {
 /// A vat as it stands in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VatRecord {
-    /// The permanent id, made at the first spawn (BEHAVIOURS PV-12).
+    /// The permanent id, made at the first spawn (PV-12).
     pub id: [u8; 16],
     /// The version of the roots, encoded by the host.
     pub roots_version: Vec<u8>,
@@ -144,7 +144,7 @@ impl VatRecord {
     }
 }
 
-/// What an actor says of itself: enough to make it again (BEHAVIOURS POR-02).
+/// What an actor says of itself: enough to make it again (POR-02).
 #[derive(Debug)]
 pub struct Portrait<A> {
     /// Label and fields.

@@ -145,8 +145,8 @@ fn tell_waiter<H: Host>(
     }
 }
 
-/// Settles a promise outside all churns; everybody may see it. The first settlement wins (BEHAVIOURS
-/// ASY-10). `chained`: on behalf of the promise that this one waits for.
+/// Settles a promise outside all churns; everybody may see it. The first settlement wins
+/// (ASY-10). `chained`: on behalf of the promise that this one waits for.
 pub fn settle_outside<H: Host>(cx: H::Cx<'_>, promise: H::Promise, outcome: Outcome<H>, chained: bool) {
     settling(cx, |next| settle(cx, promise, outcome, chained, next));
 }
@@ -206,7 +206,7 @@ pub(crate) enum Step<H: Host> {
 static CHAINING: Mutex<()> = Mutex::new(());
 
 /// Marks the promise as waiting, if the outcome is another promise. One that would wait for itself gets
-/// broken instead (BEHAVIOURS ASY-16, LIM-23).
+/// broken instead (ASY-16, LIM-23).
 pub(crate) fn chain<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, outcome: Outcome<H>) -> Step<H> {
     let other = match &outcome {
         Outcome::Fulfilled(value) => H::as_promise(cx, value),

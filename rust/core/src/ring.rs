@@ -1,4 +1,4 @@
-//! A ring: the newest push out the oldest (BEHAVIOURS LOG-09, LOG-14).
+//! A ring: the newest push out the oldest (LOG-09, LOG-14).
 
 /// The last so many of what was put into it.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::storage::SLICE;
 use crate::vat::Vat;
 
-/// Who runs a vat that has messages and nobody inside (BEHAVIOURS VAT-06).
+/// Who runs a vat that has messages and nobody inside (VAT-06).
 #[derive(Debug)]
 pub enum Scheduling<L> {
     /// A worker of the pool.

@@ -198,7 +198,7 @@ impl<H: Host> Churn<H> {
     }
 
     /// The actor becomes `new`. `seen` is the behavior that was called: if the actor has changed since, in
-    /// a call that it made itself, the change is refused (BEHAVIOURS ACT-21).
+    /// a call that it made itself, the change is refused (ACT-21).
     ///
     /// Only what the actor was at the start of the turn is kept for undoing: what it was in between is dropped.
     pub fn change(
@@ -328,7 +328,7 @@ impl<H: Host> Churn<H> {
     }
 
     /// Goes on with `code` once the promise has settled, in a turn of its own, if this turn succeeds. `answer`
-    /// is the promise of what it gives in the end (BEHAVIOURS AWT-01).
+    /// is the promise of what it gives in the end (AWT-01).
     pub fn suspend(&self, promise: H::Promise, code: H::Suspended, answer: H::Promise) {
         let mut work = self.work();
         work.suspensions += 1;

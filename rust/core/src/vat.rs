@@ -478,7 +478,7 @@ impl<H: Host> Vat<H> {
         }
     }
 
-    /// Makes the first actors of a persistent vat and stores them, in one batch (BEHAVIOURS PV-03).
+    /// Makes the first actors of a persistent vat and stores them, in one batch (PV-03).
     pub fn found(
         self: &Arc<Self>,
         cx: H::Cx<'_>,
