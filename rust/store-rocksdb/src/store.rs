@@ -11,6 +11,9 @@ use crate::errors::translate;
 use crate::lock::{Lock, OWNER};
 use crate::options::options;
 
+/// As much as may be left for the next opening to replay, in bytes: a few milliseconds.
+const REPLAY: u64 = 4 << 20;
+
 /// A store in a folder, kept by RocksDB.
 pub struct RocksStore {
     path: PathBuf,
@@ -85,6 +88,14 @@ fn is_of_rocksdb(name: &str) -> bool {
         || [".dbtmp", ".log", ".sst"].iter().any(|end| name.ends_with(end))
 }
 
+/// Writes out what a later opening would have to replay from the log, if that is much.
+fn spare_replay(db: &DB) -> Result<(), rocksdb::Error> {
+    match db.property_int_value("rocksdb.cur-size-all-mem-tables")? {
+        Some(size) if size > REPLAY => db.flush(),
+        _ => Ok(()),
+    }
+}
+
 fn write_options() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.set_sync(false);
@@ -140,7 +151,7 @@ impl Store for RocksStore {
         let Some(open) = self.open.write().take() else {
             return Ok(());
         };
-        let synced = open.db.flush_wal(true);
+        let synced = open.db.flush_wal(true).and_then(|()| spare_replay(&open.db));
         drop(open);
         synced.map_err(|error| translate(&self.path, "closing", &error))
     }
