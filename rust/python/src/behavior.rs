@@ -265,10 +265,7 @@ pub(crate) fn invoke<'py>(
     args: Args<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = actor.py();
-    let code = match behavior.cast_exact::<Behavior>() {
-        Ok(behavior) => behavior.get().code.bind(py),
-        Err(_) => behavior,
-    };
+    let code = code(behavior);
     if let (None, true) = (method, code.is_exact_instance_of::<PyFunction>()) {
         return args.call(code);
     }

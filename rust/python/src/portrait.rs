@@ -78,16 +78,14 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
     if let Some((function, variable)) = &constructor.hidden {
         return Err(hidden_state(&described(), &shape.label, cell.slot().0, vat, function, variable));
     }
-    let given = this.name.get(py).filter(|name| name.given);
-    let given = given.map(|name| name.text.bind(py).to_string_lossy().into_owned());
-    let place = Place { py, env, actor: this, shape };
+    let place = Place { py, env, actor: this, shape, before: "args." };
     if let Some(portrait) = &constructor.portrait {
         let (shape, values) = by_hand(py, portrait, source, &place)?;
-        return place.portrait(shape, given, values);
+        return place.portrait(shape, values);
     }
     let values = constructor.parameters.iter().enumerate();
     let values = values.map(|(index, parameter)| argument(py, source, index, parameter));
-    place.portrait(shape.clone(), given, values.collect::<PyResult<_>>()?)
+    place.portrait(shape.clone(), values.collect::<PyResult<_>>()?)
 }
 
 /// The actor that a portrait is taken of.
@@ -96,15 +94,12 @@ struct Place<'a, 'py> {
     env: &'a Environment,
     actor: &'a Ref,
     shape: &'a Arc<Shape>,
+    /// What stands before a field in a path.
+    before: &'a str,
 }
 
 impl<'py> Place<'_, 'py> {
-    fn portrait(
-        &self,
-        shape: Arc<Shape>,
-        name: Option<String>,
-        values: Vec<Bound<'py, PyAny>>,
-    ) -> PyResult<Portrait<Py<Ref>>> {
+    fn portrait(&self, shape: Arc<Shape>, values: Vec<Bound<'py, PyAny>>) -> PyResult<Portrait<Py<Ref>>> {
         let (py, cell) = (self.py, &self.actor.cell);
         let mut refs = Collected::new(self.env);
         let mut payload = Vec::with_capacity(16);
@@ -113,11 +108,13 @@ impl<'py> Place<'_, 'py> {
         }
         for (field, value) in shape.fields.iter().zip(&values) {
             cbor::encode(value, &mut refs, &mut payload).map_err(|error| {
-                let path = format!("args.{field}{}", error.path());
+                let path = format!("{}{field}{}", self.before, error.path());
                 let described = self.actor.describe(py);
                 not_portable(&described, &shape.label, cell.slot().0, cell.vat().name(), &path, &error.reason)
             })?;
         }
+        let given = self.actor.name.get(py).filter(|name| name.given);
+        let name = given.map(|name| name.text.bind(py).to_string_lossy().into_owned());
         Ok(Portrait { shape, name, refs: refs.refs, payload })
     }
 }
@@ -178,28 +175,14 @@ fn take_of_class(
             &reason,
         ));
     };
-    let mut refs = Collected::new(env);
-    let mut payload = Vec::with_capacity(16);
-    if Encoder::new(&mut payload).array(info.fields.len() as u64).is_err() {
-        return Err(persistence_error(format!("{} could not be encoded", described())));
-    }
-    let values = class_actor::fields(instance)?;
-    for field in &info.fields {
-        let value = values.get_item(field)?.ok_or_else(|| {
+    let stored = class_actor::fields(instance)?;
+    let values = info.fields.iter().map(|field| {
+        stored.get_item(field)?.ok_or_else(|| {
             persistence_error(format!("{} has no value for its field {field}: give it one", described()))
-        })?;
-        cbor::encode(&value, &mut refs, &mut payload).map_err(|error| {
-            let path = format!("{field}{}", error.path());
-            not_portable(&described(), &shape.label, cell.slot().0, cell.vat().name(), &path, &error.reason)
-        })?;
-    }
-    let given = this.name.get(py).filter(|name| name.given);
-    Ok(Portrait {
-        shape: shape.clone(),
-        name: given.map(|name| name.text.bind(py).to_string_lossy().into_owned()),
-        refs: refs.refs,
-        payload,
-    })
+        })
+    });
+    let place = Place { py, env, actor: this, shape, before: "" };
+    place.portrait(shape.clone(), values.collect::<PyResult<_>>()?)
 }
 
 /// The value that a parameter had in the call which made the behavior.
