@@ -6,9 +6,11 @@ import os as _os
 from goblins import _errors, _goblins
 from goblins._actor import actor
 from goblins._asyncio import from_awaitable, to_thread
+from goblins._cells import cell, read_only, write_only
 from goblins._class import Actor, field
 from goblins._collections import List, Map, Set
 from goblins._errors import (
+    AccessDeniedError,
     BehaviorError,
     BrokenPromiseError,
     DeadlockError,
@@ -47,6 +49,7 @@ from goblins._goblins import (
     Vat,
     methods,
     on,
+    portraitize,
     promise_and_resolver,
     send,
     spawn,
@@ -57,11 +60,12 @@ from goblins._goblins import (
 from goblins._joiners import all_of, race
 from goblins._log import Event, EventLog, EventTree
 from goblins._migrations import Migrations, versioned
-from goblins._persistence import PersistenceEnv, spawn_persistent_vat
+from goblins._persistence import PersistenceEnv, cell_env, spawn_persistent_vat
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessDeniedError",
     "Actor",
     "AsyncioVat",
     "Bcom",
@@ -107,12 +111,16 @@ __all__ = [
     "VatTimeoutError",
     "actor",
     "all_of",
+    "cell",
+    "cell_env",
     "field",
     "from_awaitable",
     "methods",
     "on",
+    "portraitize",
     "promise_and_resolver",
     "race",
+    "read_only",
     "send",
     "spawn",
     "spawn_named",
@@ -121,6 +129,7 @@ __all__ = [
     "to_thread",
     "vats",
     "versioned",
+    "write_only",
 ]
 
 _goblins._use_errors(_errors)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, cast, overload
 
+from goblins._actor import hand_made
+from goblins._cells import CELLS
 from goblins._class import Actor
 from goblins._errors import BehaviorError, DuplicateLabelError, not_yet
 from goblins._goblins import Constructor, Store, StorePart, Vat, _ClassInfo, _Opening, _RecordClass
@@ -16,6 +19,8 @@ MAIN_PART = "main"
 Root = TypeVar("Root")
 Roots = TypeVarTuple("Roots")
 
+AnyConstructor = Constructor | type[Actor] | Callable[..., Any]
+
 
 class PersistenceEnv:
     """The map from labels to the constructors that may make stored actors (ENV-01).
@@ -23,22 +28,26 @@ class PersistenceEnv:
     ``PersistenceEnv("bank", counter, account)`` gives the labels ``bank.counter`` and ``bank.account``;
     ``PersistenceEnv({"label": constructor})`` names each, and ``{"label": (constructor, rehydrate)}`` gives a
     rehydrator too (``restore=`` of ``@actor`` wins, ENV-07). In the first form a constructor's ``label=``
-    stands in for its name; one with a dot in it is taken as the whole label.
+    stands in for its name; one with a dot in it is taken as the whole label. In the second form a constructor
+    may also be a plain function, whose behaviors have their portraits by ``portraitize`` (POR-22).
+
+    Every environment knows the actors of the library: ``cell``, ``read_only`` and ``write_only`` (ENV-09), and
+    the pages of Map, List and Set.
 
     Args:
         namespace: the first part of the labels, or the whole map.
-        constructors: made with ``@actor``.
+        constructors: made with ``@actor``, or classes of actors.
         records: classes whose instances are values that may be stored: dataclasses, classes of attrs, named
             tuples and enums. They are named as constructors are; a mapping gives the names.
         extends: environments whose labels and records are taken over.
 
     Raises:
         DuplicateLabelError: a label, a constructor or a record is given twice (ENV-05, ENV-11), or a label
-            begins with ``goblins.``: every environment has such labels for the pages of Map, List and Set.
-        BehaviorError: something given is not made with ``@actor``, or can't be a record.
+            begins with ``goblins.``, as those of the library do.
+        BehaviorError: something given can't be a constructor here, or can't be a record.
     """
 
-    __slots__ = ("_constructors", "_records", "_rehydrators")
+    __slots__ = ("_constructors", "_hand_made", "_records", "_rehydrators")
 
     def __init__(
         self,
@@ -48,7 +57,8 @@ class PersistenceEnv:
         records: Iterable[type] | Mapping[str, type] = (),
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
-        self._constructors: dict[str, Constructor | type[Actor]] = {}
+        self._constructors: dict[str, AnyConstructor] = {}
+        self._hand_made: dict[str, Constructor] = {}
         self._rehydrators: dict[str, Callable[..., Any]] = {}
         self._records: dict[str, _RecordClass] = {}
         if isinstance(namespace, str):
@@ -61,22 +71,31 @@ class PersistenceEnv:
             for label, constructor in namespace.items():
                 rehydrate = None
                 if isinstance(constructor, tuple):
-                    constructor, rehydrate = constructor
+                    constructor, rehydrate = _pair(label, constructor)
                 self._add(label, constructor, rehydrate)
         for name, record in _named(namespace, records):
             self._add_record(describe(name, record))
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
 
-    def _add(self, label: str, constructor: Constructor | type[Actor], rehydrate: Any = None) -> None:
-        _check(constructor)
+    def _add(self, label: str, constructor: AnyConstructor, rehydrate: Any = None) -> None:
+        made = hand_made(constructor) if inspect.isroutine(constructor) else None
+        if made is None:
+            _check(constructor)
+        for known, other in CELLS.items():
+            if other is constructor:
+                raise DuplicateLabelError(
+                    f"{known} needs no label {label!r}: every environment has it, so leave it out"
+                )
         if label.startswith("goblins."):
             raise DuplicateLabelError(
                 f"the label {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
             )
         if rehydrate is not None:
             if isinstance(constructor, type) or not callable(rehydrate):
-                raise BehaviorError(f"the rehydrator of {label!r} is a function, for an @actor constructor")
+                raise BehaviorError(
+                    f"the rehydrator of {label!r} is a function, for a constructor that is one as well"
+                )
             self._rehydrators[label] = rehydrate
         if label in self._constructors or label in self._records:
             raise DuplicateLabelError(f"the label {label!r} is given twice")
@@ -85,10 +104,12 @@ class PersistenceEnv:
                 raise DuplicateLabelError(
                     f"the constructor {constructor.__name__} has two labels: {known!r} and {label!r}"
                 )
-        upgrade = _information(constructor).upgrade
-        if isinstance(upgrade, Migrations):
-            upgrade._check(constructor.__name__, _information(constructor).version)
+        information = made or _information(constructor)
+        if isinstance(information.upgrade, Migrations):
+            information.upgrade._check(constructor.__name__, information.version)
         self._constructors[label] = constructor
+        if made is not None:
+            self._hand_made[label] = made
 
     def _add_record(self, record: _RecordClass) -> None:
         name = record.name
@@ -103,7 +124,7 @@ class PersistenceEnv:
 
     def _take_over(self, other: PersistenceEnv) -> None:
         for label, constructor in other._constructors.items():
-            if self._constructors.get(label) is not constructor:
+            if label not in CELLS and self._constructors.get(label) is not constructor:
                 self._add(label, constructor, other._rehydrators.get(label))
         for name, record in other._records.items():
             known = self._records.get(name)
@@ -116,11 +137,18 @@ class PersistenceEnv:
         return PersistenceEnv({}, extends=(self, other))
 
     def _makers(self) -> dict[str, Any]:
-        """What the binding needs: constructors, with their rehydrators where there are any."""
-        return {
-            label: (constructor, self._rehydrators[label]) if label in self._rehydrators else constructor
-            for label, constructor in self._constructors.items()
-        }
+        """What the binding needs: constructors, or a tuple of one, its rehydrator, and the function that it stands
+        for where it was not made with ``@actor``."""
+        makers: dict[str, Any] = {}
+        for label, constructor in self._constructors.items():
+            if label in CELLS:
+                continue
+            made, rehydrate = self._hand_made.get(label), self._rehydrators.get(label)
+            if made is not None:
+                makers[label] = (made, rehydrate, constructor)
+            else:
+                makers[label] = constructor if rehydrate is None else (constructor, rehydrate, None)
+        return makers
 
     def labels(self) -> list[str]:
         """The labels, in the order in which they were given."""
@@ -132,6 +160,22 @@ class PersistenceEnv:
 
     def __repr__(self) -> str:
         return f"<PersistenceEnv {', '.join([*self._constructors, *self._records])}>"
+
+
+def _of_library(constructors: Mapping[str, type[Actor]]) -> PersistenceEnv:
+    env = PersistenceEnv({})
+    env._constructors.update(constructors)
+    return env
+
+
+cell_env = _of_library(CELLS)
+"""The environment of the cells (ENV-09). Every environment knows them: to extend this one is fine, and not needed."""
+
+
+def _pair(label: str, given: tuple[Any, ...]) -> tuple[Any, Any]:
+    if len(given) != 2:
+        raise BehaviorError(f"{label!r} is a constructor, or a pair of a constructor and a rehydrator")
+    return given[0], given[1]
 
 
 def _named(
@@ -150,8 +194,11 @@ def _named(
         yield f"{namespace}.{getattr(record, '__name__', record)}", record
 
 
-def _information(constructor: Constructor | type[Actor]) -> Constructor | _ClassInfo:
-    return constructor.__goblins__ if isinstance(constructor, type) else constructor
+def _information(constructor: Any) -> Constructor | _ClassInfo:
+    made: Constructor | _ClassInfo = (
+        constructor.__goblins__ if isinstance(constructor, type) else constructor
+    )
+    return made
 
 
 def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:
@@ -165,7 +212,8 @@ def _check(constructor: Any) -> None:
         return
     if not (isinstance(constructor, type) and issubclass(constructor, Actor)) or constructor is Actor:
         raise BehaviorError(
-            f"a PersistenceEnv holds @actor constructors and classes of actors, not {constructor!r}"
+            f"a PersistenceEnv holds @actor constructors and classes of actors, not {constructor!r}; a function "
+            "whose behaviors have a portrait by portraitize(...) needs a label: PersistenceEnv({label: function})"
         )
 
 
@@ -175,7 +223,7 @@ def spawn_persistent_vat(
     spawn_roots: Callable[[], tuple[*Roots]],
     store: Store | StorePart,
     *,
-    persist_on: str = "churn",
+    persist_on: Literal["churn", "manual"] = "churn",
     vat_constructor: Callable[..., Vat] = Vat,
     name: str | None = None,
     log: bool = False,
@@ -191,7 +239,7 @@ def spawn_persistent_vat(
     spawn_roots: Callable[[], list[Root]],
     store: Store | StorePart,
     *,
-    persist_on: str = "churn",
+    persist_on: Literal["churn", "manual"] = "churn",
     vat_constructor: Callable[..., Vat] = Vat,
     name: str | None = None,
     log: bool = False,
@@ -207,7 +255,7 @@ def spawn_persistent_vat(
     spawn_roots: Callable[[], Root],
     store: Store | StorePart,
     *,
-    persist_on: str = "churn",
+    persist_on: Literal["churn", "manual"] = "churn",
     vat_constructor: Callable[..., Vat] = Vat,
     name: str | None = None,
     log: bool = False,
@@ -222,7 +270,7 @@ def spawn_persistent_vat(
     spawn_roots: Callable[[], Any],
     store: Store | StorePart,
     *,
-    persist_on: str = "churn",
+    persist_on: Literal["churn", "manual"] = "churn",
     vat_constructor: Callable[..., Vat] = Vat,
     name: str | None = None,
     log: bool = False,
@@ -247,7 +295,11 @@ def spawn_persistent_vat(
             was.
         vat_constructor: what makes the vat of the keywords it gets: ``Vat``, ``ManualVat``, ``AsyncioVat``,
             or a function that passes all its keywords on to one of them, with some of its own.
-        persist_on, persistence_registry, sleep: only the defaults are there yet; anything else raises
+        persist_on: "churn": each churn is written before anybody outside sees its results. "manual": only
+            ``vat.save()`` writes, all that has changed since the last save, in one batch; results wait for
+            nothing, and what was not saved when the vat is closed, or its process ends, is lost (PV-05). New
+            roots are written at once in both.
+        persistence_registry, sleep: only the defaults are there yet; anything else raises
             NotImplementedError.
 
     Returns:
@@ -261,9 +313,7 @@ def spawn_persistent_vat(
         StoreLockedError: another live vat is open on that part.
         StoreError: the store failed.
     """
-    if persist_on == "manual":
-        not_yet('persist_on="manual"')
-    if persist_on != "churn":
+    if persist_on not in ("churn", "manual"):
         raise ValueError(f'persist_on is "churn" or "manual", not {persist_on!r}')
     if not callable(vat_constructor):
         raise TypeError(f"vat_constructor is a class of vats, such as ManualVat, not {vat_constructor!r}")
@@ -284,7 +334,7 @@ def spawn_persistent_vat(
         raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
-    opening = _Opening(env._makers(), env._records, store, part)
+    opening = _Opening(env._makers(), env._records, store, part, persist_on == "manual")
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+mod by_hand;
 pub mod churn;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -35,10 +36,12 @@ pub mod store;
 pub mod sync;
 #[cfg(any(test, feature = "conformance"))]
 pub mod toy;
+pub mod trail;
 mod turn;
 pub mod vat;
 mod watch;
 
+pub use by_hand::SaveOn;
 pub use job::send_outside;
 pub use release::{forward_outside, settle_outside, wait_outside};
 pub use saving::Persistence;

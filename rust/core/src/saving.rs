@@ -7,16 +7,18 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::actor::{ActorCell, Life};
+use crate::by_hand::ByHand;
 use crate::churn::Churn;
 use crate::durability::Ticket;
 use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::{LamportTime, ShapeId, Slot};
 use crate::promise::{Progress, Seen};
-use crate::record::{Record, Shape, VatRecord};
+use crate::record::{Portrait, Record, Shape, VatRecord};
 use crate::schema::{self, Kind, STORE_PART};
 use crate::storage::Claim;
 use crate::store::{Batch, StoreError};
+use crate::trail::Tracks;
 use crate::turn::Undo;
 
 /// A vat's part of a store, and the environment that its actors are made with.
@@ -25,18 +27,23 @@ pub struct Persistence<H: Host> {
     pub(crate) env: H::Env,
     /// Slots of stored actors that died in memory since the last churn.
     pub(crate) dropped: Mutex<Vec<Slot>>,
+    pub(crate) by_hand: ByHand,
 }
 
 /// What is to be written, and what is known of the store.
 pub(crate) struct Saving<H: Host> {
-    /// New records of this churn.
-    records: HashMap<Slot, Vec<u8>>,
+    /// Records that have not been written: those of this churn, or of all since the last save by hand.
+    pub(crate) records: HashMap<Slot, Vec<u8>>,
     /// All shapes by number; those from `shapes_saved` on have not been written.
-    shapes: Vec<Arc<Shape>>,
+    pub(crate) shapes: Vec<Arc<Shape>>,
     shapes_saved: usize,
     next_slot_saved: u64,
     /// The vat's record, if it is to be written.
     vat: Option<VatRecord>,
+    /// The roots; those that a turn wants instead as long as it is open.
+    pub(crate) roots: Vec<Slot>,
+    /// A save by hand was asked for.
+    pub(crate) asked: bool,
     /// The stored actors that are in memory. A ref to one of them must be the same object (guarantee G6).
     live: HashMap<Slot, H::WeakActor>,
     /// The last batch that what this vat knows depends on: its own, or that of a vat of the same store.
@@ -44,19 +51,21 @@ pub(crate) struct Saving<H: Host> {
 }
 
 impl<H: Host> Saving<H> {
-    pub(crate) fn new(shapes: Vec<Arc<Shape>>, next_slot: Slot) -> Self {
+    pub(crate) fn new(shapes: Vec<Arc<Shape>>, next_slot: Slot, roots: Vec<Slot>) -> Self {
         Self {
             records: HashMap::new(),
             shapes_saved: shapes.len(),
             shapes,
             next_slot_saved: next_slot.0,
             vat: None,
+            roots,
+            asked: false,
             live: HashMap::new(),
             ticket: None,
         }
     }
 
-    fn shape_id(&mut self, shape: &Arc<Shape>) -> ShapeId {
+    pub(crate) fn shape_id(&mut self, shape: &Arc<Shape>) -> ShapeId {
         let same = |known: &Arc<Shape>| Arc::ptr_eq(known, shape);
         let found = self.shapes.iter().position(same).or_else(|| {
             let equal = self.shapes.iter().position(|known| known == shape)?;
@@ -71,8 +80,10 @@ impl<H: Host> Saving<H> {
         ShapeId(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    fn batch(&mut self, claim: &Claim<H>, next_slot: u64) -> Option<Batch> {
-        if self.records.is_empty() && self.vat.is_none() {
+    /// What is to be written now, if anything is. `by_hand`: only what goes with new roots, or what was asked for.
+    fn batch(&mut self, claim: &Claim<H>, next_slot: u64, by_hand: bool) -> Option<Batch> {
+        let due = std::mem::take(&mut self.asked) || !by_hand || self.vat.is_some();
+        if !due || (self.records.is_empty() && self.vat.is_none()) {
             return None;
         }
         let mut batch = Batch::new();
@@ -114,7 +125,16 @@ impl<H: Host> Churn<H> {
 
     pub(crate) fn set_vat_record(&self, record: VatRecord) {
         if let Some(saving) = &mut self.work().saving {
+            saving.roots.clone_from(&record.roots);
             saving.vat = Some(record);
+        }
+    }
+
+    /// Roots as far as messages go: those of the vat's record are others until that is set. Gives those before.
+    pub(crate) fn exchange_roots(&self, roots: Vec<Slot>) -> Vec<Slot> {
+        match &mut self.work().saving {
+            Some(saving) => std::mem::replace(&mut saving.roots, roots),
+            None => Vec::new(),
         }
     }
 
@@ -154,15 +174,13 @@ impl<H: Host> Churn<H> {
         let mut sealed = HashMap::with_capacity(todo.len());
         let mut fresh = Vec::new();
         while let Some(actor) = todo.pop() {
-            self.must_exist(cx, &actor)?;
-            let portrait = self.only_look(|| H::portrait(cx, &persistence.env, &actor))?;
+            let portrait = match self.portrait(cx, persistence, &actor) {
+                Ok(portrait) => portrait,
+                Err(error) => return Err(self.traced(cx, error, &actor, Tracks { sealed, todo })),
+            };
             let mut slots = Vec::with_capacity(portrait.refs.len());
             for target in portrait.refs {
                 let cell = H::actor_cell(&target);
-                if !self.is_near(&target) {
-                    let (actor, target) = (H::describe_actor(cx, &actor), H::describe_actor(cx, &target));
-                    return Err(H::error(cx, KernelError::FarReference { actor, target }));
-                }
                 slots.push(cell.slot());
                 if !cell.set_stored(true) {
                     self.work().undo.push(Undo::Stored { actor: H::clone_actor(cx, &target) });
@@ -184,6 +202,24 @@ impl<H: Host> Churn<H> {
             self.remember(cx, &actor)?;
         }
         Ok(sealed)
+    }
+
+    /// The portrait of an actor, which must be one that can be stored.
+    pub(crate) fn portrait(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        persistence: &Persistence<H>,
+        actor: &H::Actor,
+    ) -> Result<Portrait<H::Actor>, H::Error> {
+        self.must_exist(cx, actor)?;
+        let portrait = self.only_look(|| H::portrait(cx, &persistence.env, actor))?;
+        match portrait.refs.iter().find(|target| !self.is_near(target)) {
+            Some(target) => {
+                let (actor, target) = (H::describe_actor(cx, actor), H::describe_actor(cx, target));
+                Err(H::error(cx, KernelError::FarReference { actor, target }))
+            }
+            None => Ok(portrait),
+        }
     }
 
     /// The stored actors that this turn changed, each once, leaving out the first `scanned` changes.
@@ -305,7 +341,7 @@ impl<H: Host> Churn<H> {
         let Some(persistence) = vat.persistence() else {
             return Err(H::error(cx, KernelError::NotPersistent { vat: vat.name().to_owned() }));
         };
-        let record = H::detached(cx, || persistence.claim.read_actor(slot));
+        let record = self.record_of(cx, persistence, slot);
         let missing = || KernelError::MissingRecord { slot: slot.0, vat: vat.name().to_owned() };
         let record = match record {
             Ok(Some(record)) => record,
@@ -348,6 +384,27 @@ impl<H: Host> Churn<H> {
         Ok(behavior)
     }
 
+    /// The record of a stored actor: the newest may not have been written yet.
+    pub(crate) fn record_of(
+        &self,
+        cx: H::Cx<'_>,
+        persistence: &Persistence<H>,
+        slot: Slot,
+    ) -> Result<Option<Record>, StoreError> {
+        let claim = &persistence.claim;
+        let unsaved = {
+            let work = self.work();
+            work.saving.as_ref().and_then(|saving| Some(Record::decode(saving.records.get(&slot)?)))
+        };
+        match unsaved {
+            Some(record) => record.map(Some).map_err(|reason| {
+                let key = schema::actor_key(claim.part(), slot);
+                schema::corrupt(&claim.storage().name(), &key, &reason)
+            }),
+            None => H::detached(cx, || claim.read_actor(slot)),
+        }
+    }
+
     /// Appends the churn's batch to the store's log, if there is anything to write (guarantees G4, G5).
     pub(crate) fn commit(&self, cx: H::Cx<'_>) -> Result<(), Arc<StoreError>> {
         let Some(persistence) = self.vat().persistence() else {
@@ -357,7 +414,8 @@ impl<H: Host> Churn<H> {
         let batch = {
             let mut work = self.work();
             let next_slot = work.next_slot;
-            work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot))
+            let by_hand = persistence.by_hand.is_set();
+            work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot, by_hand))
         };
         let Some(batch) = batch else {
             return Ok(());

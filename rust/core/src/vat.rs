@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::by_hand::ByHand;
 use crate::churn::{Churn, Work};
 use crate::durability::{Ticket, Waited};
 use crate::error::KernelError;
@@ -146,8 +147,10 @@ impl<H: Host> Vat<H> {
             });
         }
         let storage = claim.storage().clone();
-        let saving = Saving::new(shapes, next_slot);
-        let persistence = Persistence { claim, env, dropped: Mutex::new(Vec::new()) };
+        let roots = record.as_ref().map_or_else(Vec::new, |record| record.roots.clone());
+        let saving = Saving::new(shapes, next_slot, roots);
+        let persistence =
+            Persistence { claim, env, dropped: Mutex::new(Vec::new()), by_hand: ByHand::default() };
         let vat = Self::make(runtime, options, Some(persistence), Work::new(next_slot, Some(saving)));
         storage.adopt(&vat);
         Ok(Opened { vat, record })
@@ -360,6 +363,7 @@ impl<H: Host> Vat<H> {
                 Some(closed) => {
                     self.refuse_all(cx, closed.jobs);
                     if let Some(mut work) = closed.idle {
+                        self.report_unsaved(cx, &work);
                         let suspended = std::mem::take(&mut work.suspended);
                         self.break_suspended(cx, suspended, &self.closed_error());
                         if self.persistence.is_none() {
@@ -488,8 +492,10 @@ impl<H: Host> Vat<H> {
     ) -> Result<Vec<H::Actor>, H::Error> {
         let session = self.enter(cx)?;
         let churn = session.churn().clone();
+        let mut before = None;
         let result = churn.turn(cx, Heading::run(), || {
             let roots = body(&churn)?;
+            before = Some(churn.exchange_roots(slots_of::<H>(&roots)));
             for root in &roots {
                 if !churn.is_near(root) {
                     let (actor, target) = (format!("vat {}", self.name), H::describe_actor(cx, root));
@@ -499,10 +505,13 @@ impl<H: Host> Vat<H> {
             }
             Ok(roots)
         });
-        if let Ok(roots) = &result {
+        match (&result, before) {
             // Only now: a root that can't be stored fails the turn at its end.
-            let roots = roots.iter().map(|root| H::actor_cell(root).slot()).collect();
-            churn.set_vat_record(VatRecord { id, roots_version, roots });
+            (Ok(roots), _) => {
+                churn.set_vat_record(VatRecord { id, roots_version, roots: slots_of::<H>(roots) })
+            }
+            (Err(_), Some(before)) => drop(churn.exchange_roots(before)),
+            (Err(_), None) => {}
         }
         drop(churn);
         session.finish(cx)?;
@@ -513,6 +522,10 @@ impl<H: Host> Vat<H> {
     pub fn roots(self: &Arc<Self>, cx: H::Cx<'_>, record: &VatRecord) -> Result<Vec<H::Actor>, H::Error> {
         self.run(cx, |churn| record.roots.iter().map(|slot| churn.stored_actor(cx, *slot)).collect())
     }
+}
+
+fn slots_of<H: Host>(actors: &[H::Actor]) -> Vec<Slot> {
+    actors.iter().map(|actor| H::actor_cell(actor).slot()).collect()
 }
 
 impl<H: Host> std::fmt::Debug for Vat<H> {

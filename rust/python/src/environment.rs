@@ -12,13 +12,13 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use crate::behavior::{Constructor, Parameter, ParameterKind, version_bytes};
 use crate::cbor;
 use crate::class_actor::ClassInfo;
-use crate::collections::page_labels;
+use crate::collections::library_labels;
 use crate::records::Records;
 
 /// What makes actors from records.
 pub(crate) enum Maker {
-    /// With a rehydrator, if the environment has one.
-    Function(Py<Constructor>, Option<Py<PyAny>>),
+    /// With a rehydrator, if the environment has one; and the function itself where it is one without `@actor`.
+    Function(Py<Constructor>, Option<Py<PyAny>>, Option<Py<PyAny>>),
     Class(Py<PyType>),
 }
 
@@ -103,9 +103,9 @@ impl Maker {
             names.map(|name| name.bind(py).to_string_lossy().into_owned()).collect()
         };
         let (version, bytes, upgrade, needs, takes) = match self {
-            Self::Function(constructor, restore) => {
+            Self::Function(constructor, restore, plain) => {
                 let constructor = constructor.get();
-                if restore.is_some() || constructor.portrait.is_some() {
+                if restore.is_some() || plain.is_some() || constructor.portrait.is_some() {
                     // Only the functions know which fields there may be.
                     return Ok(Known {
                         version: constructor.version_bytes.clone(),
@@ -180,21 +180,21 @@ impl Environment {
     ) -> PyResult<Self> {
         let mut by_label = HashMap::new();
         let mut by_constructor = HashMap::new();
-        let pages = page_labels(py).into_iter().flatten();
-        for (label, constructor) in labels.iter().chain(pages) {
+        let library = library_labels(py).into_iter().flatten();
+        for (label, constructor) in labels.iter().chain(library) {
             let label: String = label.extract()?;
-            let (constructor, rehydrate) = match constructor.cast_into_exact::<PyTuple>() {
-                Ok(pair) => (pair.get_item(0)?, Some(pair.get_item(1)?.unbind())),
-                Err(error) => (error.into_inner(), None),
+            let (constructor, rehydrate, plain) = match constructor.cast_into_exact::<PyTuple>() {
+                Ok(parts) => parts.extract()?,
+                Err(error) => (error.into_inner(), None, None::<Py<PyAny>>),
             };
-            let address = constructor.as_ptr() as usize;
+            let address = plain.as_ref().map_or(constructor.as_ptr(), Py::as_ptr) as usize;
             let (maker, version, fields) = match constructor.cast_into_exact::<Constructor>() {
                 Ok(function) => {
                     let fields =
                         function.get().parameters.iter().map(|parameter| name(py, parameter)).collect();
                     let version = function.get().version_bytes.clone();
                     let restore = function.get().restore.as_ref().map(|restore| restore.clone_ref(py));
-                    (Maker::Function(function.unbind(), restore.or(rehydrate)), version, fields)
+                    (Maker::Function(function.unbind(), restore.or(rehydrate), plain), version, fields)
                 }
                 Err(error) => {
                     let class = error.into_inner().cast_into::<PyType>()?;

@@ -13,6 +13,7 @@ use goblins_core::promise::{Outcome, PromiseCell};
 use goblins_core::record::{Portrait, Record, Shape};
 use goblins_core::recording::Place;
 use goblins_core::settle_outside;
+use goblins_core::trail::Trail;
 use goblins_core::vat::Vat;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -29,6 +30,7 @@ use crate::portrait;
 use crate::promise::{Latch, Promise, Right, part_of};
 use crate::refs::{Ref, invoke};
 use crate::restore;
+use crate::trail;
 
 unsafe extern "C" {
     fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
@@ -259,6 +261,14 @@ impl Host for PyHost {
 
     fn portrait(py: Python<'_>, env: &Environment, actor: &Py<Ref>) -> Result<Portrait<Py<Ref>>, Fault> {
         Ok(portrait::take(py, env, actor.bind(py))?)
+    }
+
+    fn field_of(shape: &Shape, record: &Record, index: usize) -> Option<String> {
+        trail::field_of(shape, record, index)
+    }
+
+    fn traced(py: Python<'_>, error: Fault, actor: &Py<Ref>, trail: &Trail) -> Fault {
+        trail::traced(py, error, actor, trail)
     }
 
     fn rehydrate(

@@ -17,6 +17,7 @@ mod log;
 mod methods;
 mod opening;
 mod portrait;
+mod portrayed;
 mod promise;
 mod records;
 mod refs;
@@ -25,6 +26,7 @@ mod runtime;
 mod send;
 mod shapes;
 mod stores;
+mod trail;
 mod values;
 mod vat;
 
@@ -50,6 +52,8 @@ pub mod _goblins {
     use crate::methods::{Methods, methods};
     #[pymodule_export]
     use crate::opening::Opening;
+    #[pymodule_export]
+    use crate::portrayed::{Portrayed, portraitize};
     #[pymodule_export]
     use crate::promise::{Promise, Resolver, on, promise_and_resolver};
     #[pymodule_export]

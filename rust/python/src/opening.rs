@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use goblins_core::SaveOn;
 use goblins_core::record::VatRecord;
 use goblins_core::vat::{Vat as KernelVat, VatOptions};
 use parking_lot::Mutex;
@@ -28,6 +29,7 @@ pub(crate) struct Opening {
     records: Py<PyDict>,
     store: Py<Store>,
     part: String,
+    save_on: SaveOn,
     opened: Mutex<Option<OpenedVat>>,
 }
 
@@ -43,6 +45,7 @@ impl Opening {
         let opened = py
             .detach(|| KernelVat::open(runtime(), options, claim, env, |shape| judge.fits(shape)))
             .map_err(|error| open_error(&error))?;
+        opened.vat.set_save_on(self.save_on);
         *self.opened.lock() = Some((opened.vat.clone(), opened.record));
         Ok(opened.vat)
     }
@@ -51,14 +54,21 @@ impl Opening {
 #[pymethods]
 impl Opening {
     #[new]
-    fn new(labels: Py<PyDict>, records: Py<PyDict>, store: Py<Store>, part: String) -> PyResult<Self> {
+    fn new(
+        labels: Py<PyDict>,
+        records: Py<PyDict>,
+        store: Py<Store>,
+        part: String,
+        by_hand: bool,
+    ) -> PyResult<Self> {
         check()?;
         if current().is_some() {
             return Err(deadlock(
                 "a persistent vat can't be opened in a turn: open it outside, and pass refs on",
             ));
         }
-        Ok(Self { labels, records, store, part, opened: Mutex::new(None) })
+        let save_on = if by_hand { SaveOn::Request } else { SaveOn::Churn };
+        Ok(Self { labels, records, store, part, save_on, opened: Mutex::new(None) })
     }
 
     /// The roots: those that are stored, or those that `spawn_roots` makes if there are none. After an error the

@@ -14,6 +14,7 @@ use crate::class_actor::{self, ClassInfo};
 use crate::current::current_turn;
 use crate::environment::{Environment, Maker, name};
 use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
+use crate::portrayed::{self, Portrayed};
 use crate::records::Records;
 use crate::refs::{Name, Ref};
 
@@ -112,7 +113,7 @@ pub(crate) fn rehydrate(
         DecodeError::Malformed(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
     })?;
     let (behavior, called, upgraded) = match maker {
-        Maker::Function(constructor, restore) => {
+        Maker::Function(constructor, restore, plain) => {
             let constructor = constructor.bind(py);
             let this = constructor.get();
             let (made, upgraded) = match restore {
@@ -131,7 +132,10 @@ pub(crate) fn rehydrate(
                             let version = this.version.bind(py).clone();
                             from_rehydrator(py, actor, restore, version, &names, fields, &place)?
                         }
-                        None => from_function(py, actor, constructor, &names, fields, &place)?,
+                        None => match plain {
+                            None => from_function(py, actor, constructor, &names, fields, &place)?,
+                            Some(plain) => from_plain(py, actor, (constructor, plain), &names, fields, &place)?,
+                        },
                     };
                     (made, upgraded)
                 }
@@ -177,6 +181,25 @@ fn from_function<'py>(
     }
 }
 
+/// The behavior of a function without `@actor`: it has a portrait made by hand.
+fn from_plain<'py>(
+    py: Python<'py>,
+    actor: &Bound<'py, Ref>,
+    (constructor, plain): (&Bound<'py, Constructor>, &Py<PyAny>),
+    names: &[String],
+    fields: Vec<Bound<'py, PyAny>>,
+    place: &dyn Fn() -> String,
+) -> PyResult<Py<PyAny>> {
+    let (args, kwargs) = arguments(py, actor, constructor.get(), names, fields, place)?;
+    let made = Args::Packed(&args, kwargs.as_ref()).call(plain.bind(py))?;
+    let Ok(portrayed) = made.cast_exact::<Portrayed>() else {
+        let name = constructor.get().name.bind(py).to_string_lossy();
+        return Err(not_a_behavior(&name, &made));
+    };
+    portrayed.get().made_by(plain.bind(py), Some(&args.get_item(0)?));
+    Ok(made.unbind())
+}
+
 /// What a rehydrator makes (POR-14): it spawns an actor, and the behavior of that becomes the one of this.
 fn from_rehydrator<'py>(
     py: Python<'py>,
@@ -207,10 +230,7 @@ fn from_rehydrator<'py>(
     if let Some(instance) = class_actor::instance(behavior.bind(py)) {
         class_actor::bind(instance, actor)?;
     }
-    if let Some(source) = behavior::source(behavior.bind(py))
-        && let Ok(first) = source.args.bind(py).get_item(0)
-        && let Ok(bcom) = first.cast_exact::<Bcom>()
-    {
+    if let Some(bcom) = portrayed::bcom_of(behavior.bind(py)) {
         bcom.get().hand_over(actor.get().cell.slot());
     }
     Ok(behavior)
