@@ -36,7 +36,7 @@ class cell(Actor, label="goblins.cell"):
 class read_only(Actor, label="goblins.read_only"):
     """A proxy that only reads a cell: ``ref()`` gives its value, ``ref(value)`` is an error (LIB-01).
 
-    ``spawn(goblins.read_only, a_cell)`` makes one, of a cell (or of what is called like one) of the same vat.
+    ``spawn(goblins.read_only, a_cell)`` makes one, of a cell of the same vat, or of what is called like one.
 
     Raises:
         AccessDeniedError: somebody wants to set the value.
@@ -53,7 +53,7 @@ class read_only(Actor, label="goblins.read_only"):
 class write_only(Actor, label="goblins.write_only"):
     """A proxy that only sets a cell: ``ref(value)`` does, ``ref()`` is an error (LIB-01).
 
-    ``spawn(goblins.write_only, a_cell)`` makes one, of a cell (or of what is called like one) of the same vat.
+    ``spawn(goblins.write_only, a_cell)`` makes one, of a cell of the same vat, or of what is called like one.
 
     Raises:
         AccessDeniedError: somebody wants to read the value.
@@ -73,6 +73,4 @@ def _one(values: tuple[Any, ...]) -> tuple[Any]:
     return values
 
 
-CELLS: dict[str, type[Actor]] = {
-    f"goblins.{kind.__name__}": kind for kind in (cell, read_only, write_only)
-}
+CELLS: dict[str, type[Actor]] = {f"goblins.{kind.__name__}": kind for kind in (cell, read_only, write_only)}

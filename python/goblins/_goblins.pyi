@@ -428,7 +428,7 @@ class Vat:
 
         Raises:
             PersistenceError: the vat has no store (PV-20).
-            StoreError: the store failed: the vat has stopped, and what is stored is the save before, or this one.
+            StoreError: the store failed: the vat has stopped, and in the store is the save before, or this one.
             DeadlockError: this is a turn.
         """
 
@@ -439,7 +439,6 @@ class Vat:
         """
 
     def _save_soon(self) -> None: ...
-
     def close(self) -> None:
         """Closes the vat: the running turn ends, messages that wait are broken with VatClosedError.
 

@@ -31,8 +31,8 @@ class PersistenceEnv:
     stands in for its name; one with a dot in it is taken as the whole label. In the second form a constructor
     may also be a plain function, whose behaviors have their portraits by ``portraitize`` (POR-22).
 
-    Every environment knows the actors of the library: ``cell``, ``read_only`` and ``write_only`` (ENV-09), and
-    the pages of Map, List and Set.
+    Every environment knows the actors of the library: ``cell``, ``read_only`` and ``write_only`` (ENV-09),
+    and the pages of Map, List and Set.
 
     Args:
         namespace: the first part of the labels, or the whole map.
@@ -137,8 +137,7 @@ class PersistenceEnv:
         return PersistenceEnv({}, extends=(self, other))
 
     def _makers(self) -> dict[str, Any]:
-        """What the binding needs: constructors, or a tuple of one, its rehydrator, and the function that it stands
-        for where it was not made with ``@actor``."""
+        """What the binding needs: constructors, or a tuple of one, its rehydrator, and the plain function."""
         makers: dict[str, Any] = {}
         for label, constructor in self._constructors.items():
             if label in CELLS:
@@ -160,16 +159,6 @@ class PersistenceEnv:
 
     def __repr__(self) -> str:
         return f"<PersistenceEnv {', '.join([*self._constructors, *self._records])}>"
-
-
-def _of_library(constructors: Mapping[str, type[Actor]]) -> PersistenceEnv:
-    env = PersistenceEnv({})
-    env._constructors.update(constructors)
-    return env
-
-
-cell_env = _of_library(CELLS)
-"""The environment of the cells (ENV-09). Every environment knows them: to extend this one is fine, and not needed."""
 
 
 def _pair(label: str, given: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -195,9 +184,7 @@ def _named(
 
 
 def _information(constructor: Any) -> Constructor | _ClassInfo:
-    made: Constructor | _ClassInfo = (
-        constructor.__goblins__ if isinstance(constructor, type) else constructor
-    )
+    made: Constructor | _ClassInfo = constructor.__goblins__ if isinstance(constructor, type) else constructor
     return made
 
 
@@ -212,9 +199,19 @@ def _check(constructor: Any) -> None:
         return
     if not (isinstance(constructor, type) and issubclass(constructor, Actor)) or constructor is Actor:
         raise BehaviorError(
-            f"a PersistenceEnv holds @actor constructors and classes of actors, not {constructor!r}; a function "
-            "whose behaviors have a portrait by portraitize(...) needs a label: PersistenceEnv({label: function})"
+            f"a PersistenceEnv holds @actor constructors and classes of actors, not {constructor!r}; a plain "
+            "function, with portraitize(...), needs a label: PersistenceEnv({label: function})"
         )
+
+
+def _of_library(constructors: Mapping[str, type[Actor]]) -> PersistenceEnv:
+    env = PersistenceEnv({})
+    env._constructors.update(constructors)
+    return env
+
+
+cell_env = _of_library(CELLS)
+"""The environment of the cells (ENV-09). Every environment knows them; to extend this one does no harm."""
 
 
 @overload
