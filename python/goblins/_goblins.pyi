@@ -428,7 +428,7 @@ class Vat:
 
         Raises:
             PersistenceError: the vat has no store (PV-20).
-            StoreError: the store failed: the vat has stopped, and in the store is the save before, or this one.
+            StoreError: the store failed: the vat has stopped; in the store is the save before, or this one.
             DeadlockError: this is a turn.
         """
 
