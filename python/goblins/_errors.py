@@ -22,8 +22,8 @@ class BehaviorError(GoblinsError, TypeError):
 class NotPortableError(GoblinsError, TypeError):
     """A value can't be stored. ``path`` leads to it; ``label``, ``slot`` and ``vat`` name the actor.
 
-    ``trail`` is the whole way to it, as ``root 0 -> bank.Account#7.history[0] -> function (<lambda>)``. It does
-    not begin at a root if that is too far away.
+    ``trail`` is the whole way to it, as ``root 0 -> bank.Account#7.history[0] -> function (<lambda>)``. If a
+    root is too far away, it does not begin there.
     """
 
     label: str = ""

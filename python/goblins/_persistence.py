@@ -68,11 +68,8 @@ class PersistenceEnv:
         else:
             if constructors:
                 raise TypeError("give either a namespace with constructors, or one mapping")
-            for label, constructor in namespace.items():
-                rehydrate = None
-                if isinstance(constructor, tuple):
-                    constructor, rehydrate = _pair(label, constructor)
-                self._add(label, constructor, rehydrate)
+            for label, given in namespace.items():
+                self._add(label, *_pair(label, given))
         for name, record in _named(namespace, records):
             self._add_record(describe(name, record))
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
@@ -161,7 +158,10 @@ class PersistenceEnv:
         return f"<PersistenceEnv {', '.join([*self._constructors, *self._records])}>"
 
 
-def _pair(label: str, given: tuple[Any, ...]) -> tuple[Any, Any]:
+def _pair(label: str, given: Any) -> tuple[Any, Any]:
+    """A constructor and its rehydrator."""
+    if not isinstance(given, tuple):
+        return given, None
     if len(given) != 2:
         raise BehaviorError(f"{label!r} is a constructor, or a pair of a constructor and a rehydrator")
     return given[0], given[1]
@@ -184,7 +184,7 @@ def _named(
 
 
 def _information(constructor: Any) -> Constructor | _ClassInfo:
-    made: Constructor | _ClassInfo = constructor.__goblins__ if isinstance(constructor, type) else constructor
+    made: Constructor | _ClassInfo = getattr(constructor, "__goblins__", constructor)
     return made
 
 
