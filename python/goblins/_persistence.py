@@ -39,15 +39,17 @@ class PersistenceEnv:
         constructors: made with ``@actor``, or classes of actors.
         records: classes whose instances are values that may be stored: dataclasses, classes of attrs, named
             tuples and enums. They are named as constructors are; a mapping gives the names.
-        extends: environments whose labels and records are taken over.
+        extends: environments whose labels, records and aliases are taken over.
+        aliases: labels of old: an actor that is stored under one is made by the constructor given for it, and
+            stored with the label of that from then on. It is a constructor of this environment.
 
     Raises:
-        DuplicateLabelError: a label, a constructor or a record is given twice (ENV-05, ENV-11), or a label
-            begins with ``goblins.``, as those of the library do.
+        DuplicateLabelError: a label, a constructor or a record is given twice (ENV-05, ENV-11), an alias is a
+            label that is in use, or a label begins with ``goblins.``, as those of the library do.
         BehaviorError: something given can't be a constructor here, or can't be a record.
     """
 
-    __slots__ = ("_constructors", "_hand_made", "_records", "_rehydrators")
+    __slots__ = ("_aliases", "_constructors", "_hand_made", "_records", "_rehydrators")
 
     def __init__(
         self,
@@ -56,11 +58,13 @@ class PersistenceEnv:
         *constructors: Constructor | type[Actor],
         records: Iterable[type] | Mapping[str, type] = (),
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
+        aliases: Mapping[str, AnyConstructor] | None = None,
     ) -> None:
         self._constructors: dict[str, AnyConstructor] = {}
         self._hand_made: dict[str, Constructor] = {}
         self._rehydrators: dict[str, Callable[..., Any]] = {}
         self._records: dict[str, _RecordClass] = {}
+        self._aliases: dict[str, str] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
                 _check(constructor)
@@ -74,16 +78,18 @@ class PersistenceEnv:
             self._add_record(describe(name, record))
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
+        for alias, renamed in (aliases or {}).items():
+            self._add_alias(alias, self._label_of(alias, renamed))
 
     def _add(self, label: str, constructor: AnyConstructor, rehydrate: Any = None) -> None:
         made = hand_made(constructor) if inspect.isroutine(constructor) else None
         if made is None:
             _check(constructor)
-        for known, other in CELLS.items():
-            if other is constructor:
-                raise DuplicateLabelError(
-                    f"{known} needs no label {label!r}: every environment has it, so leave it out"
-                )
+        library = next((known for known, kind in CELLS.items() if kind is constructor), None)
+        if library is not None:
+            raise DuplicateLabelError(
+                f"{library} needs no label {label!r}: every environment has it, so leave it out"
+            )
         if label.startswith("goblins."):
             raise DuplicateLabelError(
                 f"the label {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
@@ -94,7 +100,7 @@ class PersistenceEnv:
                     f"the rehydrator of {label!r} is a function, for a constructor that is one as well"
                 )
             self._rehydrators[label] = rehydrate
-        if label in self._constructors or label in self._records:
+        if label in self._constructors or label in self._records or label in self._aliases:
             raise DuplicateLabelError(f"the label {label!r} is given twice")
         for known, other in self._constructors.items():
             if other is constructor:
@@ -119,6 +125,24 @@ class PersistenceEnv:
                 )
         self._records[name] = record
 
+    def _add_alias(self, alias: str, label: str) -> None:
+        if alias.startswith("goblins.") or alias in self._constructors or alias in self._records:
+            raise DuplicateLabelError(
+                f"{alias!r} can't be an alias for {label!r}: it is a label that is in use"
+            )
+        if self._aliases.setdefault(alias, label) != label:
+            raise DuplicateLabelError(
+                f"the alias {alias!r} is given twice, for {self._aliases[alias]!r} and {label!r}"
+            )
+
+    def _label_of(self, alias: str, constructor: AnyConstructor) -> str:
+        for label, known in {**self._constructors, **CELLS}.items():
+            if known is constructor:
+                return label
+        raise BehaviorError(
+            f"the alias {alias!r} is for {constructor!r}, which is not in the environment: add it"
+        )
+
     def _take_over(self, other: PersistenceEnv) -> None:
         for label, constructor in other._constructors.items():
             if label not in CELLS and self._constructors.get(label) is not constructor:
@@ -127,6 +151,8 @@ class PersistenceEnv:
             known = self._records.get(name)
             if known is None or known.record is not record.record:
                 self._add_record(record)
+        for alias, label in other._aliases.items():
+            self._add_alias(alias, label)
 
     def __or__(self, other: PersistenceEnv) -> PersistenceEnv:
         if not isinstance(other, PersistenceEnv):
@@ -134,7 +160,10 @@ class PersistenceEnv:
         return PersistenceEnv({}, extends=(self, other))
 
     def _makers(self) -> dict[str, Any]:
-        """What the binding needs: constructors, or a tuple of one, its rehydrator, and the plain function."""
+        """What the binding needs: constructors, or a tuple of one, its rehydrator, and the plain function.
+
+        For an alias it is the label that this stands for.
+        """
         makers: dict[str, Any] = {}
         for label, constructor in self._constructors.items():
             if label in CELLS:
@@ -144,7 +173,7 @@ class PersistenceEnv:
                 makers[label] = (made, rehydrate, constructor)
             else:
                 makers[label] = constructor if rehydrate is None else (constructor, rehydrate, None)
-        return makers
+        return makers | self._aliases
 
     def labels(self) -> list[str]:
         """The labels, in the order in which they were given."""

@@ -167,6 +167,8 @@ impl Upgrade {
 /// The map between labels and constructors.
 pub(crate) struct Environment {
     pub(crate) by_label: HashMap<String, Maker>,
+    /// Labels of old, and those of today.
+    aliases: HashMap<String, String>,
     /// By the constructor's address, which is kept alive by the map above.
     pub(crate) by_constructor: HashMap<usize, Arc<Shape>>,
     pub(crate) records: Records,
@@ -178,11 +180,15 @@ impl Environment {
         labels: &Bound<'_, PyDict>,
         records: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
-        let mut by_label = HashMap::new();
+        let (mut by_label, mut aliases) = (HashMap::new(), HashMap::new());
         let mut by_constructor = HashMap::new();
         let library = library_labels(py).into_iter().flatten();
         for (label, constructor) in labels.iter().chain(library) {
             let label: String = label.extract()?;
+            if let Ok(of) = constructor.cast_exact::<PyString>() {
+                aliases.insert(label, of.to_str()?.to_owned());
+                continue;
+            }
             let (constructor, rehydrate, plain) = match constructor.cast_into_exact::<PyTuple>() {
                 Ok(parts) => parts.extract()?,
                 Err(error) => (error.into_inner(), None, None::<Py<PyAny>>),
@@ -209,14 +215,23 @@ impl Environment {
             by_constructor.insert(address, Arc::new(shape));
             by_label.insert(label, maker);
         }
-        Ok(Self { by_label, by_constructor, records: Records::new(records)? })
+        Ok(Self { by_label, aliases, by_constructor, records: Records::new(records)? })
+    }
+
+    /// What makes the actors that are stored under a label, and whether that is one of old.
+    pub(crate) fn maker(&self, label: &str) -> Option<(&Maker, bool)> {
+        match self.aliases.get(label) {
+            Some(of) => Some((self.by_label.get(of)?, true)),
+            None => Some((self.by_label.get(label)?, false)),
+        }
     }
 
     /// What the environment knows of stored shapes, to be asked without Python.
     pub(crate) fn judge(&self, py: Python<'_>) -> PyResult<Judge> {
-        let by_label = self.by_label.iter().map(|(label, maker)| {
-            let info = maker.known(py)?;
-            Ok((label.clone(), info))
+        let labels = self.by_label.keys().chain(self.aliases.keys());
+        let by_label = labels.filter_map(|label| {
+            let (maker, _) = self.maker(label)?;
+            Some(maker.known(py).map(|known| (label.clone(), known)))
         });
         Ok(Judge { by_label: by_label.collect::<PyResult<_>>()? })
     }

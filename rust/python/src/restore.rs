@@ -98,7 +98,7 @@ pub(crate) fn rehydrate(
 ) -> PyResult<(Py<PyAny>, bool)> {
     let cell = &actor.get().cell;
     let place = || format!("slot {} of vat {} (label {:?})", cell.slot(), cell.vat().name(), shape.label);
-    let Some(maker) = env.by_label.get(&shape.label) else {
+    let Some((maker, renamed)) = env.maker(&shape.label) else {
         let message = format!("{} has a label that is not in the environment: add its constructor", place());
         return Err(unknown_label(message, &shape.label, 1, cell.slot().0));
     };
@@ -157,7 +157,8 @@ pub(crate) fn rehydrate(
         None => Name { text: called, given: false },
     };
     let _ = actor.get().name.set(py, name);
-    Ok((behavior, upgraded))
+    // Under a label of old it is stored no longer.
+    Ok((behavior, upgraded || renamed))
 }
 
 fn from_function<'py>(
