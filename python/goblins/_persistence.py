@@ -85,14 +85,11 @@ class PersistenceEnv:
         made = hand_made(constructor) if inspect.isroutine(constructor) else None
         if made is None:
             _check(constructor)
+        self._check_label(label)
         library = next((known for known, kind in CELLS.items() if kind is constructor), None)
         if library is not None:
             raise DuplicateLabelError(
                 f"{library} needs no label {label!r}: every environment has it, so leave it out"
-            )
-        if label.startswith("goblins."):
-            raise DuplicateLabelError(
-                f"the label {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
             )
         if rehydrate is not None:
             if isinstance(constructor, type) or not callable(rehydrate):
@@ -100,8 +97,6 @@ class PersistenceEnv:
                     f"the rehydrator of {label!r} is a function, for a constructor that is one as well"
                 )
             self._rehydrators[label] = rehydrate
-        if label in self._constructors or label in self._records or label in self._aliases:
-            raise DuplicateLabelError(f"the label {label!r} is given twice")
         for known, other in self._constructors.items():
             if other is constructor:
                 raise DuplicateLabelError(
@@ -114,9 +109,19 @@ class PersistenceEnv:
         if made is not None:
             self._hand_made[label] = made
 
+    def _check_label(self, label: str) -> None:
+        if not isinstance(label, str):
+            raise BehaviorError(f"a label is a text, not {label!r}")
+        if label.startswith("goblins."):
+            raise DuplicateLabelError(
+                f"the label {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
+            )
+        if label in self._constructors or label in self._records or label in self._aliases:
+            raise DuplicateLabelError(f"the label {label!r} is given twice")
+
     def _add_record(self, record: _RecordClass) -> None:
         name = record.name
-        if name in self._constructors or name in self._records:
+        if name in self._constructors or name in self._records or name in self._aliases:
             raise DuplicateLabelError(f"the name {name!r} is given twice")
         for known, other in self._records.items():
             if other.record is record.record:
@@ -126,14 +131,9 @@ class PersistenceEnv:
         self._records[name] = record
 
     def _add_alias(self, alias: str, label: str) -> None:
-        if alias.startswith("goblins.") or alias in self._constructors or alias in self._records:
-            raise DuplicateLabelError(
-                f"{alias!r} can't be an alias for {label!r}: it is a label that is in use"
-            )
-        if self._aliases.setdefault(alias, label) != label:
-            raise DuplicateLabelError(
-                f"the alias {alias!r} is given twice, for {self._aliases[alias]!r} and {label!r}"
-            )
+        if self._aliases.get(alias) != label:
+            self._check_label(alias)
+            self._aliases[alias] = label
 
     def _label_of(self, alias: str, constructor: AnyConstructor) -> str:
         for label, known in {**self._constructors, **CELLS}.items():
