@@ -82,12 +82,16 @@ impl<H: Host> Churn<H> {
             }
         }
         let roots = self.work().saving.as_ref().map_or_else(Vec::new, |saving| saving.roots.clone());
-        let origins = self.search(cx, persistence, &fresh, &roots, goal);
-        let origins = origins.unwrap_or_else(|| from_changed(&fresh));
+        let origins = self.search(cx, persistence, &fresh, &roots, goal).or_else(|| {
+            // At least from one that was stored before this turn, which has changed it.
+            let stored = |slot: &Slot| matches!(self.record_of(cx, persistence, *slot), Ok(Some(_)));
+            let mut changed: Vec<Slot> = fresh.keys().copied().take(MOST).filter(stored).collect();
+            changed.sort_unstable();
+            self.search(cx, persistence, &fresh, &changed, goal)
+        });
+        let origins = origins.unwrap_or_default();
         let (mut hops, mut here) = (Vec::new(), goal);
-        while let Some(Some((from, index))) = origins.get(&here)
-            && hops.len() < origins.len()
-        {
+        while let Some(Some((from, index))) = origins.get(&here) {
             let record = match fresh.remove(from) {
                 Some(record) => Some(record),
                 None => self.record_of(cx, persistence, *from).ok().flatten(),
@@ -106,17 +110,17 @@ impl<H: Host> Churn<H> {
         Trail { root: roots.iter().position(|root| *root == here), hops }
     }
 
-    /// Looks for an actor, beginning at the roots, nearest first. `None` if it is too far.
+    /// Looks for an actor, beginning at some others, nearest first. `None` if it is too far.
     fn search(
         &self,
         cx: H::Cx<'_>,
         persistence: &Persistence<H>,
         fresh: &HashMap<Slot, Record>,
-        roots: &[Slot],
+        begin: &[Slot],
         goal: Slot,
     ) -> Option<Origins> {
-        let mut origins: Origins = roots.iter().map(|root| (*root, None)).collect();
-        let mut queue: VecDeque<Slot> = roots.iter().copied().collect();
+        let mut origins: Origins = begin.iter().map(|slot| (*slot, None)).collect();
+        let mut queue: VecDeque<Slot> = begin.iter().copied().collect();
         for _ in 0..MOST {
             if origins.contains_key(&goal) {
                 return Some(origins);
@@ -142,17 +146,6 @@ impl<H: Host> Churn<H> {
     fn shape_of(&self, record: &Record) -> Option<Arc<Shape>> {
         self.work().saving.as_ref()?.shapes.get(record.shape.0 as usize).cloned()
     }
-}
-
-/// Where the actors are reached from that the open turn has described: from one that it has changed, at least.
-fn from_changed(fresh: &HashMap<Slot, Record>) -> Origins {
-    let mut origins = Origins::new();
-    for (slot, record) in fresh {
-        for (index, target) in record.slots.iter().enumerate() {
-            origins.entry(*target).or_insert(Some((*slot, index)));
-        }
-    }
-    origins
 }
 
 impl std::fmt::Display for Trail {
