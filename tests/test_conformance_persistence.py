@@ -184,6 +184,21 @@ class TestTheVat:
         vat.drain()
         assert far.get() == "Ada"
 
+    @pytest.mark.parametrize("mode", ["churn", "manual"])
+    def test_an_upgrade_of_the_roots_that_makes_what_cannot_be_stored_changes_nothing(self, place, mode):
+        """LIM-05, PV-21: the error is raised, and tells the way."""
+        vat, box = place.spawn(lambda: spawn(cell, "old"), env=ENV, persist_on=mode)
+
+        def upgrade(version, box):
+            box.put("new")
+            return spawn(cell, "another"), spawn(cell, [spawn(echo)])
+
+        with pytest.raises(NotPortableError) as caught:
+            place.restart(vat, env=ENV, version=1, upgrade=upgrade, persist_on=mode)
+        assert caught.value.trail.startswith("root 1 -> test.cell#")
+        _, box = place.restart(env=ENV)
+        assert box.get() == "old"
+
     def test_an_opening_makes_no_actor_and_takes_no_portrait(self, place):
         """PV-04"""
         taken = []

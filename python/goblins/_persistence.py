@@ -85,12 +85,12 @@ class PersistenceEnv:
         made = hand_made(constructor) if inspect.isroutine(constructor) else None
         if made is None:
             _check(constructor)
-        self._check_label(label)
         library = next((known for known, kind in CELLS.items() if kind is constructor), None)
         if library is not None:
             raise DuplicateLabelError(
                 f"{library} needs no label {label!r}: every environment has it, so leave it out"
             )
+        self._check_label(label)
         if rehydrate is not None:
             if isinstance(constructor, type) or not callable(rehydrate):
                 raise BehaviorError(
