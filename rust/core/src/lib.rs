@@ -20,6 +20,7 @@ pub mod log;
 mod lookback;
 pub mod mailbox;
 pub mod memory;
+pub mod overlay;
 pub mod pool;
 pub mod promise;
 pub mod record;

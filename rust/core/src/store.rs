@@ -5,6 +5,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Why a store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,12 @@ pub enum StoreError {
         store: String,
         /// Name of the part.
         part: String,
+    },
+    /// A view of a moment is not written to.
+    #[error("this view of the store {store} shows it as it was at one moment, and can't be written to")]
+    ReadOnly {
+        /// The store, as its user named it.
+        store: String,
     },
     /// Anything else the system said.
     #[error("the store {store} failed while {doing}: {reason}")]
@@ -167,8 +174,13 @@ pub trait Store: Send + Sync + 'static {
     /// batches (a crash of the process does not).
     fn syncs(&self) -> bool;
 
-    /// Makes durable what was written, then lets go of all resources, the lock among them. A second call
-    /// does nothing; every other call afterwards is [`StoreError::Closed`].
+    /// The store as it is at this moment, to be read only: [`Store::write`] is [`StoreError::ReadOnly`] there. It
+    /// costs little, whatever the size of the store, and keeps from being freed what was written before. It ends
+    /// with its own [`Store::close`], and with that of the store: then every call is [`StoreError::Closed`].
+    fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError>;
+
+    /// Makes durable what was written, then lets go of all resources, the lock and the snapshots among them. A
+    /// second call does nothing; every other call afterwards is [`StoreError::Closed`].
     fn close(&self) -> Result<(), StoreError>;
 }
 

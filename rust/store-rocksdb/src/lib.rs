@@ -4,6 +4,7 @@
 mod errors;
 mod lock;
 mod options;
+mod snapshot;
 mod store;
 
 pub use store::RocksStore;

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use goblins_core::store::{Batch, Change, Store, StoreError, Visit};
 use parking_lot::RwLock;
@@ -10,6 +11,7 @@ use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions
 use crate::errors::translate;
 use crate::lock::{Lock, OWNER};
 use crate::options::options;
+use crate::snapshot::{Snapshot, Snapshots};
 
 /// As much as may be left for the next opening to replay, in bytes: a few milliseconds.
 const REPLAY: u64 = 4 << 20;
@@ -19,12 +21,13 @@ pub struct RocksStore {
     path: PathBuf,
     sync: bool,
     /// `None` once closed. Readers and writers share it; only closing excludes them.
-    open: RwLock<Option<Open>>,
+    open: RwLock<Option<Arc<Open>>>,
+    snapshots: Arc<Snapshots>,
 }
 
 /// The fields are dropped in this order: the lock outlives the database.
-struct Open {
-    db: DB,
+pub(crate) struct Open {
+    pub(crate) db: DB,
     _lock: Lock,
 }
 
@@ -37,8 +40,8 @@ impl RocksStore {
         prepare(path)?;
         let lock = Lock::take(path)?;
         let db = DB::open(&options(), path).map_err(|error| translate(path, "opening", &error))?;
-        let open = RwLock::new(Some(Open { db, _lock: lock }));
-        Ok(Self { path: path.to_owned(), sync, open })
+        let open = RwLock::new(Some(Arc::new(Open { db, _lock: lock })));
+        Ok(Self { path: path.to_owned(), sync, open, snapshots: Arc::new(Snapshots::new()) })
     }
 
     fn with<R>(
@@ -96,6 +99,27 @@ fn spare_replay(db: &DB) -> Result<(), rocksdb::Error> {
     }
 }
 
+/// What an iterator needs to know of a range.
+pub(crate) fn range<'a>(start: &'a [u8], end: &[u8]) -> (IteratorMode<'a>, ReadOptions) {
+    let mut options = ReadOptions::default();
+    options.set_iterate_upper_bound(end);
+    (IteratorMode::From(start, Direction::Forward), options)
+}
+
+/// Visits what an iterator finds, until the visitor breaks.
+pub(crate) fn visit_all(
+    found: impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>>,
+    visit: &mut Visit<'_>,
+) -> Result<(), rocksdb::Error> {
+    for entry in found {
+        let (key, value) = entry?;
+        if let ControlFlow::Break(()) = visit(&key, &value) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 fn write_options() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.set_sync(false);
@@ -116,15 +140,8 @@ impl Store for RocksStore {
             return self.with("reading", |_| Ok(()));
         }
         self.with("reading", |db| {
-            let mut options = ReadOptions::default();
-            options.set_iterate_upper_bound(end);
-            for entry in db.iterator_opt(IteratorMode::From(start, Direction::Forward), options) {
-                let (key, value) = entry?;
-                if let ControlFlow::Break(()) = visit(&key, &value) {
-                    break;
-                }
-            }
-            Ok(())
+            let (mode, options) = range(start, end);
+            visit_all(db.iterator_opt(mode, options), visit)
         })
     }
 
@@ -147,10 +164,21 @@ impl Store for RocksStore {
         self.sync
     }
 
+    fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError> {
+        let open = self.open.read_recursive();
+        let taken = open.as_ref().and_then(|open| Snapshot::take(&self.path, open, &self.snapshots));
+        match taken {
+            Some(snapshot) => Ok(Arc::new(snapshot)),
+            None => Err(StoreError::Closed { store: self.name() }),
+        }
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         let Some(open) = self.open.write().take() else {
             return Ok(());
         };
+        // They hold the database, and so the lock.
+        self.snapshots.end();
         let synced = open.db.flush_wal(true).and_then(|()| spare_replay(&open.db));
         drop(open);
         synced.map_err(|error| translate(&self.path, "closing", &error))

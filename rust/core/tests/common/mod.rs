@@ -274,6 +274,10 @@ impl Store for Reins {
         !self.relaxed.load(SeqCst)
     }
 
+    fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Err(self.failed("taking a snapshot"))
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.closes.fetch_add(1, SeqCst);
         Ok(())
