@@ -25,9 +25,11 @@ use crate::coroutine::{self, Suspended};
 use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard};
 use crate::event_loop::EventLoop;
+use crate::listening::part_of;
 use crate::portrait;
-use crate::promise::{Latch, Promise, Right, part_of};
+use crate::promise::{Latch, Promise};
 use crate::refs::{Ref, invoke};
+use crate::resolver::Right;
 use crate::restore;
 
 unsafe extern "C" {
