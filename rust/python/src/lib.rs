@@ -17,6 +17,7 @@ mod listening;
 mod log;
 mod methods;
 mod opening;
+mod origin;
 mod portrait;
 mod promise;
 mod records;

@@ -12,18 +12,20 @@ use crate::refs::Ref;
 
 /// Calls a handler in a later turn of this vat, once a promise has settled (ASY-19 to ASY-26).
 #[pyfunction]
-#[pyo3(signature = (promise, fulfilled=None, *, catch=None, finally_=None))]
+#[pyo3(signature = (promise, fulfilled=None, *, catch=None, finally_=None, partial=None))]
 pub(crate) fn on(
     py: Python<'_>,
     promise: Bound<'_, PyAny>,
     fulfilled: Option<Bound<'_, PyAny>>,
     catch: Option<Bound<'_, PyAny>>,
     finally_: Option<Bound<'_, PyAny>>,
+    partial: Option<Bound<'_, PyAny>>,
 ) -> PyResult<Py<Promise>> {
     let churn = current_turn("on(...)")?;
-    let fulfilled = handler(fulfilled, "fulfilled")?;
-    let broken = handler(catch, "catch")?;
-    let finally_ = handler(finally_, "finally_")?;
+    let fulfilled = callable(fulfilled, "fulfilled")?.map(Handler::Call);
+    let broken = callable(catch, "catch")?.map(Handler::Call);
+    let finally_ = callable(finally_, "finally_")?.map(Handler::Call);
+    let partial = callable(partial, "partial")?;
     let promise = match promise.cast_into_exact::<Promise>() {
         Ok(promise) => promise.unbind(),
         Err(error) => {
@@ -32,7 +34,11 @@ pub(crate) fn on(
             settled
         }
     };
-    let derived = Promise::pending(py)?;
+    // First, so that the newest update comes before the outcome.
+    if let Some(partial) = partial {
+        churn.listen(promise.clone_ref(py), Reaction::Partial(partial));
+    }
+    let derived = Promise::asked_for(py, false, None)?;
     let Some(handler) = finally_ else {
         churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: derived.clone_ref(py) });
         return Ok(derived);
@@ -41,7 +47,7 @@ pub(crate) fn on(
         // At once: in between, younger listeners would be told.
         promise
     } else {
-        let handled = Promise::pending(py)?;
+        let handled = Promise::asked_for(py, false, None)?;
         churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: handled.clone_ref(py) });
         handled
     };
@@ -49,20 +55,20 @@ pub(crate) fn on(
     Ok(derived)
 }
 
-fn handler(function: Option<Bound<'_, PyAny>>, name: &str) -> PyResult<Option<Handler>> {
+fn callable(function: Option<Bound<'_, PyAny>>, name: &str) -> PyResult<Option<Py<PyAny>>> {
     match function {
         Some(function) if !function.is_callable() => Err(PyTypeError::new_err(format!(
             "{name} must be a callable or None, not {}",
             crate::behavior::type_name(&function)
         ))),
-        function => Ok(function.map(|function| Handler::Call(function.unbind()))),
+        function => Ok(function.map(Bound::unbind)),
     }
 }
 
 /// A part of what a promise will be fulfilled with (ASY-37): `promise[key]`.
 pub(crate) fn part(promise: &Bound<'_, Promise>, key: Py<PyAny>) -> PyResult<Py<Promise>> {
     let py = promise.py();
-    let part = Promise::pending(py)?;
+    let part = Promise::asked_for(py, false, None)?;
     let derived = part.clone_ref(py);
     match current() {
         Some(churn) if churn.in_turn() => {

@@ -19,6 +19,7 @@ use crate::current::{current, current_turn};
 use crate::errors::{deadlock, kernel_error, log_unheard, no_turn_error};
 use crate::host::{Handler, PyHost, Waker};
 use crate::listening;
+use crate::origin::Origin;
 use crate::refs::{self, BoundMessage, Ref, Target, invoke, is_hidden, own_attribute};
 
 /// A value that is still to come.
@@ -29,6 +30,8 @@ pub(crate) struct Promise {
     helped: bool,
     /// The message whose answer it is.
     sent: Option<Sent>,
+    /// Where it was made, if by a program and not by the library.
+    origin: Option<Origin>,
 }
 
 /// A message, for the report of an error that nobody asked for.
@@ -40,12 +43,14 @@ pub(crate) struct Sent {
 }
 
 impl Promise {
+    /// One of the library's own.
     pub(crate) fn pending(py: Python<'_>) -> PyResult<Py<Self>> {
-        Self::sent_to(py, false, None)
+        Py::new(py, Self { cell: PromiseCell::new(), helped: false, sent: None, origin: None })
     }
 
-    pub(crate) fn sent_to(py: Python<'_>, helped: bool, sent: Option<Sent>) -> PyResult<Py<Self>> {
-        Py::new(py, Self { cell: PromiseCell::new(), helped, sent })
+    /// One that the program asked for, where it is now.
+    pub(crate) fn asked_for(py: Python<'_>, helped: bool, sent: Option<Sent>) -> PyResult<Py<Self>> {
+        Py::new(py, Self { cell: PromiseCell::new(), helped, sent, origin: Origin::here(py) })
     }
 }
 
@@ -197,6 +202,9 @@ impl Promise {
             Progress::Settled(Outcome::Broken(error), _) => error.traverse(&visit)?,
             Progress::Pending => {}
         }
+        if let Some(updates) = &state.updates {
+            updates.iter().try_for_each(|update| visit.call(update.value()))?;
+        }
         state.waiters.iter().try_for_each(|waiter| visit_waiter(waiter, &visit))
     }
 
@@ -237,6 +245,7 @@ fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTr
                 visit.call(answer)
             }
             Reaction::Chain(promise) => visit.call(promise),
+            Reaction::Partial(listener) => visit.call(listener),
         },
     }
 }
@@ -262,7 +271,10 @@ impl Promise {
         };
         if let (Progress::Settled(Outcome::Broken(error), _), false) = (&state.progress, state.heard) {
             Python::try_attach(|py| {
-                let what = format!("{} broke, and nobody asked for its outcome", describe(py, self));
+                let origin = self.origin.as_ref().and_then(|origin| origin.describe(py));
+                let verb = if self.sent.is_some() { "sent" } else { "made" };
+                let place = origin.map_or_else(String::new, |place| format!(", {verb} at {place},"));
+                let what = format!("{}{place} broke, and nobody asked for its outcome", describe(py, self));
                 log_unheard(py, &what, error);
             });
         }

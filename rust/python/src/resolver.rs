@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use goblins_core::promise::{Outcome, Progress};
-use goblins_core::settle_outside;
+use goblins_core::{settle_outside, update_outside};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
@@ -56,6 +56,18 @@ impl Resolver {
         Ok(())
     }
 
+    /// Tells those who listen with `on(..., partial=...)` of a value before the promise settles (ASY-29).
+    fn update(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = value.py();
+        let value = crate::containers::handed_out(value)?.unbind();
+        let promise = self.right.promise.clone_ref(py);
+        match current() {
+            Some(churn) if churn.in_turn() => churn.update(promise, value, Some(self.right.clone())),
+            _ => update_outside::<PyHost>(py, promise, value),
+        }
+        Ok(())
+    }
+
     fn __repr__(&self) -> String {
         format!("<Resolver of {}>", self.right.promise.get().__repr__())
     }
@@ -78,7 +90,7 @@ impl Resolver {
 /// Makes a promise and the right to settle it.
 #[pyfunction]
 pub(crate) fn promise_and_resolver(py: Python<'_>) -> PyResult<(Py<Promise>, Resolver)> {
-    let promise = Promise::pending(py)?;
+    let promise = Promise::asked_for(py, false, None)?;
     let resolver = Resolver { right: Arc::new(Right { promise: promise.clone_ref(py) }) };
     Ok((promise, resolver))
 }
