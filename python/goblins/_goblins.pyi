@@ -216,6 +216,13 @@ class Resolver:
         BrokenPromiseError (ASY-17). In a turn it happens at the end, if the turn succeeds.
         """
 
+    def update(self, value: Any) -> None:
+        """Tells those who listen with ``on(promise, partial=...)`` of a value before the promise settles, such as
+        how far some work has come (ASY-29). It reaches promises that wait for this one, too.
+
+        In a turn it happens at the end, if the turn succeeds. After the settlement it does nothing.
+        """
+
 @final
 class _ClassInfo:
     def __new__(
@@ -674,6 +681,7 @@ def on(
     *,
     catch: None = None,
     finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
 ) -> Promise[_U]:
     """Calls a handler in a later turn of this vat, once a promise has settled (ASY-19 to ASY-26).
 
@@ -682,6 +690,8 @@ def on(
         fulfilled: gets the value; without it the value goes through.
         catch: gets the error; without it the error goes through.
         finally_: called in both cases, after the others.
+        partial: gets each value of ``resolver.update(...)``, in a turn of its own, and first the newest one that
+            there was before; nothing after the promise has settled (ASY-29). Its error is logged.
 
     Returns:
         The promise of what the handler gives.
@@ -698,6 +708,7 @@ def on(
     *,
     catch: None = None,
     finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
 ) -> Promise[_U]: ...
 @overload
 def on(
@@ -706,6 +717,7 @@ def on(
     *,
     catch: Callable[[Any], _V],
     finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
 ) -> Promise[_U | _V]: ...
 @overload
 def on(
@@ -714,6 +726,7 @@ def on(
     *,
     catch: Callable[[Any], _V],
     finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
 ) -> Promise[_T | _V]: ...
 @overload
 def on(
@@ -722,6 +735,7 @@ def on(
     *,
     catch: None = None,
     finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
 ) -> Promise[_T]: ...
 def promise_and_resolver() -> tuple[Promise[Any], Resolver]:
     """Makes a promise and the right to settle it (ASY-09)."""

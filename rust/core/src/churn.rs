@@ -10,7 +10,8 @@ use crate::host::Host;
 use crate::ids::Slot;
 use crate::job::{Job, Task};
 use crate::log::{Cause, EventKind};
-use crate::promise::{Outcome, Reaction, Seen, Waiter};
+use crate::partial::Made;
+use crate::promise::{Outcome, Reaction, Seen, Waited, Waiter};
 use crate::recording::{Heading, Timing};
 use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::saving::Saving;
@@ -52,6 +53,8 @@ pub(crate) struct Work<H: Host> {
     pub(crate) queue: VecDeque<Job<H>>,
     /// Far messages of this churn.
     pub(crate) outbox: Vec<(Arc<Vat<H>>, Job<H>)>,
+    /// Updates made in this churn.
+    pub(crate) updated: Made<H>,
     /// Promises settled in this churn.
     pub(crate) settled: Vec<H::Promise>,
     pub(crate) saving: Option<Saving<H>>,
@@ -78,6 +81,7 @@ impl<H: Host> Work<H> {
             done: Vec::new(),
             queue: VecDeque::new(),
             outbox: Vec::new(),
+            updated: Vec::new(),
             settled: Vec::new(),
             saving,
             suspended: HashMap::new(),
@@ -148,6 +152,7 @@ impl<H: Host> Churn<H> {
                 self.answer(cx, resolver, result, &actor);
             }
             Task::React { reaction, outcome } => self.do_reaction(cx, reaction, outcome, cause),
+            Task::Update { hearer, value } => self.hear(cx, (hearer, value), cause),
             Task::Hear(promise) => {
                 let reactions = H::promise_cell(&promise).take_reactions(cx, &self.vat);
                 self.settling(cx, |next| {
@@ -211,7 +216,7 @@ impl<H: Host> Churn<H> {
                     None => drop(answer),
                 }
             }
-            reaction @ (Reaction::Forward { .. } | Reaction::Chain(_)) => {
+            reaction @ (Reaction::Forward { .. } | Reaction::Chain(_) | Reaction::Partial(_)) => {
                 self.settling(cx, |next| self.react(cx, reaction, outcome, next));
             }
         }
@@ -236,6 +241,10 @@ impl<H: Host> Churn<H> {
             }
             Effect::Settle { promise, outcome, right } => {
                 self.settle_now(cx, promise, outcome, false);
+                drop(right);
+            }
+            Effect::Update { promise, value, right } => {
+                self.update_now(cx, promise, value, false);
                 drop(right);
             }
         }
@@ -279,11 +288,16 @@ impl<H: Host> Churn<H> {
         next: &mut Settlements<H>,
     ) {
         let waiter = Waiter::Vat(self.vat.clone(), reaction);
-        if let Some((Waiter::Vat(_, reaction), outcome)) =
-            H::promise_cell(promise).wait(cx, Some(&self.vat), waiter)
-        {
-            self.has_seen(promise);
-            self.react(cx, reaction, outcome, next);
+        match H::promise_cell(promise).wait(cx, Some(&self.vat), waiter) {
+            Waited::Over(Waiter::Vat(_, reaction), outcome) => {
+                self.has_seen(promise);
+                self.react(cx, reaction, outcome, next);
+            }
+            Waited::InLine(Some(news)) => {
+                self.depends_on_store();
+                self.catch_up(cx, news);
+            }
+            Waited::InLine(None) | Waited::Over(..) => {}
         }
     }
 
@@ -298,6 +312,8 @@ impl<H: Host> Churn<H> {
         match reaction {
             Reaction::Forward { message, resolver } => self.forward(cx, outcome, message, resolver, next),
             Reaction::Chain(promise) => next.push_back((promise, outcome, true)),
+            // It has heard all that it wanted to.
+            Reaction::Partial(listener) => drop(listener),
             reaction => {
                 let mut work = self.work();
                 let cause = work.cause;
@@ -359,6 +375,7 @@ impl<H: Host> Churn<H> {
             work.churn += 1;
             let outputs = Outputs {
                 messages: std::mem::take(&mut work.outbox),
+                updates: std::mem::take(&mut work.updated),
                 promises: std::mem::take(&mut work.settled),
             };
             (outputs, std::mem::take(&mut work.done))

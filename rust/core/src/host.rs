@@ -39,6 +39,8 @@ pub trait Host: Sized + 'static {
     type Promise: Send + Sync;
     /// A handler of a settled promise.
     type Function: Send;
+    /// A listener for the partial updates of a promise: called for each of them.
+    type Partial: Send;
     /// Code that waits for a promise in the middle of its work.
     type Suspended: Send;
     /// What keeps a promise from being taken for abandoned, until it is settled or this is dropped.
@@ -67,6 +69,8 @@ pub trait Host: Sized + 'static {
     fn clone_error(cx: Self::Cx<'_>, error: &Self::Error) -> Self::Error;
     /// The same promise again.
     fn clone_promise(cx: Self::Cx<'_>, promise: &Self::Promise) -> Self::Promise;
+    /// The same listener again.
+    fn clone_partial(cx: Self::Cx<'_>, listener: &Self::Partial) -> Self::Partial;
     /// A weak reference.
     fn downgrade(cx: Self::Cx<'_>, actor: &Self::Actor) -> Result<Self::WeakActor, Self::Error>;
     /// The actor, if it is alive.
@@ -104,6 +108,13 @@ pub trait Host: Sized + 'static {
         churn: &Rc<Churn<Self>>,
         handler: Self::Function,
         outcome: Option<Outcome<Self>>,
+    ) -> Result<Self::Value, Self::Error>;
+    /// Tells a listener of a partial update. What it gives is dropped.
+    fn update(
+        cx: Self::Cx<'_>,
+        churn: &Rc<Churn<Self>>,
+        listener: Self::Partial,
+        value: Self::Value,
     ) -> Result<Self::Value, Self::Error>;
     /// Goes on with suspended code; `None` if it has suspended itself again, by [`Churn::suspend`] with the
     /// same `answer`.

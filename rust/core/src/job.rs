@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::KernelError;
 use crate::host::Host;
 use crate::log::Cause;
+use crate::partial::Hearer;
 use crate::promise::{Outcome, Reaction};
 use crate::release::{Settlements, post, settling, wait_on_outside};
 use crate::vat::Vat;
@@ -37,6 +38,13 @@ pub enum Task<H: Host> {
         /// How it ended.
         outcome: Outcome<H>,
     },
+    /// A promise tells of something before it settles.
+    Update {
+        /// Who is told.
+        hearer: Hearer<H>,
+        /// Of what.
+        value: H::Value,
+    },
 }
 
 impl<H: Host> Job<H> {
@@ -51,6 +59,8 @@ impl<H: Host> Job<H> {
         match self.task {
             Task::Deliver { resolver, .. } => refuse_message(cx, vat, resolver, why, next),
             Task::React { reaction, .. } => reaction.refuse(cx, vat, why, next),
+            // Nobody waits for its answer, and the outcome is still to come.
+            Task::Update { hearer, value } => drop((hearer, value)),
             Task::Hear(promise) => {
                 for (reaction, _) in H::promise_cell(&promise).take_reactions(cx, vat) {
                     reaction.refuse(cx, vat, why.clone(), next);
@@ -68,6 +78,7 @@ impl<H: Host> Reaction<H> {
             Self::Forward { resolver, .. } => resolver,
             Self::Listen { derived, .. } | Self::Finally { derived, .. } => Some(derived),
             Self::Resume { answer, .. } => Some(answer),
+            Self::Partial(listener) => return drop(listener),
             // What made it wait may have been taken back.
             Self::Chain(promise) if lost => Some(promise),
             Self::Chain(promise) => return wait_on_outside(cx, promise, next),

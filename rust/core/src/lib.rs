@@ -21,6 +21,7 @@ mod lookback;
 pub mod mailbox;
 pub mod memory;
 pub mod overlay;
+pub mod partial;
 pub mod pool;
 pub mod promise;
 pub mod record;
@@ -41,6 +42,7 @@ pub mod vat;
 mod watch;
 
 pub use job::send_outside;
+pub use partial::update_outside;
 pub use release::{forward_outside, settle_outside, wait_outside};
 pub use saving::Persistence;
 pub use turn::Target;

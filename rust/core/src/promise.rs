@@ -11,6 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::host::Host;
 use crate::ids::VatId;
 use crate::log::Cause;
+use crate::partial::{News, Updates};
 use crate::vat::Vat;
 
 /// How a promise ended.
@@ -108,6 +109,8 @@ pub enum Reaction<H: Host> {
     },
     /// Settles another promise in the same way.
     Chain(H::Promise),
+    /// Only listens for partial updates.
+    Partial(H::Partial),
 }
 
 /// Who waits for a promise.
@@ -136,6 +139,8 @@ pub struct PromiseCell<H: Host> {
 pub struct PromiseState<H: Host> {
     /// How far it has come.
     pub progress: Progress<H>,
+    /// What it tells of before it settles, if it does.
+    pub updates: Option<Box<Updates<H>>>,
     /// Who waits, oldest first.
     pub waiters: Vec<Waiter<H>>,
     /// What settled it, for the log.
@@ -146,7 +151,13 @@ pub struct PromiseState<H: Host> {
 
 impl<H: Host> PromiseState<H> {
     fn new(heard: bool) -> Self {
-        Self { progress: Progress::Pending, waiters: Vec::new(), cause: Cause::default(), heard }
+        Self {
+            progress: Progress::Pending,
+            updates: None,
+            waiters: Vec::new(),
+            cause: Cause::default(),
+            heard,
+        }
     }
 }
 
@@ -202,25 +213,21 @@ impl<H: Host> PromiseCell<H> {
         Some(waiter)
     }
 
-    /// Adds a waiter, or gives back waiter and outcome if the outcome can be seen already. Where others of the
+    /// Adds a waiter, unless the outcome can be seen already. Where others of the
     /// same vat wait still, because the news is on its way, it waits in line: the oldest come first (ASY-27).
-    pub(crate) fn wait(
-        &self,
-        cx: H::Cx<'_>,
-        viewer: Option<&Vat<H>>,
-        waiter: Waiter<H>,
-    ) -> Option<(Waiter<H>, Outcome<H>)> {
+    pub(crate) fn wait(&self, cx: H::Cx<'_>, viewer: Option<&Vat<H>>, waiter: Waiter<H>) -> Waited<H> {
         let mut state = self.state.lock();
         state.heard = true;
         let in_line = viewer.is_some_and(|viewer| state.waiters.iter().any(|waiter| waiter.is_of(viewer)));
         let outcome = match &state.progress {
             Progress::Settled(outcome, seen) if !in_line && may_see(*seen, viewer) => outcome.share(cx),
             _ => {
+                let news = state.newest(cx, viewer, &waiter);
                 state.waiters.push(waiter);
-                return None;
+                return Waited::InLine(news);
             }
         };
-        Some((waiter, outcome))
+        Waited::Over(waiter, outcome)
     }
 
     /// Takes what a vat waits for here, once it has settled: waiting messages first, then listeners, each
@@ -243,6 +250,14 @@ impl<H: Host> PromiseCell<H> {
         reactions.sort_by_key(|(reaction, _)| !reaction.is_forward());
         reactions
     }
+}
+
+/// What came of it that somebody wanted to wait.
+pub(crate) enum Waited<H: Host> {
+    /// He waits, and there may be an update for him.
+    InLine(Option<News<H>>),
+    /// There is nothing to wait for.
+    Over(Waiter<H>, Outcome<H>),
 }
 
 impl<H: Host> Waiter<H> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use actors::{Env, Sketch, cell, counter, list};
-pub use world::{Turn, call, fulfil, notes, outcome, reports, result, send, spawn, tell, wait};
+pub use world::{Turn, call, fulfil, notes, outcome, reports, result, send, spawn, tell, update, wait};
 
 use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
@@ -49,6 +49,9 @@ pub type Promise = Arc<ToyPromise>;
 pub type Behavior = Arc<dyn Act>;
 /// A handler of a settled promise.
 pub type Handler = Box<dyn FnOnce(&Turn<'_>, Option<Outcome<Toy>>) -> Result<Value, Fault> + Send>;
+
+/// A listener for partial updates.
+pub type Listener = Arc<dyn Fn(&Turn<'_>, Value) -> Result<Value, Fault> + Send + Sync>;
 
 /// Code that waits for a promise; it gives `None` if it has suspended itself again.
 pub type Continuation =
@@ -163,6 +166,7 @@ impl Host for Toy {
     type Error = Fault;
     type Promise = Promise;
     type Function = Handler;
+    type Partial = Listener;
     type Suspended = Continuation;
     type Right = ();
     type Waker = Sender<Outcome<Toy>>;
@@ -196,6 +200,10 @@ impl Host for Toy {
 
     fn clone_promise((): (), promise: &Promise) -> Promise {
         promise.clone()
+    }
+
+    fn clone_partial((): (), listener: &Listener) -> Listener {
+        listener.clone()
     }
 
     fn downgrade((): (), actor: &Actor) -> Result<Weak<ToyRef>, Fault> {
@@ -268,6 +276,10 @@ impl Host for Toy {
         outcome: Option<Outcome<Self>>,
     ) -> Result<Value, Fault> {
         handler(&Turn::new(churn), outcome)
+    }
+
+    fn update((): (), churn: &Rc<Churn<Self>>, listener: Listener, value: Value) -> Result<Value, Fault> {
+        listener(&Turn::new(churn), value)
     }
 
     fn resume(

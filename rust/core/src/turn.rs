@@ -32,6 +32,7 @@ pub(crate) enum Effect<H: Host> {
     Send { target: Target<H>, message: H::Message, resolver: Option<H::Promise> },
     Listen { promise: H::Promise, reaction: Reaction<H> },
     Settle { promise: H::Promise, outcome: Outcome<H>, right: Option<H::Right> },
+    Update { promise: H::Promise, value: H::Value, right: Option<H::Right> },
 }
 
 /// Where a message goes.

@@ -15,6 +15,7 @@ use crate::ids::{Slot, VatId};
 use crate::job::Job;
 use crate::log::{Cause, EventKind, Log};
 use crate::mailbox::{Entry, Mailbox};
+use crate::partial;
 use crate::pool::Runtime;
 use crate::promise::{Outcome, Seen, StoreId};
 use crate::record::{Shape, VatRecord};
@@ -452,7 +453,7 @@ impl<H: Host> Vat<H> {
             _ => return outputs.emit(cx),
         };
         let here = Some(storage.id());
-        let mut later = Outputs { messages: Vec::new(), promises: Vec::new() };
+        let mut later = Outputs { messages: Vec::new(), updates: Vec::new(), promises: Vec::new() };
         settling(cx, |next| {
             for (vat, job) in outputs.messages {
                 // The log is ordered: what a vat of this store does with the message comes after its cause.
@@ -462,6 +463,8 @@ impl<H: Host> Vat<H> {
                     later.messages.push((vat, job));
                 }
             }
+            partial::show::<H>(cx, &outputs.updates, Seen::ByStore(storage.id()), next);
+            later.updates = outputs.updates;
             for promise in outputs.promises {
                 release(cx, H::clone_promise(cx, &promise), Seen::ByStore(storage.id()), next);
                 later.promises.push(promise);

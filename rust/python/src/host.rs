@@ -25,9 +25,11 @@ use crate::coroutine::{self, Suspended};
 use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard};
 use crate::event_loop::EventLoop;
+use crate::listening::part_of;
 use crate::portrait;
-use crate::promise::{Latch, Promise, Right, part_of};
+use crate::promise::{Latch, Promise};
 use crate::refs::{Ref, invoke};
+use crate::resolver::Right;
 use crate::restore;
 
 unsafe extern "C" {
@@ -80,6 +82,7 @@ impl Host for PyHost {
     type Error = Fault;
     type Promise = Py<Promise>;
     type Function = Handler;
+    type Partial = Py<PyAny>;
     type Suspended = Suspended;
     type Right = Arc<Right>;
     type Saved = Saved;
@@ -113,6 +116,10 @@ impl Host for PyHost {
 
     fn clone_promise(py: Python<'_>, promise: &Py<Promise>) -> Py<Promise> {
         promise.clone_ref(py)
+    }
+
+    fn clone_partial(py: Python<'_>, listener: &Py<PyAny>) -> Py<PyAny> {
+        listener.clone_ref(py)
     }
 
     fn downgrade(py: Python<'_>, actor: &Py<Ref>) -> Result<Py<PyWeakrefReference>, Fault> {
@@ -192,6 +199,16 @@ impl Host for PyHost {
             }
         };
         Ok(coroutine::started(churn, None, answer?)?.unbind())
+    }
+
+    fn update(
+        py: Python<'_>,
+        churn: &Rc<Churn<Self>>,
+        listener: Py<PyAny>,
+        value: Py<PyAny>,
+    ) -> Result<Py<PyAny>, Fault> {
+        let answer = calls::call_with(listener.bind(py), (value,))?;
+        Ok(coroutine::started(churn, None, answer)?.unbind())
     }
 
     fn resume(

@@ -13,13 +13,16 @@ mod environment;
 mod errors;
 mod event_loop;
 mod host;
+mod listening;
 mod log;
 mod methods;
 mod opening;
+mod origin;
 mod portrait;
 mod promise;
 mod records;
 mod refs;
+mod resolver;
 mod restore;
 mod runtime;
 mod send;
@@ -45,17 +48,21 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::errors::_use_errors;
     #[pymodule_export]
+    use crate::listening::on;
+    #[pymodule_export]
     use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]
     use crate::methods::{Methods, methods};
     #[pymodule_export]
     use crate::opening::Opening;
     #[pymodule_export]
-    use crate::promise::{Promise, Resolver, on, promise_and_resolver};
+    use crate::promise::Promise;
     #[pymodule_export]
     use crate::records::RecordClass;
     #[pymodule_export]
     use crate::refs::{BoundMessage, Ref};
+    #[pymodule_export]
+    use crate::resolver::{Resolver, promise_and_resolver};
     #[pymodule_export]
     use crate::runtime::{_after_fork_in_child, _at_exit};
     #[pymodule_export]
