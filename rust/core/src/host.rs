@@ -141,6 +141,11 @@ pub trait Host: Sized + 'static {
         record: &Record,
         refs: Vec<Self::Actor>,
     ) -> Result<(Self::Behavior, bool), Self::Error>;
+    /// Whether a behavior may be dropped now, to be made again from its record: nobody else holds it, nor
+    /// anything in it that can be changed in place. The kernel's is the only reference that counts.
+    fn may_sleep(cx: Self::Cx<'_>, behavior: &Self::Behavior) -> bool;
+    /// The actor whose behavior has suspended itself.
+    fn suspended_in(code: &Self::Suspended) -> Option<&Self::Actor>;
     /// A reference to a stored actor that has not been used yet.
     fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
 

@@ -54,6 +54,12 @@ pub type Handler = Box<dyn FnOnce(&Turn<'_>, Option<Outcome<Toy>>) -> Result<Val
 pub type Continuation =
     Box<dyn FnOnce(&Turn<'_>, Outcome<Toy>, &Promise) -> Result<Option<Value>, Fault> + Send>;
 
+/// Such code, and the actor whose behavior it is part of, if it is part of one.
+pub struct Suspended {
+    actor: Option<Actor>,
+    go_on: Continuation,
+}
+
 /// A state that is changed in place, and what it was.
 #[derive(Clone, Debug)]
 pub struct Saved {
@@ -163,7 +169,7 @@ impl Host for Toy {
     type Error = Fault;
     type Promise = Promise;
     type Function = Handler;
-    type Suspended = Continuation;
+    type Suspended = Suspended;
     type Right = ();
     type Waker = Sender<Outcome<Toy>>;
     type Saved = Saved;
@@ -273,11 +279,11 @@ impl Host for Toy {
     fn resume(
         (): (),
         churn: &Rc<Churn<Self>>,
-        code: Continuation,
+        code: Suspended,
         outcome: Outcome<Self>,
         answer: &Promise,
     ) -> Result<Option<Value>, Fault> {
-        code(&Turn::new(churn), outcome, answer)
+        (code.go_on)(&Turn::new(churn), outcome, answer)
     }
 
     fn wake((): (), waker: Sender<Outcome<Self>>, outcome: Outcome<Self>) {
@@ -325,6 +331,14 @@ impl Host for Toy {
         refs: Vec<Actor>,
     ) -> Result<(Behavior, bool), Fault> {
         env.rehydrate(shape, record, &refs).map(|behavior| (behavior, false))
+    }
+
+    fn may_sleep((): (), behavior: &Behavior) -> bool {
+        Arc::strong_count(behavior) == 1
+    }
+
+    fn suspended_in(code: &Suspended) -> Option<&Actor> {
+        code.actor.as_ref()
     }
 
     fn ghost((): (), vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Actor, Fault> {

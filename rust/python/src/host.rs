@@ -29,6 +29,7 @@ use crate::portrait;
 use crate::promise::{Latch, Promise, Right, part_of};
 use crate::refs::{Ref, invoke};
 use crate::restore;
+use crate::sleep;
 
 unsafe extern "C" {
     fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
@@ -270,6 +271,14 @@ impl Host for PyHost {
         refs: Vec<Py<Ref>>,
     ) -> Result<(Py<PyAny>, bool), Fault> {
         Ok(restore::rehydrate(py, env, actor.bind(py), shape, record, &refs)?)
+    }
+
+    fn may_sleep(py: Python<'_>, behavior: &Py<PyAny>) -> bool {
+        sleep::may_sleep(behavior.bind(py)).unwrap_or(false)
+    }
+
+    fn suspended_in(code: &Suspended) -> Option<&Py<Ref>> {
+        code.actor()
     }
 
     fn ghost(py: Python<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Py<Ref>, Fault> {
