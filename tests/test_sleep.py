@@ -317,7 +317,11 @@ def test_one_that_a_listener_refers_to_stays_awake(memory):
     vat.drain()
     collect()
     quiet(vat)
+    assert vat.awake == 1, "Bob's history was changed where nobody saw it: it is not in the store"
+    assert bob.deposit(1) == 2
+    quiet(vat)
     assert vat.awake == 0
+    assert bob.show() == (2, [20, 1])
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["the instance", "a list in a field"])
@@ -338,9 +342,40 @@ def test_what_others_hold_never_becomes_a_stale_copy(memory, which):
     else:
         held.append(5)
         assert ada.show() == (1, [1, 5])
+        held.remove(5)
     del held
     quiet(vat)
     assert vat.awake == 0
+
+
+def test_what_was_changed_where_nobody_saw_it_is_not_lost_by_sleeping(place):
+    """SLP-04: such an actor stays awake until it is stored with the next change that is seen."""
+
+    @actor
+    def sly(bcom, items):
+        def add(item):
+            items.append(item)
+
+        return methods(add=add, get=lambda: list(items), renew=lambda: bcom(sly(bcom, list(items))))
+
+    options = {"env": PersistenceEnv("test", sly, Account), "sleep": ALL_SLEEP}
+    vat, tally, ada = place.spawn(lambda: (spawn(sly, []), spawn(Account, "Ada")), **options)
+    assert vat.awake == 0
+    kept = []
+    ada.hand_out(kept)
+    kept.pop().append(7)
+    tally.add(1)
+    kept.clear()
+    for _ in range(3):
+        quiet(vat)
+        assert vat.awake == 2
+    assert tally.get() == [1]
+    tally.renew()
+    assert ada.deposit(8) == 8
+    quiet(vat)
+    assert vat.awake == 0
+    vat, tally, ada = place.restart(vat, **options)
+    assert (tally.get(), ada.show()) == ([1], (8, [7, 8]))
 
 
 def test_a_container_that_an_actor_holds_twice_does_not_keep_it_awake(memory):
@@ -381,7 +416,7 @@ def test_a_sleeper_is_looked_at_as_it_was(memory):
     )
     for _ in range(4):
         tally()
-    events = [event for event in vat.log if event.actor is tally]
+    events = [event for event in vat.log if "#0" in (event.target or "")]
     assert vat.awake == 0
     for number, event in enumerate(events):
         assert event.peek(tally) == number + 1
@@ -397,7 +432,7 @@ def test_an_instance_that_the_log_needs_stays_awake_and_can_be_looked_at(memory)
     )
     for amount in range(1, 5):
         ada.deposit(amount)
-    events = [event for event in vat.log if event.actor is ada]
+    events = [event for event in vat.log if "#0" in (event.target or "")]
     assert [event.peek(ada.show) for event in events] == [
         (1, [1]),
         (3, [1, 2]),

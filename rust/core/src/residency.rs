@@ -30,6 +30,17 @@ pub struct Limits {
     pub bytes: Option<u64>,
 }
 
+/// What a host knows of a behavior that the kernel would drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaySleep {
+    /// It can't have changed without the kernel knowing.
+    Yes,
+    /// It may have been changed in place unseen: its portrait must be compared with its record.
+    IfUnchanged,
+    /// Somebody else holds it, or something in it that can be changed in place.
+    No,
+}
+
 /// The stored actors that are in memory. A ref to one of them must be the same object (guarantee G6).
 pub(crate) struct Residents<H: Host> {
     known: HashMap<Slot, Resident<H>, SlotHashing>,
@@ -341,7 +352,7 @@ impl<H: Host> Churn<H> {
         if self.work().saving.as_ref().is_some_and(|saving| saving.is_unsaved(cell.slot())) {
             return Attempt::Restless;
         }
-        let behavior = {
+        {
             let mut state = cell.state();
             if std::mem::take(&mut state.used) {
                 return Attempt::Used;
@@ -352,16 +363,47 @@ impl<H: Host> Churn<H> {
             if state.suspended > 0 {
                 return Attempt::Restless;
             }
-            match std::mem::replace(&mut state.life, Life::Ghost) {
-                Life::Live(behavior) => behavior,
-                Life::Ghost | Life::Gone => return Attempt::NotAwake,
+        }
+        let Life::Live(behavior) = cell.set_life(Life::Ghost) else {
+            return Attempt::NotAwake;
+        };
+        let asleep = match H::may_sleep(cx, &behavior) {
+            MaySleep::Yes => return Attempt::Asleep(behavior),
+            MaySleep::No => false,
+            MaySleep::IfUnchanged => {
+                // A portrait is taken of one that is awake.
+                let ghost = cell.set_life(Life::Live(H::clone_behavior(cx, &behavior)));
+                drop(ghost);
+                self.is_as_stored(cx, actor)
             }
         };
-        if H::may_sleep(cx, &behavior) {
-            return Attempt::Asleep(behavior);
+        let back = if asleep { Life::Ghost } else { Life::Live(H::clone_behavior(cx, &behavior)) };
+        let before = cell.set_life(back);
+        drop(before);
+        if asleep { Attempt::Asleep(behavior) } else { Attempt::Restless }
+    }
+
+    /// Whether an actor's portrait is what stands in the store. If that has fields of another version of the code,
+    /// they can't be compared, and nothing was seen that speaks against it.
+    fn is_as_stored(&self, cx: H::Cx<'_>, actor: &H::Actor) -> bool {
+        let Some(persistence) = self.vat().persistence() else {
+            return false;
+        };
+        let slot = H::actor_cell(actor).slot();
+        let Ok(portrait) = H::portrait(cx, &persistence.env, actor) else {
+            return false;
+        };
+        let Ok(Some((record, _))) = H::detached(cx, || persistence.claim.read_actor(slot)) else {
+            return false;
+        };
+        let shape = {
+            let work = self.work();
+            work.saving.as_ref().and_then(|saving| saving.shape(record.shape))
+        };
+        if shape.is_some_and(|shape| shape != portrait.shape) {
+            return true;
         }
-        let ghost = cell.set_life(Life::Live(behavior));
-        drop(ghost);
-        Attempt::Restless
+        let slots = portrait.refs.iter().map(|target| H::actor_cell(target).slot());
+        record.payload == portrait.payload && slots.eq(record.slots)
     }
 }

@@ -74,6 +74,10 @@ impl<H: Host> Saving<H> {
         self.records.contains_key(&slot)
     }
 
+    pub(crate) fn shape(&self, id: ShapeId) -> Option<Arc<Shape>> {
+        self.shapes.get(id.0 as usize).cloned()
+    }
+
     fn shape_id(&mut self, shape: &Arc<Shape>) -> ShapeId {
         let same = |known: &Arc<Shape>| Arc::ptr_eq(known, shape);
         let found = self.shapes.iter().position(same).or_else(|| {
@@ -306,7 +310,7 @@ impl<H: Host> Churn<H> {
         };
         let shape = {
             let work = self.work();
-            work.saving.as_ref().and_then(|saving| saving.shapes.get(record.shape.0 as usize).cloned())
+            work.saving.as_ref().and_then(|saving| saving.shape(record.shape))
         };
         let Some(shape) = shape else {
             let key = schema::actor_key(persistence.claim.part(), slot);

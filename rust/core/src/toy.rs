@@ -24,6 +24,7 @@ use crate::ids::Slot;
 use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
+use crate::residency::MaySleep;
 use crate::vat::Vat;
 
 /// The language of the kernel's own tests.
@@ -121,6 +122,11 @@ pub trait Act: Send + Sync + 'static {
     /// Its portrait, if it has one.
     fn sketch(&self) -> Option<Sketch> {
         None
+    }
+
+    /// Whether it may change without saying so.
+    fn changes_in_place(&self) -> bool {
+        false
     }
 }
 
@@ -333,8 +339,12 @@ impl Host for Toy {
         env.rehydrate(shape, record, &refs).map(|behavior| (behavior, false))
     }
 
-    fn may_sleep((): (), behavior: &Behavior) -> bool {
-        Arc::strong_count(behavior) == 1
+    fn may_sleep((): (), behavior: &Behavior) -> MaySleep {
+        match Arc::strong_count(behavior) {
+            1 if behavior.changes_in_place() => MaySleep::IfUnchanged,
+            1 => MaySleep::Yes,
+            _ => MaySleep::No,
+        }
     }
 
     fn suspended_in(code: &Suspended) -> Option<&Actor> {

@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
 use common::{Reins, ToyVat, add, found, get, held, named, open, raised, reopen, run, runtime};
 use goblins_core::actor::Life;
@@ -248,6 +248,46 @@ fn one_whose_behavior_is_held_by_others_stays_awake() {
     drop(behavior);
     run(&vat, |_| Ok(())).unwrap();
     assert_eq!(sleepers(&all), [0, 1, 2]);
+}
+
+/// A number that it changes in place, without saying so.
+struct Sly(Arc<AtomicI64>);
+
+impl Act for Sly {
+    fn act(&self, _: &Turn<'_>, message: Message) -> Result<Reply, Fault> {
+        match message.value {
+            Value::Int(number) if message.method == "become" => {
+                Ok(Reply::Become(Arc::new(Sly(Arc::new(number.into()))), Value::Unit))
+            }
+            Value::Int(number) => Ok(Reply::Value(Value::Int(self.0.swap(number, SeqCst)))),
+            _ => Ok(Reply::Value(Value::Int(self.0.load(SeqCst)))),
+        }
+    }
+
+    fn sketch(&self) -> Option<Sketch> {
+        Some(Sketch { label: "counter", fields: vec![Value::Int(self.0.load(SeqCst))] })
+    }
+
+    fn changes_in_place(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn one_that_is_not_as_it_is_stored_stays_awake() {
+    let (reins, runtime) = (Reins::default(), runtime());
+    let (vat, [sly]) = found(&runtime, &reins.storage(), "main", [Arc::new(Sly(Arc::new(5.into())))]);
+    vat.set_sleep(actors(0));
+    call(&sly, "swap", Value::Int(6)).unwrap();
+    for _ in 0..3 {
+        run(&vat, |_| Ok(())).unwrap();
+        assert!(!is_ghost(&sly));
+    }
+    assert_eq!(get(&sly), 6);
+    call(&sly, "become", Value::Int(7)).unwrap();
+    run(&vat, |_| Ok(())).unwrap();
+    assert!(is_ghost(&sly), "now it is stored");
+    assert_eq!(get(&sly), 7);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use goblins_core::ids::Slot;
 use goblins_core::promise::{Outcome, PromiseCell};
 use goblins_core::record::{Portrait, Record, Shape};
 use goblins_core::recording::Place;
+use goblins_core::residency::MaySleep;
 use goblins_core::settle_outside;
 use goblins_core::vat::Vat;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -273,8 +274,8 @@ impl Host for PyHost {
         Ok(restore::rehydrate(py, env, actor.bind(py), shape, record, &refs)?)
     }
 
-    fn may_sleep(py: Python<'_>, behavior: &Py<PyAny>) -> bool {
-        sleep::may_sleep(behavior.bind(py)).unwrap_or(false)
+    fn may_sleep(py: Python<'_>, behavior: &Py<PyAny>) -> MaySleep {
+        sleep::may_sleep(behavior.bind(py)).unwrap_or(MaySleep::No)
     }
 
     fn suspended_in(code: &Suspended) -> Option<&Py<Ref>> {
