@@ -58,6 +58,7 @@ from goblins._joiners import all_of, race
 from goblins._log import Event, EventLog, EventTree
 from goblins._migrations import Migrations, versioned
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
+from goblins._sleep import lru
 
 __version__ = "0.1.0"
 
@@ -109,6 +110,7 @@ __all__ = [
     "all_of",
     "field",
     "from_awaitable",
+    "lru",
     "methods",
     "on",
     "promise_and_resolver",

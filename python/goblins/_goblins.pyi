@@ -359,6 +359,14 @@ class Vat:
         """How many messages wait."""
 
     @property
+    def awake(self) -> int | None:
+        """How many stored actors were awake after the last churn; None for a vat without a store (SLP-01).
+
+        An actor is awake while its behavior is in memory; one that sleeps, or was not used since the vat was opened, is
+        a ``Ref`` at most. See ``lru``.
+        """
+
+    @property
     def id(self) -> int:
         """Its number among the vats of this process, from 0 (VAT-02)."""
 
@@ -807,7 +815,12 @@ def _constructor(
 @final
 class _Opening:
     def __new__(
-        cls, labels: Mapping[str, Any], records: Mapping[str, _RecordClass], store: Store, part: str
+        cls,
+        labels: Mapping[str, Any],
+        records: Mapping[str, _RecordClass],
+        store: Store,
+        part: str,
+        sleep: tuple[int | None, int | None] = (None, None),
     ) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
 

@@ -10,6 +10,7 @@ from goblins._errors import BehaviorError, DuplicateLabelError, not_yet
 from goblins._goblins import Constructor, Store, StorePart, Vat, _ClassInfo, _Opening, _RecordClass
 from goblins._migrations import Migrations
 from goblins._records import describe
+from goblins._sleep import lru
 
 MAIN_PART = "main"
 
@@ -183,7 +184,7 @@ def spawn_persistent_vat(
     persistence_registry: Any = None,
     version: Any = 0,
     upgrade: Any = None,
-    sleep: Any = None,
+    sleep: lru | None = None,
 ) -> tuple[Vat, *Roots]: ...
 @overload
 def spawn_persistent_vat(
@@ -199,7 +200,7 @@ def spawn_persistent_vat(
     persistence_registry: Any = None,
     version: Any = 0,
     upgrade: Any = None,
-    sleep: Any = None,
+    sleep: lru | None = None,
 ) -> tuple[Vat, *tuple[Root, ...]]: ...
 @overload
 def spawn_persistent_vat(
@@ -215,7 +216,7 @@ def spawn_persistent_vat(
     persistence_registry: Any = None,
     version: Any = 0,
     upgrade: Any = None,
-    sleep: Any = None,
+    sleep: lru | None = None,
 ) -> tuple[Vat, Root]: ...
 def spawn_persistent_vat(
     env: PersistenceEnv,
@@ -230,7 +231,7 @@ def spawn_persistent_vat(
     persistence_registry: Any = None,
     version: Any = 0,
     upgrade: Any = None,
-    sleep: Any = None,
+    sleep: lru | None = None,
 ) -> tuple[Any, ...]:
     """Opens the vat that lives in a store, or makes it if the store is empty (PV-01 to PV-03).
 
@@ -247,7 +248,9 @@ def spawn_persistent_vat(
             was.
         vat_constructor: what makes the vat of the keywords it gets: ``Vat``, ``ManualVat``, ``AsyncioVat``,
             or a function that passes all its keywords on to one of them, with some of its own.
-        persist_on, persistence_registry, sleep: only the defaults are there yet; anything else raises
+        sleep: which actors go back to the store when they are not used: ``lru(...)``. Without it an actor that
+            was used stays in memory as long as something refers to it.
+        persist_on, persistence_registry: only the defaults are there yet; anything else raises
             NotImplementedError.
 
     Returns:
@@ -269,9 +272,10 @@ def spawn_persistent_vat(
         raise TypeError(f"vat_constructor is a class of vats, such as ManualVat, not {vat_constructor!r}")
     if upgrade is not None and not callable(upgrade) and not isinstance(upgrade, Migrations):
         raise TypeError(f"upgrade is a Migrations or a function, not {upgrade!r}")
-    for option, value in (("persistence_registry", persistence_registry), ("sleep", sleep)):
-        if value is not None:
-            not_yet(f"{option}=")
+    if persistence_registry is not None:
+        not_yet("persistence_registry=")
+    if sleep is not None and not isinstance(sleep, lru):
+        raise TypeError(f"sleep is lru(...) or None, not {sleep!r}")
     if not isinstance(env, PersistenceEnv):
         raise TypeError(f"env is a PersistenceEnv, not {env!r}")
     if not callable(spawn_roots):
@@ -284,7 +288,8 @@ def spawn_persistent_vat(
         raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
-    opening = _Opening(env._makers(), env._records, store, part)
+    limits = (None, None) if sleep is None else (sleep.max_actors, sleep.max_bytes)
+    opening = _Opening(env._makers(), env._records, store, part, limits)
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )

@@ -207,6 +207,9 @@ impl<H: Host> Churn<H> {
                 self.settle_now(cx, derived, outcome, false);
             }
             Reaction::Resume { id, code, answer } => {
+                if let Some(actor) = H::suspended_in(&code) {
+                    H::actor_cell(actor).state().suspended -= 1;
+                }
                 let waiting = self.work().suspended.remove(&id);
                 drop(waiting);
                 let result =
@@ -233,7 +236,10 @@ impl<H: Host> Churn<H> {
                 self.settling(cx, |next| self.wait_for(cx, &promise, reaction, next));
             }
             Effect::Listen { promise, reaction } => {
-                if let Reaction::Resume { id, answer, .. } = &reaction {
+                if let Reaction::Resume { id, answer, code } = &reaction {
+                    if let Some(actor) = H::suspended_in(code) {
+                        H::actor_cell(actor).state().suspended += 1;
+                    }
                     let answer = H::clone_promise(cx, answer);
                     self.work().suspended.insert(*id, answer);
                 }
@@ -386,6 +392,7 @@ impl<H: Host> Churn<H> {
                 if !outputs.is_empty() {
                     self.vat.release(cx, outputs);
                 }
+                self.let_sleep(cx);
                 Ok(())
             }
             Err(error) => {

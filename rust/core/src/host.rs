@@ -11,6 +11,7 @@ use crate::ids::Slot;
 use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
+use crate::residency::MaySleep;
 use crate::vat::Vat;
 
 /// A language that actors are written in.
@@ -152,6 +153,11 @@ pub trait Host: Sized + 'static {
         record: &Record,
         refs: Vec<Self::Actor>,
     ) -> Result<(Self::Behavior, bool), Self::Error>;
+    /// Whether a behavior may be dropped, to be made again from its record. The caller's is the kernel's only
+    /// reference to it.
+    fn may_sleep(cx: Self::Cx<'_>, behavior: &Self::Behavior) -> MaySleep;
+    /// The actor whose behavior has suspended itself.
+    fn suspended_in(code: &Self::Suspended) -> Option<&Self::Actor>;
     /// A reference to a stored actor that has not been used yet.
     fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
 

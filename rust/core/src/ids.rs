@@ -1,6 +1,7 @@
 //! Identifiers. Each is a type of its own, so that a slot is never taken for a turn.
 
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -44,4 +45,27 @@ id! {
 id! {
     /// Logical time of a vat (VAT-20).
     LamportTime(u64)
+}
+
+/// For tables by slot. Slots are given one after the other, by nobody who could choose them to collide.
+pub(crate) type SlotHashing = BuildHasherDefault<SlotHasher>;
+
+/// Spreads numbers over all bits.
+#[derive(Default)]
+pub(crate) struct SlotHasher(u64);
+
+impl Hasher for SlotHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The odd number next to 2^64 divided by the golden ratio.
+        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ (product >> 32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }

@@ -27,6 +27,7 @@ pub mod promise;
 pub mod record;
 pub mod recording;
 mod release;
+pub mod residency;
 pub mod ring;
 mod saving;
 pub mod scheduling;

@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -14,6 +15,7 @@ use crate::host::Host;
 use crate::ids::{LamportTime, ShapeId, Slot};
 use crate::promise::{Progress, Seen};
 use crate::record::{Record, Shape, VatRecord};
+use crate::residency::{Limits, Residents};
 use crate::schema::{self, Kind, STORE_PART};
 use crate::storage::Claim;
 use crate::store::{Batch, StoreError};
@@ -25,6 +27,17 @@ pub struct Persistence<H: Host> {
     pub(crate) env: H::Env,
     /// Slots of stored actors that died in memory since the last churn.
     pub(crate) dropped: Mutex<Vec<Slot>>,
+    /// How much may be awake; not set: any number.
+    pub(crate) limits: OnceLock<Limits>,
+    /// How many actors were awake after the last churn.
+    pub(crate) awake: AtomicUsize,
+}
+
+impl<H: Host> Persistence<H> {
+    pub(crate) fn new(claim: Claim<H>, env: H::Env) -> Self {
+        let (dropped, awake) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+        Self { claim, env, dropped, limits: OnceLock::new(), awake }
+    }
 }
 
 /// What is to be written, and what is known of the store.
@@ -37,8 +50,8 @@ pub(crate) struct Saving<H: Host> {
     next_slot_saved: u64,
     /// The vat's record, if it is to be written.
     vat: Option<VatRecord>,
-    /// The stored actors that are in memory. A ref to one of them must be the same object (guarantee G6).
-    live: HashMap<Slot, H::WeakActor>,
+    /// The stored actors that are in memory.
+    pub(crate) live: Residents<H>,
     /// The last batch that what this vat knows depends on: its own, or that of a vat of the same store.
     pub(crate) ticket: Option<Ticket>,
 }
@@ -51,9 +64,18 @@ impl<H: Host> Saving<H> {
             shapes,
             next_slot_saved: next_slot.0,
             vat: None,
-            live: HashMap::new(),
+            live: Residents::new(),
             ticket: None,
         }
+    }
+
+    /// Whether an actor has changes that are not written.
+    pub(crate) fn is_unsaved(&self, slot: Slot) -> bool {
+        self.records.contains_key(&slot)
+    }
+
+    pub(crate) fn shape(&self, id: ShapeId) -> Option<Arc<Shape>> {
+        self.shapes.get(id.0 as usize).cloned()
     }
 
     fn shape_id(&mut self, shape: &Arc<Shape>) -> ShapeId {
@@ -181,7 +203,8 @@ impl<H: Host> Churn<H> {
             }
         }
         for actor in fresh {
-            self.remember(cx, &actor)?;
+            let size = sealed.get(&H::actor_cell(&actor).slot()).map_or(0, Vec::len);
+            self.remember(cx, &actor, size)?;
         }
         Ok(sealed)
     }
@@ -253,39 +276,12 @@ impl<H: Host> Churn<H> {
         }
     }
 
-    /// Enters an actor into the table of those in memory.
-    fn remember(&self, cx: H::Cx<'_>, actor: &H::Actor) -> Result<(), H::Error> {
-        let slot = H::actor_cell(actor).slot();
-        let known = self.work().saving.as_ref().is_some_and(|saving| saving.live.contains_key(&slot));
-        if !known {
-            let weak = H::downgrade(cx, actor)?;
-            let old = self.work().saving.as_mut().and_then(|saving| saving.live.insert(slot, weak));
-            drop(old);
-        }
-        Ok(())
-    }
-
-    /// The one reference to a stored actor.
-    pub(crate) fn stored_actor(self: &Rc<Self>, cx: H::Cx<'_>, slot: Slot) -> Result<H::Actor, H::Error> {
-        let live = {
-            let work = self.work();
-            work.saving.as_ref().and_then(|saving| H::upgrade(cx, saving.live.get(&slot)?))
-        };
-        if let Some(actor) = live {
-            return Ok(actor);
-        }
-        let actor = H::ghost(cx, self.vat(), slot)?;
-        let weak = H::downgrade(cx, &actor)?;
-        let old = self.work().saving.as_mut().and_then(|saving| saving.live.insert(slot, weak));
-        drop(old);
-        Ok(actor)
-    }
-
     /// The actor's behavior; a ghost is made from its record first (guarantee G7).
     pub fn behavior(self: &Rc<Self>, cx: H::Cx<'_>, actor: &H::Actor) -> Result<H::Behavior, H::Error> {
         let cell = H::actor_cell(actor);
         let gone = {
-            let state = cell.state();
+            let mut state = cell.state();
+            state.used = true;
             match &state.life {
                 Life::Live(behavior) => return Ok(H::clone_behavior(cx, behavior)),
                 Life::Gone => true,
@@ -307,14 +303,14 @@ impl<H: Host> Churn<H> {
         };
         let record = H::detached(cx, || persistence.claim.read_actor(slot));
         let missing = || KernelError::MissingRecord { slot: slot.0, vat: vat.name().to_owned() };
-        let record = match record {
-            Ok(Some(record)) => record,
+        let (record, size) = match record {
+            Ok(Some(found)) => found,
             Ok(None) => return Err(H::error(cx, missing())),
             Err(error) => return Err(H::error(cx, error.into())),
         };
         let shape = {
             let work = self.work();
-            work.saving.as_ref().and_then(|saving| saving.shapes.get(record.shape.0 as usize).cloned())
+            work.saving.as_ref().and_then(|saving| saving.shape(record.shape))
         };
         let Some(shape) = shape else {
             let key = schema::actor_key(persistence.claim.part(), slot);
@@ -332,6 +328,7 @@ impl<H: Host> Churn<H> {
                 Life::Live(now) => Some((H::clone_behavior(cx, now), life)),
                 Life::Ghost | Life::Gone => {
                     state.life = life;
+                    state.used = false;
                     None
                 }
             }
@@ -345,6 +342,7 @@ impl<H: Host> Churn<H> {
             work.undo.push(Undo::Upgraded { actor: H::clone_actor(cx, actor) });
         }
         drop(work);
+        self.woke(slot, size);
         Ok(behavior)
     }
 
@@ -381,31 +379,5 @@ impl<H: Host> Churn<H> {
                 Err(error)
             }
         }
-    }
-
-    /// Takes dead actors out of the table of those in memory.
-    fn forget_dropped(&self, cx: H::Cx<'_>, persistence: &Persistence<H>) {
-        let dropped = {
-            let mut dropped = persistence.dropped.lock();
-            if dropped.is_empty() {
-                return;
-            }
-            std::mem::take(&mut *dropped)
-        };
-        let mut removed = Vec::with_capacity(dropped.len());
-        let mut work = self.work();
-        let Some(saving) = &mut work.saving else {
-            return;
-        };
-        for slot in dropped {
-            // A new ghost may have taken the place meanwhile.
-            let alive = saving.live.get(&slot).and_then(|weak| H::upgrade(cx, weak));
-            match alive {
-                Some(actor) => removed.push((None, Some(actor))),
-                None => removed.push((saving.live.remove(&slot), None)),
-            }
-        }
-        drop(work);
-        drop(removed);
     }
 }

@@ -339,14 +339,14 @@ impl<H: Host> Claim<H> {
         Ok(Slot(slot.unwrap_or(0)))
     }
 
-    /// The record of an actor.
-    pub fn read_actor(&self, slot: Slot) -> Result<Option<Record>, StoreError> {
-        self.get(Kind::Actor, slot.0, Record::decode)
+    /// The record of an actor, and its size in bytes.
+    pub fn read_actor(&self, slot: Slot) -> Result<Option<(Record, usize)>, StoreError> {
+        self.get(Kind::Actor, slot.0, |content| Ok((Record::decode(content)?, content.len())))
     }
 
     /// What a stored actor is called: by its own name, if one was given, or by its label.
     pub fn read_title(&self, slot: Slot) -> Result<Option<String>, StoreError> {
-        let Some(record) = self.read_actor(slot)? else {
+        let Some((record, _)) = self.read_actor(slot)? else {
             return Ok(None);
         };
         if record.name.is_some() {

@@ -24,6 +24,7 @@ use crate::ids::Slot;
 use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
+use crate::residency::MaySleep;
 use crate::vat::Vat;
 
 /// The language of the kernel's own tests.
@@ -56,6 +57,12 @@ pub type Listener = Arc<dyn Fn(&Turn<'_>, Value) -> Result<Value, Fault> + Send 
 /// Code that waits for a promise; it gives `None` if it has suspended itself again.
 pub type Continuation =
     Box<dyn FnOnce(&Turn<'_>, Outcome<Toy>, &Promise) -> Result<Option<Value>, Fault> + Send>;
+
+/// Such code, and the actor whose behavior it is part of, if it is part of one.
+pub struct Suspended {
+    actor: Option<Actor>,
+    go_on: Continuation,
+}
 
 /// A state that is changed in place, and what it was.
 #[derive(Clone, Debug)]
@@ -119,6 +126,11 @@ pub trait Act: Send + Sync + 'static {
     fn sketch(&self) -> Option<Sketch> {
         None
     }
+
+    /// Whether it may change without saying so.
+    fn changes_in_place(&self) -> bool {
+        false
+    }
 }
 
 impl<F> Act for F
@@ -167,7 +179,7 @@ impl Host for Toy {
     type Promise = Promise;
     type Function = Handler;
     type Partial = Listener;
-    type Suspended = Continuation;
+    type Suspended = Suspended;
     type Right = ();
     type Waker = Sender<Outcome<Toy>>;
     type Saved = Saved;
@@ -285,11 +297,11 @@ impl Host for Toy {
     fn resume(
         (): (),
         churn: &Rc<Churn<Self>>,
-        code: Continuation,
+        code: Suspended,
         outcome: Outcome<Self>,
         answer: &Promise,
     ) -> Result<Option<Value>, Fault> {
-        code(&Turn::new(churn), outcome, answer)
+        (code.go_on)(&Turn::new(churn), outcome, answer)
     }
 
     fn wake((): (), waker: Sender<Outcome<Self>>, outcome: Outcome<Self>) {
@@ -337,6 +349,18 @@ impl Host for Toy {
         refs: Vec<Actor>,
     ) -> Result<(Behavior, bool), Fault> {
         env.rehydrate(shape, record, &refs).map(|behavior| (behavior, false))
+    }
+
+    fn may_sleep((): (), behavior: &Behavior) -> MaySleep {
+        match Arc::strong_count(behavior) {
+            1 if behavior.changes_in_place() => MaySleep::IfUnchanged,
+            1 => MaySleep::Yes,
+            _ => MaySleep::No,
+        }
+    }
+
+    fn suspended_in(code: &Suspended) -> Option<&Actor> {
+        code.actor.as_ref()
     }
 
     fn ghost((): (), vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Actor, Fault> {

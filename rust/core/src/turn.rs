@@ -139,6 +139,7 @@ impl<H: Host> Churn<H> {
         let undo = std::mem::take(&mut work.undo);
         let effects = std::mem::take(&mut work.effects);
         drop(work);
+        self.will_be_ghosts(&undo);
         Self::take_back(undo);
         drop(effects);
     }
@@ -313,6 +314,7 @@ impl<H: Host> Churn<H> {
             work.epoch += 1;
             (work.undo.split_off(changes), work.effects.split_off(effects))
         };
+        self.will_be_ghosts(&undo);
         Self::take_back(undo);
         drop(effects);
         result

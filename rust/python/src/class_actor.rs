@@ -353,6 +353,16 @@ pub(crate) fn note_grown(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>
     Ok(())
 }
 
+/// Forgets what was kept for undoing changes of an instance, outside of turns.
+pub(crate) fn forget_kept(instance: &Bound<'_, ActorBase>) {
+    let before = {
+        let mut link = instance.get().link.lock();
+        link.epoch = 0;
+        link.kept.take()
+    };
+    drop(before);
+}
+
 /// Tells an instance that it was made from its record.
 pub(crate) fn tell_restored(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
     match &instance.get().info.get().restored {
@@ -520,12 +530,7 @@ impl Saved {
                 now.update(self.kept.fields.bind(py).as_mapping())?;
                 self.kept.containers.lock().restore(py)
             });
-            let before = {
-                let mut link = instance.get().link.lock();
-                link.epoch = 0;
-                link.kept.take()
-            };
-            drop(before);
+            forget_kept(instance);
             if let Err(error) = restored {
                 error.write_unraisable(py, Some(instance.as_any()));
             }

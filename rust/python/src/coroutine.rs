@@ -81,6 +81,11 @@ impl Suspended {
         }
     }
 
+    /// The actor that runs it.
+    pub(crate) fn actor(&self) -> Option<&Py<Ref>> {
+        self.actor.as_ref().map(|(actor, _)| actor)
+    }
+
     /// Runs the next stretch with the outcome that was waited for; `None` if the coroutine waits again.
     pub(crate) fn resume(
         self,

@@ -12,6 +12,7 @@ use goblins_core::ids::Slot;
 use goblins_core::promise::{Outcome, PromiseCell};
 use goblins_core::record::{Portrait, Record, Shape};
 use goblins_core::recording::Place;
+use goblins_core::residency::MaySleep;
 use goblins_core::settle_outside;
 use goblins_core::vat::Vat;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -31,6 +32,7 @@ use crate::promise::{Latch, Promise};
 use crate::refs::{Ref, invoke};
 use crate::resolver::Right;
 use crate::restore;
+use crate::sleep;
 
 unsafe extern "C" {
     fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
@@ -287,6 +289,14 @@ impl Host for PyHost {
         refs: Vec<Py<Ref>>,
     ) -> Result<(Py<PyAny>, bool), Fault> {
         Ok(restore::rehydrate(py, env, actor.bind(py), shape, record, &refs)?)
+    }
+
+    fn may_sleep(py: Python<'_>, behavior: &Py<PyAny>) -> MaySleep {
+        sleep::may_sleep(behavior.bind(py)).unwrap_or(MaySleep::No)
+    }
+
+    fn suspended_in(code: &Suspended) -> Option<&Py<Ref>> {
+        code.actor()
     }
 
     fn ghost(py: Python<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Py<Ref>, Fault> {

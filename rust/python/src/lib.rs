@@ -27,6 +27,7 @@ mod restore;
 mod runtime;
 mod send;
 mod shapes;
+mod sleep;
 mod stores;
 mod values;
 mod vat;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use goblins_core::record::VatRecord;
+use goblins_core::residency::Limits;
 use goblins_core::vat::{Vat as KernelVat, VatOptions};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
@@ -28,6 +29,8 @@ pub(crate) struct Opening {
     records: Py<PyDict>,
     store: Py<Store>,
     part: String,
+    /// How many actors may be awake, and how many bytes of them.
+    limits: Limits,
     opened: Mutex<Option<OpenedVat>>,
 }
 
@@ -43,6 +46,9 @@ impl Opening {
         let opened = py
             .detach(|| KernelVat::open(runtime(), options, claim, env, |shape| judge.fits(shape)))
             .map_err(|error| open_error(&error))?;
+        if self.limits != Limits::default() {
+            opened.vat.set_sleep(self.limits);
+        }
         *self.opened.lock() = Some((opened.vat.clone(), opened.record));
         Ok(opened.vat)
     }
@@ -51,14 +57,22 @@ impl Opening {
 #[pymethods]
 impl Opening {
     #[new]
-    fn new(labels: Py<PyDict>, records: Py<PyDict>, store: Py<Store>, part: String) -> PyResult<Self> {
+    #[pyo3(signature = (labels, records, store, part, sleep=(None, None)))]
+    fn new(
+        labels: Py<PyDict>,
+        records: Py<PyDict>,
+        store: Py<Store>,
+        part: String,
+        sleep: (Option<usize>, Option<u64>),
+    ) -> PyResult<Self> {
         check()?;
         if current().is_some() {
             return Err(deadlock(
                 "a persistent vat can't be opened in a turn: open it outside, and pass refs on",
             ));
         }
-        Ok(Self { labels, records, store, part, opened: Mutex::new(None) })
+        let limits = Limits { actors: sleep.0, bytes: sleep.1 };
+        Ok(Self { labels, records, store, part, limits, opened: Mutex::new(None) })
     }
 
     /// The roots: those that are stored, or those that `spawn_roots` makes if there are none. After an error the

@@ -157,6 +157,12 @@ impl Vat {
         self.vat.backlog()
     }
 
+    /// How many stored actors were awake after the last churn; None without a store.
+    #[getter]
+    fn awake(&self) -> Option<usize> {
+        self.vat.awake()
+    }
+
     /// How many seconds a turn may take before it is reported; None for any time.
     #[getter]
     fn slow_turn(&self) -> Option<f64> {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::{
-    Actor, Behavior, Continuation, Fault, Handler, Listener, Message, NOTES, Promise, REPORTS, Toy,
+    Actor, Behavior, Continuation, Fault, Handler, Listener, Message, NOTES, Promise, REPORTS, Suspended, Toy,
     ToyPromise, ToyRef, Value,
 };
 use crate::actor::ActorCell;
@@ -103,6 +103,12 @@ impl<'a> Turn<'a> {
 
     /// Goes on with `code` once the promise has settled. `answer` is the promise of what it gives in the end.
     pub fn suspend(&self, promise: &Promise, code: Continuation, answer: &Promise) {
+        self.churn.suspend(promise.clone(), Suspended { actor: None, go_on: code }, answer.clone());
+    }
+
+    /// As [`Turn::suspend`], for code of an actor's behavior.
+    pub fn suspend_in(&self, actor: &Actor, promise: &Promise, code: Continuation, answer: &Promise) {
+        let code = Suspended { actor: Some(actor.clone()), go_on: code };
         self.churn.suspend(promise.clone(), code, answer.clone());
     }
 
