@@ -156,6 +156,8 @@ impl<H: Host> Churn<H> {
                     }
                 });
             }
+            Task::Keep { actor, for_vat } => self.keep_for(cx, actor, &for_vat, Heading::react(cause)),
+            Task::Find { slot, promise, asker: _ } => self.find(cx, slot, promise),
         }
     }
 
@@ -211,6 +213,7 @@ impl<H: Host> Churn<H> {
                     None => drop(answer),
                 }
             }
+            Reaction::Describe(actor) => self.describe_again(cx, actor, Heading::react(cause)),
             reaction @ (Reaction::Forward { .. } | Reaction::Chain(_)) => {
                 self.settling(cx, |next| self.react(cx, reaction, outcome, next));
             }
@@ -238,6 +241,7 @@ impl<H: Host> Churn<H> {
                 self.settle_now(cx, promise, outcome, false);
                 drop(right);
             }
+            Effect::Keep { address, actor } => self.tell_to_keep(address, actor),
         }
     }
 
