@@ -27,13 +27,15 @@ pub struct ActorState<B> {
     pub(crate) noted: u64,
     /// How many pieces of its code wait for a promise: they go on with this behavior.
     pub(crate) suspended: u32,
+    /// Its portrait holds a promise that has not settled: the promise is known to its behavior alone.
+    pub(crate) unsettled: bool,
     /// It was used since the clock last came to it: see [`crate::residency`].
     pub(crate) used: bool,
 }
 
 impl<B> ActorState<B> {
     fn new(life: Life<B>, stored: bool) -> Self {
-        Self { life, stored, noted: 0, suspended: 0, used: false }
+        Self { life, stored, noted: 0, suspended: 0, unsettled: false, used: false }
     }
 }
 

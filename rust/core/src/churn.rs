@@ -161,6 +161,8 @@ impl<H: Host> Churn<H> {
                     }
                 });
             }
+            Task::Keep { actor, for_vat } => self.keep_for(cx, actor, &for_vat, Heading::react(cause)),
+            Task::Find { slot, promise, asker: _ } => self.find(cx, slot, promise),
         }
     }
 
@@ -219,6 +221,7 @@ impl<H: Host> Churn<H> {
                     None => drop(answer),
                 }
             }
+            Reaction::Describe(actor) => self.describe_again(cx, actor, Heading::react(cause)),
             reaction @ (Reaction::Forward { .. } | Reaction::Chain(_) | Reaction::Partial(_)) => {
                 self.settling(cx, |next| self.react(cx, reaction, outcome, next));
             }
@@ -253,6 +256,7 @@ impl<H: Host> Churn<H> {
                 self.update_now(cx, promise, value, false);
                 drop(right);
             }
+            Effect::Keep { address, actor } => self.tell_to_keep(address, actor),
         }
     }
 

@@ -38,6 +38,8 @@ pub trait Host: Sized + 'static {
     type Error: Send;
     /// A promise.
     type Promise: Send + Sync;
+    /// A reference to a promise that does not keep it in memory.
+    type WeakPromise: Send + Sync;
     /// A handler of a settled promise.
     type Function: Send;
     /// A listener for the partial updates of a promise: called for each of them.
@@ -76,6 +78,13 @@ pub trait Host: Sized + 'static {
     fn downgrade(cx: Self::Cx<'_>, actor: &Self::Actor) -> Result<Self::WeakActor, Self::Error>;
     /// The actor, if it is alive.
     fn upgrade(cx: Self::Cx<'_>, weak: &Self::WeakActor) -> Option<Self::Actor>;
+    /// A promise around a cell.
+    fn new_promise(cx: Self::Cx<'_>, cell: PromiseCell<Self>) -> Result<Self::Promise, Self::Error>;
+    /// A weak reference to a promise.
+    fn downgrade_promise(cx: Self::Cx<'_>, promise: &Self::Promise)
+    -> Result<Self::WeakPromise, Self::Error>;
+    /// The promise, if it is alive.
+    fn upgrade_promise(cx: Self::Cx<'_>, weak: &Self::WeakPromise) -> Option<Self::Promise>;
     /// Whether two behaviors are one object.
     fn same_behavior(a: &Self::Behavior, b: &Self::Behavior) -> bool;
 
@@ -83,6 +92,8 @@ pub trait Host: Sized + 'static {
     fn as_promise(cx: Self::Cx<'_>, value: &Self::Value) -> Option<Self::Promise>;
     /// The actor that a value is a reference to, if it is one.
     fn as_actor(cx: Self::Cx<'_>, value: &Self::Value) -> Option<Self::Actor>;
+    /// A reference to an actor, as a value.
+    fn reference(cx: Self::Cx<'_>, actor: Self::Actor) -> Self::Value;
     /// A value in a few words, for messages.
     fn describe_value(cx: Self::Cx<'_>, value: &Self::Value) -> String;
     /// An actor in a few words, for messages.
@@ -142,9 +153,9 @@ pub trait Host: Sized + 'static {
         cx: Self::Cx<'_>,
         env: &Self::Env,
         actor: &Self::Actor,
-    ) -> Result<Portrait<Self::Actor>, Self::Error>;
+    ) -> Result<Portrait<Self::Actor, Self::Promise>, Self::Error>;
     /// The actor's behavior, made from what is stored, and whether that was upgraded: then its portrait is stored
-    /// again. `refs` are the actors that the payload refers to.
+    /// again. `refs` are the actors that the payload refers to, and `far` stand for those of other vats.
     fn rehydrate(
         cx: Self::Cx<'_>,
         env: &Self::Env,
@@ -152,6 +163,7 @@ pub trait Host: Sized + 'static {
         shape: &Shape,
         record: &Record,
         refs: Vec<Self::Actor>,
+        far: Vec<Self::Promise>,
     ) -> Result<(Self::Behavior, bool), Self::Error>;
     /// Whether a behavior may be dropped, to be made again from its record. The caller's is the kernel's only
     /// reference to it.

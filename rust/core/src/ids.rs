@@ -69,3 +69,29 @@ impl Hasher for SlotHasher {
         self.0
     }
 }
+
+/// A vat's permanent id: made at its first spawn, and stored with it (PV-12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PermanentId(pub [u8; 16]);
+
+impl fmt::Display for PermanentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Where a stored actor is found, from whichever vat and after each restart: its vat's permanent id, and its slot
+/// there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// The vat.
+    pub vat: PermanentId,
+    /// The actor.
+    pub slot: Slot,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slot {} of the vat with the id {}", self.slot, self.vat)
+    }
+}

@@ -26,6 +26,8 @@ pub mod pool;
 pub mod promise;
 pub mod record;
 pub mod recording;
+pub mod references;
+pub mod registry;
 mod release;
 pub mod residency;
 pub mod ring;

@@ -96,12 +96,14 @@ impl<H: Host> Churn<H> {
             Effect::Send { resolver, .. } => resolver.as_ref().is_some_and(is_it),
             Effect::Settle { promise, .. } => is_it(promise),
             Effect::Update { .. } => false,
+            Effect::Keep { .. } => false,
             Effect::Listen { reaction, .. } => match reaction {
                 Reaction::Forward { resolver, .. } => resolver.as_ref().is_some_and(is_it),
                 Reaction::Listen { derived, .. } | Reaction::Finally { derived, .. } => is_it(derived),
                 Reaction::Resume { answer, .. } => is_it(answer),
                 Reaction::Chain(promise) => is_it(promise),
                 Reaction::Partial(_) => false,
+                Reaction::Describe(_) => false,
             },
         })
     }

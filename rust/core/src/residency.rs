@@ -360,7 +360,7 @@ impl<H: Host> Churn<H> {
             if !state.stored || !matches!(state.life, Life::Live(_)) {
                 return Attempt::NotAwake;
             }
-            if state.suspended > 0 {
+            if state.suspended > 0 || state.unsettled {
                 return Attempt::Restless;
             }
         }
@@ -404,6 +404,7 @@ impl<H: Host> Churn<H> {
             return true;
         }
         let slots = portrait.refs.iter().map(|target| H::actor_cell(target).slot());
-        record.payload == portrait.payload && slots.eq(record.slots)
+        let far = portrait.far.iter().map(|target| target.address);
+        record.payload == portrait.payload && slots.eq(record.slots) && far.eq(record.far)
     }
 }

@@ -12,14 +12,19 @@ use crate::churn::Churn;
 use crate::durability::Ticket;
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::{LamportTime, ShapeId, Slot};
+use crate::ids::{Address, LamportTime, ShapeId, Slot};
 use crate::promise::{Progress, Seen};
 use crate::record::{Record, Shape, VatRecord};
 use crate::residency::{Limits, Residents};
+use crate::references::FarPromises;
+use crate::registry::Registry;
 use crate::schema::{self, Kind, STORE_PART};
 use crate::storage::Claim;
 use crate::store::{Batch, StoreError};
 use crate::turn::Undo;
+
+/// Where actors are spawned that are not stored, the counter of slots is written for so many at once.
+const SLOTS_AHEAD: u64 = 255;
 
 /// A vat's part of a store, and the environment that its actors are made with.
 pub struct Persistence<H: Host> {
@@ -31,12 +36,14 @@ pub struct Persistence<H: Host> {
     pub(crate) limits: OnceLock<Limits>,
     /// How many actors were awake after the last churn.
     pub(crate) awake: AtomicUsize,
+    /// Where vats of other stores are found, beside the registry of its own.
+    pub(crate) registry: OnceLock<Arc<Registry<H>>>,
 }
 
 impl<H: Host> Persistence<H> {
     pub(crate) fn new(claim: Claim<H>, env: H::Env) -> Self {
         let (dropped, awake) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-        Self { claim, env, dropped, limits: OnceLock::new(), awake }
+        Self { claim, env, dropped, limits: OnceLock::new(), awake, registry: OnceLock::new() }
     }
 }
 
@@ -48,23 +55,32 @@ pub(crate) struct Saving<H: Host> {
     shapes: Vec<Arc<Shape>>,
     shapes_saved: usize,
     next_slot_saved: u64,
+    /// The vat stands in the store.
+    founded: bool,
     /// The vat's record, if it is to be written.
     vat: Option<VatRecord>,
     /// The stored actors that are in memory.
     pub(crate) live: Residents<H>,
+    /// The promises for actors of other vats that are in memory.
+    pub(crate) far: FarPromises<H>,
+    /// Actors of other vats whose vats were told to store them.
+    pub(crate) far_kept: HashSet<Address>,
     /// The last batch that what this vat knows depends on: its own, or that of a vat of the same store.
     pub(crate) ticket: Option<Ticket>,
 }
 
 impl<H: Host> Saving<H> {
-    pub(crate) fn new(shapes: Vec<Arc<Shape>>, next_slot: Slot) -> Self {
+    pub(crate) fn new(shapes: Vec<Arc<Shape>>, next_slot: Slot, founded: bool) -> Self {
         Self {
             records: HashMap::new(),
             shapes_saved: shapes.len(),
             shapes,
             next_slot_saved: next_slot.0,
+            founded,
             vat: None,
             live: Residents::new(),
+            far: FarPromises::default(),
+            far_kept: HashSet::new(),
             ticket: None,
         }
     }
@@ -93,10 +109,15 @@ impl<H: Host> Saving<H> {
         ShapeId(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    fn batch(&mut self, claim: &Claim<H>, next_slot: u64) -> Option<Batch> {
+    fn batch(&mut self, claim: &Claim<H>, mut next_slot: u64) -> Option<Batch> {
         if self.records.is_empty() && self.vat.is_none() {
-            return None;
+            // Others may refer to actors that are not stored: their slots must not be given away after a restart.
+            if !self.founded || next_slot <= self.next_slot_saved {
+                return None;
+            }
+            next_slot += SLOTS_AHEAD;
         }
+        self.founded = true;
         let mut batch = Batch::new();
         let part = claim.part();
         let mut put = |key: Vec<u8>, content: Vec<u8>| {
@@ -180,20 +201,20 @@ impl<H: Host> Churn<H> {
             let portrait = self.only_look(|| H::portrait(cx, &persistence.env, &actor))?;
             let mut slots = Vec::with_capacity(portrait.refs.len());
             for target in portrait.refs {
+                debug_assert!(self.is_near(&target), "the host has told near from far");
                 let cell = H::actor_cell(&target);
-                if !self.is_near(&target) {
-                    let (actor, target) = (H::describe_actor(cx, &actor), H::describe_actor(cx, &target));
-                    return Err(H::error(cx, KernelError::FarReference { actor, target }));
-                }
                 slots.push(cell.slot());
                 if !cell.set_stored(true) {
                     self.work().undo.push(Undo::Stored { actor: H::clone_actor(cx, &target) });
                     todo.push(target);
                 }
             }
+            H::actor_cell(&actor).state().unsettled = !portrait.unsettled.is_empty();
+            let far = self.keep_far(portrait.far);
+            self.describe_when_settled(cx, &actor, portrait.unsettled);
             if let Some(saving) = &mut self.work().saving {
                 let shape = saving.shape_id(&portrait.shape);
-                let record = Record { shape, name: portrait.name, slots, payload: portrait.payload };
+                let record = Record { shape, name: portrait.name, slots, far, payload: portrait.payload };
                 sealed.insert(H::actor_cell(&actor).slot(), record.encode());
             }
             fresh.push(actor);
@@ -319,7 +340,9 @@ impl<H: Host> Churn<H> {
             return Err(H::error(cx, schema::corrupt(&store, &key, &reason).into()));
         };
         let refs = record.slots.iter().map(|slot| self.stored_actor(cx, *slot)).collect::<Result<_, _>>()?;
-        let (behavior, upgraded) = H::rehydrate(cx, &persistence.env, actor, &shape, &record, refs)?;
+        let far =
+            record.far.iter().map(|address| self.far_promise(cx, *address)).collect::<Result<_, _>>()?;
+        let (behavior, upgraded) = H::rehydrate(cx, &persistence.env, actor, &shape, &record, refs, far)?;
         let life = Life::Live(H::clone_behavior(cx, &behavior));
         let already = {
             let mut state = cell.state();

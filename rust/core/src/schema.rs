@@ -177,6 +177,13 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// The next so many bytes.
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.rest.split_first_chunk::<N>()?;
+        self.rest = rest;
+        Some(*bytes)
+    }
+
     /// The next bytes with a length before them.
     pub fn bytes(&mut self) -> Option<&'a [u8]> {
         let len = usize::try_from(self.varint()?).ok()?;

@@ -15,6 +15,7 @@ use crate::host::Host;
 use crate::ids::{PartId, ShapeId, Slot};
 use crate::promise::StoreId;
 use crate::record::{Record, Shape, VatRecord};
+use crate::registry::Registry;
 use crate::release::Outputs;
 use crate::schema::{self, FORMAT, Kind, Reader, STORE_PART};
 use crate::store::{Batch, Store, StoreError};
@@ -29,6 +30,8 @@ pub struct Storage<H: Host> {
     durability: Arc<Durability<Outputs<H>>>,
     parts: Mutex<Parts>,
     vats: Mutex<Vec<Weak<Vat<H>>>>,
+    /// Where its vats find each other.
+    registry: Arc<Registry<H>>,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -92,6 +95,7 @@ impl<H: Host> Storage<H> {
             store,
             parts,
             vats: Mutex::new(Vec::new()),
+            registry: Registry::new(),
             committer: Mutex::new(None),
         }))
     }
@@ -99,6 +103,11 @@ impl<H: Host> Storage<H> {
     /// The store's name in messages.
     pub fn name(&self) -> String {
         self.store.name()
+    }
+
+    /// Where its vats find each other.
+    pub fn registry(&self) -> &Arc<Registry<H>> {
+        &self.registry
     }
 
     pub(crate) fn id(&self) -> StoreId {
@@ -342,6 +351,11 @@ impl<H: Host> Claim<H> {
     /// The record of an actor, and its size in bytes.
     pub fn read_actor(&self, slot: Slot) -> Result<Option<(Record, usize)>, StoreError> {
         self.get(Kind::Actor, slot.0, |content| Ok((Record::decode(content)?, content.len())))
+    }
+
+    /// Whether an actor has a record.
+    pub(crate) fn has_actor(&self, slot: Slot) -> Result<bool, StoreError> {
+        self.read_actor(slot).map(|record| record.is_some())
     }
 
     /// What a stored actor is called: by its own name, if one was given, or by its label.

@@ -177,6 +177,7 @@ impl Host for Toy {
     type Value = Value;
     type Error = Fault;
     type Promise = Promise;
+    type WeakPromise = Weak<ToyPromise>;
     type Function = Handler;
     type Partial = Listener;
     type Suspended = Suspended;
@@ -226,6 +227,18 @@ impl Host for Toy {
         weak.upgrade()
     }
 
+    fn new_promise((): (), cell: PromiseCell<Self>) -> Result<Promise, Fault> {
+        Ok(Arc::new(ToyPromise { cell }))
+    }
+
+    fn downgrade_promise((): (), promise: &Promise) -> Result<Weak<ToyPromise>, Fault> {
+        Ok(Arc::downgrade(promise))
+    }
+
+    fn upgrade_promise((): (), weak: &Weak<ToyPromise>) -> Option<Promise> {
+        weak.upgrade()
+    }
+
     fn same_behavior(a: &Behavior, b: &Behavior) -> bool {
         std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
     }
@@ -242,6 +255,10 @@ impl Host for Toy {
             Value::Actor(actor) => Some(actor.clone()),
             _ => None,
         }
+    }
+
+    fn reference((): (), actor: Actor) -> Value {
+        Value::Actor(actor)
     }
 
     fn describe_value((): (), value: &Value) -> String {
@@ -331,12 +348,12 @@ impl Host for Toy {
         saved.clone()
     }
 
-    fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor>, Fault> {
+    fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor, Promise>, Fault> {
         let behavior = match &actor.cell.state().life {
             Life::Live(behavior) => behavior.clone(),
             _ => return Err(Fault::Raised(format!("{:?} has no behavior", actor.cell))),
         };
-        env.portrait(&behavior)
+        env.portrait(actor.cell.vat(), &behavior)
             .map_err(|why| Fault::Raised(format!("{:?} can't be stored: {why}", actor.cell)))
     }
 
@@ -347,8 +364,9 @@ impl Host for Toy {
         shape: &Shape,
         record: &Record,
         refs: Vec<Actor>,
+        far: Vec<Promise>,
     ) -> Result<(Behavior, bool), Fault> {
-        env.rehydrate(shape, record, &refs).map(|behavior| (behavior, false))
+        env.rehydrate(shape, record, &refs, &far).map(|behavior| (behavior, false))
     }
 
     fn may_sleep((): (), behavior: &Behavior) -> MaySleep {

@@ -6,7 +6,7 @@ use crate::actor::Life;
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::{LamportTime, Slot};
+use crate::ids::{Address, LamportTime, Slot};
 use crate::log::Cause;
 use crate::promise::{Outcome, Progress, Reaction};
 use crate::recording::Heading;
@@ -21,7 +21,7 @@ pub(crate) enum Undo<H: Host> {
     Spawned { actor: H::Actor },
     /// It was made from its record.
     Rehydrated { actor: H::Actor },
-    /// It was made from an upgraded record, which will be written.
+    /// Its record will be written anew: it was upgraded, or a promise in it has settled.
     Upgraded { actor: H::Actor },
     /// It will have a record.
     Stored { actor: H::Actor },
@@ -29,10 +29,30 @@ pub(crate) enum Undo<H: Host> {
 
 /// What a turn wants to happen if it succeeds, in the order in which it said so.
 pub(crate) enum Effect<H: Host> {
-    Send { target: Target<H>, message: H::Message, resolver: Option<H::Promise> },
-    Listen { promise: H::Promise, reaction: Reaction<H> },
-    Settle { promise: H::Promise, outcome: Outcome<H>, right: Option<H::Right> },
-    Update { promise: H::Promise, value: H::Value, right: Option<H::Right> },
+    Send {
+        target: Target<H>,
+        message: H::Message,
+        resolver: Option<H::Promise>,
+    },
+    Listen {
+        promise: H::Promise,
+        reaction: Reaction<H>,
+    },
+    Settle {
+        promise: H::Promise,
+        outcome: Outcome<H>,
+        right: Option<H::Right>,
+    },
+    Update {
+        promise: H::Promise,
+        value: H::Value,
+        right: Option<H::Right>,
+    },
+    /// An actor of another vat is to be stored there.
+    Keep {
+        address: Address,
+        actor: H::Actor,
+    },
 }
 
 /// Where a message goes.

@@ -12,7 +12,7 @@ use crate::churn::{Churn, Work};
 use crate::durability::{Ticket, Waited};
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::{Slot, VatId};
+use crate::ids::{PermanentId, Slot, VatId};
 use crate::job::Job;
 use crate::log::{Cause, EventKind, Log};
 use crate::mailbox::{Entry, Mailbox};
@@ -36,6 +36,8 @@ const CHURNS_AT_A_TIME: usize = 64;
 /// A vat. Actors hold it; it holds no actor.
 pub struct Vat<H: Host> {
     id: VatId,
+    /// Known from its opening on, or its founding.
+    permanent: OnceLock<PermanentId>,
     name: String,
     runtime: Arc<Runtime<H>>,
     mailbox: Mailbox<Job<H>, Box<Work<H>>>,
@@ -114,6 +116,7 @@ impl<H: Host> Vat<H> {
         let id = runtime.next_vat_id();
         let vat = Arc::new(Self {
             id,
+            permanent: OnceLock::new(),
             name: options.name.unwrap_or_else(|| format!("vat-{id}")),
             runtime: runtime.clone(),
             mailbox: Mailbox::new(Box::new(work)),
@@ -149,9 +152,12 @@ impl<H: Host> Vat<H> {
             });
         }
         let storage = claim.storage().clone();
-        let saving = Saving::new(shapes, next_slot);
+        let saving = Saving::new(shapes, next_slot, record.is_some());
         let persistence = Persistence::new(claim, env);
         let vat = Self::make(runtime, options, Some(persistence), Work::new(next_slot, Some(saving)));
+        if let Some(record) = &record {
+            vat.permanent.get_or_init(|| PermanentId(record.id));
+        }
         storage.adopt(&vat);
         Ok(Opened { vat, record })
     }
@@ -159,6 +165,11 @@ impl<H: Host> Vat<H> {
     /// Its number in this process.
     pub fn id(&self) -> VatId {
         self.id
+    }
+
+    /// The id that it keeps over restarts; `None` without a store, and before it is founded (PV-12).
+    pub fn permanent_id(&self) -> Option<PermanentId> {
+        self.permanent.get().copied()
     }
 
     /// Its name.
@@ -385,6 +396,7 @@ impl<H: Host> Vat<H> {
                     let Some(persistence) = &self.persistence else {
                         return Ok(());
                     };
+                    self.give_up_asking(cx);
                     persistence.claim.release();
                     let durability = persistence.claim.storage().durability();
                     if durability.syncs() && durability.failure().is_none() {
@@ -506,12 +518,14 @@ impl<H: Host> Vat<H> {
     ) -> Result<Vec<H::Actor>, H::Error> {
         let session = self.enter(cx)?;
         let churn = session.churn().clone();
+        // Known before the first turn: portraits of other vats may name it.
+        let id = self.permanent.get_or_init(|| PermanentId(id)).0;
         let result = churn.turn(cx, Heading::run(), || {
             let roots = body(&churn)?;
             for root in &roots {
                 if !churn.is_near(root) {
-                    let (actor, target) = (format!("vat {}", self.name), H::describe_actor(cx, root));
-                    return Err(H::error(cx, KernelError::FarReference { actor, target }));
+                    let (actor, target) = ("a root".to_owned(), H::describe_actor(cx, root));
+                    return Err(H::error(cx, KernelError::FarRoot { actor, target }));
                 }
                 churn.adopt(cx, root);
             }
