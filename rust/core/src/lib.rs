@@ -26,6 +26,8 @@ pub mod promise;
 pub mod record;
 pub mod recording;
 mod release;
+pub mod replacing;
+pub mod rehearsing;
 pub mod ring;
 mod saving;
 pub mod scheduling;
@@ -33,10 +35,12 @@ pub mod schema;
 pub mod session;
 pub mod storage;
 pub mod store;
+pub mod survey;
 pub mod sync;
 #[cfg(any(test, feature = "conformance"))]
 pub mod toy;
 mod turn;
+pub mod upgrading;
 pub mod vat;
 mod watch;
 

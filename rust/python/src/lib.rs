@@ -20,6 +20,8 @@ mod portrait;
 mod promise;
 mod records;
 mod refs;
+mod rehearsing;
+mod replacing;
 mod restore;
 mod runtime;
 mod send;
@@ -56,6 +58,10 @@ pub mod _goblins {
     use crate::records::RecordClass;
     #[pymodule_export]
     use crate::refs::{BoundMessage, Ref};
+    #[pymodule_export]
+    use crate::rehearsing::Rehearsal;
+    #[pymodule_export]
+    use crate::replacing::{_constructors, _find_unfit, _outdated, _renew, _replace, _to_walk};
     #[pymodule_export]
     use crate::runtime::{_after_fork_in_child, _at_exit};
     #[pymodule_export]
