@@ -128,8 +128,8 @@ class PersistenceEnv:
             if record.record is made:
                 return name
         raise BehaviorError(
-            f"the alias {alias!r} stands for {made!r}, which is not in the environment: add it there, under its "
-            "new name"
+            f"the alias {alias!r} stands for {made!r}, which is not in the environment: add it there, under "
+            "its new name"
         )
 
     def _take_over(self, other: PersistenceEnv) -> None:

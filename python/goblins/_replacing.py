@@ -70,8 +70,8 @@ def replace_behavior(
         raise TypeError(f"env is a PersistenceEnv, or None, not {env!r}")
     if env is not None and vat._env is None:
         raise PersistenceError(
-            f"vat {vat.name} has no store, and so no environment: leave env= away, and the constructors of its "
-            "actors are looked up again"
+            f"vat {vat.name} has no store, and so no environment: leave env= away, and the constructors of "
+            "its actors are looked up again"
         )
     begin = time.perf_counter()
     run = vat._try_out if dry_run else vat.run
@@ -107,8 +107,8 @@ def _replace(
             report.problems.append(Problem(label, slot, reason, count=number))
         else:
             raise MigrationError(
-                f"{count(number, 'actor')} of vat {vat.name} with the label {label!r} (slot {slot} for one) can't "
-                f"be made by the new code: {reason} (nothing was changed)"
+                f"{count(number, 'actor')} of vat {vat.name} with the label {label!r} (slot {slot} for one) "
+                f"can't be made by the new code: {reason} (nothing was changed)"
             )
     if kept:
         env = _keeping(present, env, kept)
