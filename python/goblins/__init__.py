@@ -59,6 +59,11 @@ from goblins._log import Event, EventLog, EventTree
 from goblins._migrations import Migrations, versioned
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
 from goblins._sleep import lru
+from goblins._rehearsing import Rehearsal, rehearse
+from goblins._replacing import Replacement
+from goblins._report import Problem, Report
+from goblins._upgrading import Upgrade
+from goblins._watching import Watch, watch
 
 __version__ = "0.1.0"
 
@@ -91,8 +96,12 @@ __all__ = [
     "NotPortableError",
     "PersistenceEnv",
     "PersistenceError",
+    "Problem",
     "Promise",
     "Ref",
+    "Rehearsal",
+    "Replacement",
+    "Report",
     "Resolver",
     "RocksStore",
     "Set",
@@ -103,9 +112,11 @@ __all__ = [
     "StoreLockedError",
     "StorePart",
     "UnknownLabelError",
+    "Upgrade",
     "Vat",
     "VatClosedError",
     "VatTimeoutError",
+    "Watch",
     "actor",
     "all_of",
     "field",
@@ -115,6 +126,7 @@ __all__ = [
     "on",
     "promise_and_resolver",
     "race",
+    "rehearse",
     "send",
     "spawn",
     "spawn_named",
@@ -123,6 +135,7 @@ __all__ = [
     "to_thread",
     "vats",
     "versioned",
+    "watch",
 ]
 
 _goblins._use_errors(_errors)

@@ -1,7 +1,7 @@
 """The compiled part of the package: actors, promises, vats and stores."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from collections.abc import Set as AbstractSet
 from os import PathLike
 from pathlib import Path
@@ -11,6 +11,9 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar,
 from typing_extensions import disjoint_base
 
 from goblins._log import EventLog
+from goblins._persistence import PersistenceEnv
+from goblins._replacing import Replacement
+from goblins._upgrading import Upgrade
 
 __all__ = [
     "AsyncioVat",
@@ -37,19 +40,26 @@ __all__ = [
     "_Log",
     "_Opening",
     "_RecordClass",
+    "_Rehearsal",
     "_after_fork_in_child",
     "_at_exit",
     "_constructor",
+    "_constructors",
     "_copied",
     "_decode",
     "_encode",
+    "_find_unfit",
     "_in_turn",
     "_key_bytes",
+    "_outdated",
     "_page",
     "_page_become",
     "_page_find",
     "_page_spawn",
     "_register_collections",
+    "_renew",
+    "_replace",
+    "_to_walk",
     "_use_errors",
     "_vat",
     "_weight",
@@ -431,6 +441,73 @@ class Vat:
             PersistenceError: the vat has no store (PV-20).
         """
 
+    def replace_behavior(
+        self,
+        env: PersistenceEnv | None = None,
+        *,
+        only: str | Callable[..., Any] | Iterable[str | Callable[..., Any]] | None = None,
+        dry_run: bool = False,
+    ) -> Replacement:
+        """Gives the actors new code behind the same Refs, in one turn, saved as one batch (HOT-01 to HOT-13).
+
+        An actor gets new code if its label stands for another constructor in the new environment, which the
+        vat uses from then on, also for saving. Its portrait is taken by the old code, and made again by the
+        new code, with ``upgrade=`` and ``restore=`` as at a restart. Actors that are not in memory get the
+        new code when they are first used. If anything fails, nothing has changed.
+
+        A behavior that waits for a promise goes on with the old code: it sees the state as it was when the
+        actor was replaced, and if it changes that state, or becomes something, its turn fails.
+
+        In a vat without a store, actors are replaced whose state could be stored; others are left alone, and
+        named in the report.
+
+        Args:
+            env: the new environment; None for the labels of the present one, with each constructor looked up
+                again in its module, under its name: after ``importlib.reload``, or after a cell of a
+                notebook ran again.
+            only: a label or a constructor, or several: all others stay as they are.
+            dry_run: do all of it, report, and take all of it back: the report then names all problems.
+
+        Returns:
+            How many actors in memory were replaced and left alone, by label. Labels that stored actors have
+            and the new environment does not are unknown: their actors go on as they are.
+
+        Raises:
+            MigrationError: stored actors can't be made by the new code: see ``spawn_persistent_vat``.
+            UnknownLabelError: ``only`` names what is not in the environment.
+            BaseException: what the code of an actor raised, with a note that names the actor.
+            PersistenceError: ``env`` was given, and the vat has no store (HOT-08).
+            DeadlockError: this is a turn.
+        """
+
+    def upgrade_all(
+        self, progress: Callable[[int, int], object] | bool | None = None, batch: int = 1000
+    ) -> Upgrade:
+        """Finishes upgrades (MIG-08): all stored actors that have not been used since their code has changed
+        are made, and stored as they are today, with the version, label and fields of their constructor.
+
+        It goes in batches, each a churn of its own; other threads may use the vat in between. Begun again
+        after an interruption, it goes on with what is left. The memory does not grow with the number of
+        actors.
+
+        Args:
+            progress: called with the number of actors done and the number of all, after each batch; True for
+                a bar on the terminal.
+            batch: how many actors are upgraded in one churn at most. Larger ones make less work, and other
+                callers wait longer.
+
+        Returns:
+            How many were upgraded, by the label that they had before; and those that failed, which stay as
+            they were (each is logged, too).
+
+        Raises:
+            PersistenceError: the vat has no store, or has stopped.
+            DeadlockError: this is a turn.
+        """
+
+    @property
+    def _env(self) -> PersistenceEnv | None: ...
+    def _try_out(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
     def close(self) -> None:
         """Closes the vat: the running turn ends, messages that wait are broken with VatClosedError.
 
@@ -591,6 +668,8 @@ class RocksStore(Store):
     """
 
     def __new__(cls, path: str | PathLike[str], *, sync: bool = True) -> Self: ...
+    @staticmethod
+    def _open_read_only(path: str | PathLike[str]) -> RocksStore: ...
     @property
     def path(self) -> Path:
         """The folder."""
@@ -815,14 +894,22 @@ def _constructor(
 @final
 class _Opening:
     def __new__(
-        cls,
-        labels: Mapping[str, Any],
-        records: Mapping[str, _RecordClass],
-        store: Store,
-        part: str,
-        sleep: tuple[int | None, int | None] = (None, None),
+        cls, env: PersistenceEnv, store: Store, part: str, sleep: tuple[int | None, int | None] = (None, None)
     ) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
+
+@final
+class _Rehearsal:
+    def __new__(cls, env: PersistenceEnv, store: Store, part: str) -> Self: ...
+    @property
+    def stored(self) -> bool: ...
+    def version(self) -> Any: ...
+    def roots(self, version: Any, upgrade: Any, body: Callable[..., object] | None) -> bool: ...
+    def extent(self) -> tuple[int, int]: ...
+    def walk(
+        self, first: int, end: int, body: Callable[[str, Ref], object] | None
+    ) -> tuple[dict[str, Any], list[tuple[str, int, BaseException]], dict[str, tuple[int, int]]]: ...
+    def close(self) -> None: ...
 
 @final
 class _RecordClass:
@@ -857,6 +944,14 @@ def _decode(bytes: bytes) -> Any:
         PersistenceError: they are not what ``_encode`` writes.
     """
 
+def _constructors(actors: list[Ref]) -> list[Any]: ...
+def _find_unfit(env: PersistenceEnv) -> list[tuple[str, str | None, int, int]]: ...
+def _outdated(first: int, end: int) -> list[tuple[int, str]]: ...
+def _renew(slots: list[int]) -> int: ...
+def _replace(
+    old: PersistenceEnv, new: PersistenceEnv, others: list[Ref], dry_run: bool
+) -> tuple[dict[str, int], dict[str, int], list[tuple[str, int, str, BaseException]]]: ...
+def _to_walk() -> tuple[int, int]: ...
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...
 def _in_turn() -> bool: ...

@@ -34,12 +34,14 @@ class PersistenceEnv:
         extends: environments whose labels and records are taken over.
 
     Raises:
-        DuplicateLabelError: a label, a constructor or a record is given twice (ENV-05, ENV-11), or a label
-            begins with ``goblins.``: every environment has such labels for the pages of Map, List and Set.
-        BehaviorError: something given is not made with ``@actor``, or can't be a record.
+        DuplicateLabelError: a label, a constructor, a record or an alias is given twice (ENV-05, ENV-11), or
+            a label begins with ``goblins.``: every environment has such labels for the pages of Map, List and
+            Set.
+        BehaviorError: something given is not made with ``@actor``, or can't be a record; or an alias stands
+            for what is not in the environment.
     """
 
-    __slots__ = ("_constructors", "_records", "_rehydrators")
+    __slots__ = ("_aliases", "_constructors", "_records", "_rehydrators")
 
     def __init__(
         self,
@@ -47,11 +49,14 @@ class PersistenceEnv:
         /,
         *constructors: Constructor | type[Actor],
         records: Iterable[type] | Mapping[str, type] = (),
+        aliases: Mapping[str, Constructor | type] | None = None,
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
         self._constructors: dict[str, Constructor | type[Actor]] = {}
         self._rehydrators: dict[str, Callable[..., Any]] = {}
         self._records: dict[str, _RecordClass] = {}
+        # What was stored under the first name has the second one today.
+        self._aliases: dict[str, str] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
                 _check(constructor)
@@ -68,6 +73,9 @@ class PersistenceEnv:
             self._add_record(describe(name, record))
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
+        for alias, made in (aliases or {}).items():
+            whole = "." in alias or not isinstance(namespace, str)
+            self._add_alias(alias if whole else f"{namespace}.{alias}", self._name_of(alias, made))
 
     def _add(self, label: str, constructor: Constructor | type[Actor], rehydrate: Any = None) -> None:
         _check(constructor)
@@ -79,28 +87,51 @@ class PersistenceEnv:
             if isinstance(constructor, type) or not callable(rehydrate):
                 raise BehaviorError(f"the rehydrator of {label!r} is a function, for an @actor constructor")
             self._rehydrators[label] = rehydrate
-        if label in self._constructors or label in self._records:
-            raise DuplicateLabelError(f"the label {label!r} is given twice")
+        self._refuse_known("label", label)
         for known, other in self._constructors.items():
             if other is constructor:
                 raise DuplicateLabelError(
                     f"the constructor {constructor.__name__} has two labels: {known!r} and {label!r}"
                 )
-        upgrade = _information(constructor).upgrade
+        upgrade = information(constructor).upgrade
         if isinstance(upgrade, Migrations):
-            upgrade._check(constructor.__name__, _information(constructor).version)
+            upgrade._check(constructor.__name__, information(constructor).version)
         self._constructors[label] = constructor
 
     def _add_record(self, record: _RecordClass) -> None:
         name = record.name
-        if name in self._constructors or name in self._records:
-            raise DuplicateLabelError(f"the name {name!r} is given twice")
+        self._refuse_known("name", name)
         for known, other in self._records.items():
             if other.record is record.record:
                 raise DuplicateLabelError(
                     f"the record {record.record.__qualname__} has two names: {known!r} and {name!r}"
                 )
         self._records[name] = record
+
+    def _add_alias(self, alias: str, name: str) -> None:
+        self._refuse_known("alias", alias)
+        self._aliases[alias] = name
+
+    def _refuse_known(self, what: str, name: str) -> None:
+        if name in self._aliases:
+            raise DuplicateLabelError(
+                f"the {what} {name!r} is given twice: it is an alias of {self._aliases[name]!r} too"
+            )
+        if name in self._constructors or name in self._records:
+            raise DuplicateLabelError(f"the {what} {name!r} is given twice")
+
+    def _name_of(self, alias: str, made: Any) -> str:
+        """What a constructor or a record is called, for an alias of it."""
+        for label, constructor in self._constructors.items():
+            if constructor is made:
+                return label
+        for name, record in self._records.items():
+            if record.record is made:
+                return name
+        raise BehaviorError(
+            f"the alias {alias!r} stands for {made!r}, which is not in the environment: add it there, under "
+            "its new name"
+        )
 
     def _take_over(self, other: PersistenceEnv) -> None:
         for label, constructor in other._constructors.items():
@@ -110,18 +141,23 @@ class PersistenceEnv:
             known = self._records.get(name)
             if known is None or known.record is not record.record:
                 self._add_record(record)
+        for alias, name in other._aliases.items():
+            if self._aliases.get(alias) != name:
+                self._add_alias(alias, name)
 
     def __or__(self, other: PersistenceEnv) -> PersistenceEnv:
         if not isinstance(other, PersistenceEnv):
             return NotImplemented
         return PersistenceEnv({}, extends=(self, other))
 
-    def _makers(self) -> dict[str, Any]:
-        """What the binding needs: constructors, with their rehydrators where there are any."""
-        return {
+    def _parts(self) -> tuple[dict[str, Any], dict[str, _RecordClass], dict[str, str]]:
+        """What the binding needs: constructors, with their rehydrators where there are any; records;
+        aliases."""
+        makers = {
             label: (constructor, self._rehydrators[label]) if label in self._rehydrators else constructor
             for label, constructor in self._constructors.items()
         }
+        return makers, self._records, self._aliases
 
     def labels(self) -> list[str]:
         """The labels, in the order in which they were given."""
@@ -131,8 +167,21 @@ class PersistenceEnv:
         """The names of the records, in the order in which they were given."""
         return list(self._records)
 
+    def aliases(self) -> dict[str, str]:
+        """What labels and records were called before, and what they are called today."""
+        return dict(self._aliases)
+
     def __repr__(self) -> str:
         return f"<PersistenceEnv {', '.join([*self._constructors, *self._records])}>"
+
+
+def store_and_part(store: Any) -> tuple[Store, str]:
+    """The store, and the name of the part that is meant."""
+    if isinstance(store, StorePart):
+        return store.store, store.name
+    if isinstance(store, Store):
+        return store, MAIN_PART
+    raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
 
 
 def _named(
@@ -151,13 +200,13 @@ def _named(
         yield f"{namespace}.{getattr(record, '__name__', record)}", record
 
 
-def _information(constructor: Constructor | type[Actor]) -> Constructor | _ClassInfo:
+def information(constructor: Constructor | type[Actor]) -> Constructor | _ClassInfo:
     return constructor.__goblins__ if isinstance(constructor, type) else constructor
 
 
 def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:
     """The label of a constructor in a namespace. One that names a namespace itself is taken as it is."""
-    given = _information(constructor).label
+    given = information(constructor).label
     return given if given and "." in given else f"{namespace}.{given or constructor.__name__}"
 
 
@@ -280,16 +329,11 @@ def spawn_persistent_vat(
         raise TypeError(f"env is a PersistenceEnv, not {env!r}")
     if not callable(spawn_roots):
         raise TypeError(f"spawn_roots is a function that returns the roots, not {spawn_roots!r}")
-    if isinstance(store, StorePart):
-        part, store = store.name, store.store
-    elif isinstance(store, Store):
-        part = MAIN_PART
-    else:
-        raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
+    store, part = store_and_part(store)
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
     limits = (None, None) if sleep is None else (sleep.max_actors, sleep.max_bytes)
-    opening = _Opening(env._makers(), env._records, store, part, limits)
+    opening = _Opening(env, store, part, limits)
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )

@@ -13,6 +13,7 @@ use crate::log::{Cause, EventKind};
 use crate::partial::Made;
 use crate::promise::{Outcome, Reaction, Seen, Waited, Waiter};
 use crate::recording::{Heading, Timing};
+use crate::replacing::Replacing;
 use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::saving::Saving;
 use crate::turn::{Effect, Target, Undo};
@@ -58,6 +59,8 @@ pub(crate) struct Work<H: Host> {
     /// Promises settled in this churn.
     pub(crate) settled: Vec<H::Promise>,
     pub(crate) saving: Option<Saving<H>>,
+    /// Actors that the open turn gives new code.
+    pub(crate) replacing: Option<Replacing<H>>,
     /// The answers of code that waits for a promise, to be broken should the vat stop.
     pub(crate) suspended: HashMap<u64, H::Promise>,
     pub(crate) suspensions: u64,
@@ -84,6 +87,7 @@ impl<H: Host> Work<H> {
             updated: Vec::new(),
             settled: Vec::new(),
             saving,
+            replacing: None,
             suspended: HashMap::new(),
             suspensions: 0,
         }

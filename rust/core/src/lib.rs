@@ -30,6 +30,8 @@ pub mod references;
 pub mod registry;
 mod release;
 pub mod residency;
+pub mod replacing;
+pub mod rehearsing;
 pub mod ring;
 mod saving;
 pub mod scheduling;
@@ -37,10 +39,12 @@ pub mod schema;
 pub mod session;
 pub mod storage;
 pub mod store;
+pub mod survey;
 pub mod sync;
 #[cfg(any(test, feature = "conformance"))]
 pub mod toy;
 mod turn;
+pub mod upgrading;
 pub mod vat;
 mod watch;
 

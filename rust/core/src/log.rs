@@ -249,7 +249,7 @@ impl<H: Host> Log<H> {
             entry.held.actor.iter().try_for_each(&mut actor)?;
             entry.held.trace.error().into_iter().try_for_each(&mut error)?;
             for change in entry.held.trace.changes() {
-                actor(change.actor())?;
+                change.actor().into_iter().try_for_each(&mut actor)?;
                 match change {
                     Undo::Changed { old, .. } => behavior(old)?,
                     Undo::Touched { saved: state, .. } => saved(state)?,

@@ -62,7 +62,10 @@ impl<H: Host> Churn<H> {
             }
             Undo::Changed { actor, old } => (actor, Life::Live(old)),
             Undo::Spawned { actor } => (actor, Life::Gone),
-            Undo::Rehydrated { .. } | Undo::Upgraded { .. } | Undo::Stored { .. } => return Ok(()),
+            Undo::Rehydrated { .. }
+            | Undo::Upgraded { .. }
+            | Undo::Stored { .. }
+            | Undo::Environment { .. } => return Ok(()),
         };
         let undo = match H::actor_cell(&actor).set_life(life) {
             Life::Live(old) => Undo::Changed { actor, old },

@@ -152,26 +152,33 @@ impl<H: Host> Undo<H> {
         matches!(self, Self::Changed { .. } | Self::Touched { .. } | Self::Spawned { .. })
     }
 
-    pub(crate) fn actor(&self) -> &H::Actor {
+    /// The actor that it is about.
+    pub(crate) fn actor(&self) -> Option<&H::Actor> {
         match self {
             Self::Changed { actor, .. }
             | Self::Touched { actor, .. }
             | Self::Spawned { actor }
             | Self::Rehydrated { actor }
             | Self::Upgraded { actor }
-            | Self::Stored { actor } => actor,
+            | Self::Stored { actor } => Some(actor),
+            Self::Environment { .. } => None,
         }
     }
 
     pub(crate) fn share(&self, cx: H::Cx<'_>) -> Self {
-        let actor = H::clone_actor(cx, self.actor());
+        let same = |actor| H::clone_actor(cx, actor);
         match self {
-            Self::Changed { old, .. } => Self::Changed { actor, old: H::clone_behavior(cx, old) },
-            Self::Touched { saved, .. } => Self::Touched { actor, saved: H::clone_saved(cx, saved) },
-            Self::Spawned { .. } => Self::Spawned { actor },
-            Self::Rehydrated { .. } => Self::Rehydrated { actor },
-            Self::Upgraded { .. } => Self::Upgraded { actor },
-            Self::Stored { .. } => Self::Stored { actor },
+            Self::Changed { actor, old } => {
+                Self::Changed { actor: same(actor), old: H::clone_behavior(cx, old) }
+            }
+            Self::Touched { actor, saved } => {
+                Self::Touched { actor: same(actor), saved: H::clone_saved(cx, saved) }
+            }
+            Self::Spawned { actor } => Self::Spawned { actor: same(actor) },
+            Self::Rehydrated { actor } => Self::Rehydrated { actor: same(actor) },
+            Self::Upgraded { actor } => Self::Upgraded { actor: same(actor) },
+            Self::Stored { actor } => Self::Stored { actor: same(actor) },
+            Self::Environment { vat, old } => Self::Environment { vat: vat.clone(), old: old.clone() },
         }
     }
 }

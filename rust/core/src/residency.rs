@@ -92,6 +92,11 @@ impl<H: Host> Residents<H> {
         self.known.get(&slot).map(|resident| &resident.weak)
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &H::WeakActor> {
+        self.known.values().map(|resident| &resident.weak)
+    }
+
     pub(crate) fn contains(&self, slot: Slot) -> bool {
         self.known.contains_key(&slot)
     }
@@ -390,7 +395,7 @@ impl<H: Host> Churn<H> {
             return false;
         };
         let slot = H::actor_cell(actor).slot();
-        let Ok(portrait) = H::portrait(cx, &persistence.env, actor) else {
+        let Ok(portrait) = H::portrait(cx, &persistence.env(), actor) else {
             return false;
         };
         let Ok(Some((record, _))) = H::detached(cx, || persistence.claim.read_actor(slot)) else {

@@ -29,7 +29,8 @@ const SLOTS_AHEAD: u64 = 255;
 /// A vat's part of a store, and the environment that its actors are made with.
 pub struct Persistence<H: Host> {
     pub(crate) claim: Claim<H>,
-    pub(crate) env: H::Env,
+    /// Exchanged only by the one who runs the vat. Nothing of the host's is called or dropped under this lock.
+    env: Mutex<Arc<H::Env>>,
     /// Slots of stored actors that died in memory since the last churn.
     pub(crate) dropped: Mutex<Vec<Slot>>,
     /// How much may be awake; not set: any number.
@@ -42,8 +43,29 @@ pub struct Persistence<H: Host> {
 
 impl<H: Host> Persistence<H> {
     pub(crate) fn new(claim: Claim<H>, env: H::Env) -> Self {
-        let (dropped, awake) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-        Self { claim, env, dropped, limits: OnceLock::new(), awake, registry: OnceLock::new() }
+        Self {
+            claim,
+            env: Mutex::new(Arc::new(env)),
+            dropped: Mutex::new(Vec::new()),
+            limits: OnceLock::new(),
+            awake: AtomicUsize::new(0),
+            registry: OnceLock::new(),
+        }
+    }
+
+    /// The environment that the vat has at present.
+    pub fn env(&self) -> Arc<H::Env> {
+        self.env.lock().clone()
+    }
+
+    /// Its place in the store.
+    pub fn claim(&self) -> &Claim<H> {
+        &self.claim
+    }
+
+    /// Gives the vat another environment; the one before is to be dropped where the host may run code.
+    pub(crate) fn exchange_env(&self, env: Arc<H::Env>) -> Arc<H::Env> {
+        std::mem::replace(&mut *self.env.lock(), env)
     }
 }
 
@@ -92,6 +114,11 @@ impl<H: Host> Saving<H> {
 
     pub(crate) fn shape(&self, id: ShapeId) -> Option<Arc<Shape>> {
         self.shapes.get(id.0 as usize).cloned()
+    }
+
+    /// All shapes, by number.
+    pub(crate) fn shapes(&self) -> &[Arc<Shape>] {
+        &self.shapes
     }
 
     fn shape_id(&mut self, shape: &Arc<Shape>) -> ShapeId {
@@ -146,6 +173,12 @@ impl<H: Host> Saving<H> {
     }
 }
 
+/// The records of actors, and the actors.
+struct Described<H: Host> {
+    records: HashMap<Slot, Vec<u8>>,
+    actors: Vec<H::Actor>,
+}
+
 impl<H: Host> Churn<H> {
     /// Makes an actor a root: it will be stored at the end of this turn.
     pub(crate) fn adopt(&self, cx: H::Cx<'_>, actor: &H::Actor) {
@@ -172,8 +205,14 @@ impl<H: Host> Churn<H> {
         if todo.is_empty() {
             return Ok(());
         }
-        let shapes = self.work().saving.as_ref().map_or(0, |saving| saving.shapes.len());
-        let described = self.describe(cx, persistence, todo, scanned);
+        let shapes = self.shapes_known();
+        let described = self.describe(cx, persistence, todo, scanned).and_then(|described| {
+            for actor in &described.actors {
+                let size = described.records.get(&H::actor_cell(actor).slot()).map_or(0, Vec::len);
+                self.remember(cx, actor, size)?;
+            }
+            Ok(described.records)
+        });
         let mut work = self.work();
         let Some(saving) = &mut work.saving else {
             return described.map(drop);
@@ -186,6 +225,25 @@ impl<H: Host> Churn<H> {
         Ok(())
     }
 
+    /// Takes the portraits that [`Churn::seal`] would take, and forgets them.
+    pub(crate) fn try_seal(self: &Rc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        let Some(persistence) = self.vat().persistence() else {
+            return Ok(());
+        };
+        let mut scanned = 0;
+        let todo = self.changed(cx, &mut scanned);
+        let shapes = self.shapes_known();
+        let described = self.describe(cx, persistence, todo, scanned);
+        if let Some(saving) = &mut self.work().saving {
+            saving.shapes.truncate(shapes);
+        }
+        described.map(drop)
+    }
+
+    fn shapes_known(&self) -> usize {
+        self.work().saving.as_ref().map_or(0, |saving| saving.shapes.len())
+    }
+
     /// The records of the actors in `todo`, and of all that must be stored with them.
     fn describe(
         self: &Rc<Self>,
@@ -193,12 +251,13 @@ impl<H: Host> Churn<H> {
         persistence: &Persistence<H>,
         mut todo: Vec<H::Actor>,
         mut scanned: usize,
-    ) -> Result<HashMap<Slot, Vec<u8>>, H::Error> {
+    ) -> Result<Described<H>, H::Error> {
+        let env = persistence.env();
         let mut sealed = HashMap::with_capacity(todo.len());
         let mut fresh = Vec::new();
         while let Some(actor) = todo.pop() {
             self.must_exist(cx, &actor)?;
-            let portrait = self.only_look(|| H::portrait(cx, &persistence.env, &actor))?;
+            let portrait = self.only_look(|| H::portrait(cx, &env, &actor))?;
             let mut slots = Vec::with_capacity(portrait.refs.len());
             for target in portrait.refs {
                 debug_assert!(self.is_near(&target), "the host has told near from far");
@@ -223,11 +282,7 @@ impl<H: Host> Churn<H> {
                 todo = self.changed(cx, &mut scanned);
             }
         }
-        for actor in fresh {
-            let size = sealed.get(&H::actor_cell(&actor).slot()).map_or(0, Vec::len);
-            self.remember(cx, &actor, size)?;
-        }
-        Ok(sealed)
+        Ok(Described { records: sealed, actors: fresh })
     }
 
     /// The stored actors that this turn changed, each once, leaving out the first `scanned` changes.
@@ -243,7 +298,10 @@ impl<H: Host> Churn<H> {
                 Undo::Changed { actor, .. } | Undo::Touched { actor, .. } | Undo::Upgraded { actor } => actor,
                 // Of those stored since the first look the portrait has been taken.
                 Undo::Stored { actor } if first == 0 => actor,
-                Undo::Stored { .. } | Undo::Spawned { .. } | Undo::Rehydrated { .. } => continue,
+                Undo::Stored { .. }
+                | Undo::Spawned { .. }
+                | Undo::Rehydrated { .. }
+                | Undo::Environment { .. } => continue,
             };
             let cell = H::actor_cell(actor);
             if cell.is_stored() && seen.insert(cell.slot()) {
@@ -318,6 +376,9 @@ impl<H: Host> Churn<H> {
     fn rehydrate(self: &Rc<Self>, cx: H::Cx<'_>, actor: &H::Actor) -> Result<H::Behavior, H::Error> {
         let cell = H::actor_cell(actor);
         let slot = cell.slot();
+        if let Some(made) = self.remake(cx, actor) {
+            return made.and_then(|(behavior, upgraded)| self.enliven(cx, actor, behavior, upgraded));
+        }
         let vat = self.vat();
         let Some(persistence) = vat.persistence() else {
             return Err(H::error(cx, KernelError::NotPersistent { vat: vat.name().to_owned() }));
@@ -342,7 +403,22 @@ impl<H: Host> Churn<H> {
         let refs = record.slots.iter().map(|slot| self.stored_actor(cx, *slot)).collect::<Result<_, _>>()?;
         let far =
             record.far.iter().map(|address| self.far_promise(cx, *address)).collect::<Result<_, _>>()?;
-        let (behavior, upgraded) = H::rehydrate(cx, &persistence.env, actor, &shape, &record, refs, far)?;
+        let env = persistence.env();
+        let (behavior, upgraded) = H::rehydrate(cx, &env, actor, &shape, &record, refs, far)?;
+        let behavior = self.enliven(cx, actor, behavior, upgraded)?;
+        self.woke(slot, size);
+        Ok(behavior)
+    }
+
+    /// A ghost gets the behavior that was made for it.
+    fn enliven(
+        &self,
+        cx: H::Cx<'_>,
+        actor: &H::Actor,
+        behavior: H::Behavior,
+        upgraded: bool,
+    ) -> Result<H::Behavior, H::Error> {
+        let cell = H::actor_cell(actor);
         let life = Life::Live(H::clone_behavior(cx, &behavior));
         let already = {
             let mut state = cell.state();
@@ -365,7 +441,6 @@ impl<H: Host> Churn<H> {
             work.undo.push(Undo::Upgraded { actor: H::clone_actor(cx, actor) });
         }
         drop(work);
-        self.woke(slot, size);
         Ok(behavior)
     }
 

@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use crate::durability::Durability;
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::{PartId, ShapeId, Slot};
+use crate::ids::{PartId, Slot};
+use crate::overlay::Overlay;
 use crate::promise::StoreId;
 use crate::record::{Record, Shape, VatRecord};
 use crate::registry::Registry;
@@ -20,6 +21,8 @@ use crate::release::Outputs;
 use crate::schema::{self, FORMAT, Kind, Reader, STORE_PART};
 use crate::store::{Batch, Store, StoreError};
 use crate::vat::Vat;
+
+pub use crate::survey::{Fit, Unfit};
 
 /// How long a wait may last before the waiter looks around (interrupts, shutdown).
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
@@ -49,30 +52,6 @@ pub struct Claim<H: Host> {
     name: String,
     /// A closed vat's part is free, though its actors still hold the vat.
     released: AtomicBool,
-}
-
-/// Whether actors of a stored shape can be made.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Fit {
-    /// They can.
-    Fits,
-    /// Their label is not in the environment.
-    Unknown,
-    /// The environment can't deal with their version or their fields, for this reason.
-    Misfit(String),
-}
-
-/// Actors that stand in a part, and can't be made.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Unfit {
-    /// Their label.
-    pub label: String,
-    /// Why they can't be made; `None` if the label is not known.
-    pub reason: Option<String>,
-    /// How many actors have it.
-    pub count: u64,
-    /// One of them.
-    pub slot: Slot,
 }
 
 impl<H: Host> Storage<H> {
@@ -108,6 +87,16 @@ impl<H: Host> Storage<H> {
     /// Where its vats find each other.
     pub fn registry(&self) -> &Arc<Registry<H>> {
         &self.registry
+    }
+
+    /// A view of the store as it is now, which may be written to and is forgotten in the end: for rehearsals.
+    /// Reads go to a snapshot; it ends with the view, and with the store.
+    pub fn view(&self) -> Result<Arc<Self>, StoreError> {
+        Self::open(Overlay::new(self.store.snapshot()?))
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     pub(crate) fn id(&self) -> StoreId {
@@ -279,7 +268,7 @@ fn read_parts(store: &dyn Store) -> Result<Parts, StoreError> {
 }
 
 /// Visits all records of one kind, their checksums verified.
-fn scan(
+pub(crate) fn scan(
     store: &dyn Store,
     part: PartId,
     kind: Kind,
@@ -384,50 +373,13 @@ impl<H: Host> Claim<H> {
         Ok(shapes)
     }
 
-    /// Actors of this part that can't be made. Reads the actors' records only if there is a shape to suspect:
-    /// one that nobody has any more is no harm.
-    pub fn find_unfit(
-        &self,
-        shapes: &[Arc<Shape>],
-        fits: impl Fn(&Shape) -> Fit,
-    ) -> Result<Option<Unfit>, StoreError> {
-        let judged = (0u32..).zip(shapes).filter_map(|(id, shape)| {
-            let reason = match fits(shape) {
-                Fit::Fits => return None,
-                Fit::Unknown => None,
-                Fit::Misfit(reason) => Some(reason),
-            };
-            Some((ShapeId(id), (shape.label.as_str(), reason)))
-        });
-        let suspects: HashMap<ShapeId, (&str, Option<String>)> = judged.collect();
-        if suspects.is_empty() {
-            return Ok(None);
-        }
-        let mut found: Option<Unfit> = None;
-        scan(&*self.storage.store, self.part, Kind::Actor, |id, _, content| {
-            let suspect = Record::shape_of(content).and_then(|shape| suspects.get(&shape));
-            match (suspect, &mut found) {
-                (Some((label, reason)), None) => {
-                    let (label, reason) = ((*label).to_owned(), reason.clone());
-                    found = Some(Unfit { label, reason, count: 1, slot: Slot(id) });
-                }
-                (Some((label, reason)), Some(found)) if found.label == *label && found.reason == *reason => {
-                    found.count += 1;
-                }
-                _ => {}
-            }
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
     /// Appends a batch.
     pub(crate) fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         self.storage.store.write(batch)
     }
 }
 
-fn malformed() -> String {
+pub(crate) fn malformed() -> String {
     "the record is malformed".to_owned()
 }
 

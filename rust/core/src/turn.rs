@@ -1,6 +1,7 @@
 //! Turns: changes are made in place, and can be taken back (guarantee G1).
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::actor::Life;
 use crate::churn::Churn;
@@ -10,6 +11,7 @@ use crate::ids::{Address, LamportTime, Slot};
 use crate::log::Cause;
 use crate::promise::{Outcome, Progress, Reaction};
 use crate::recording::Heading;
+use crate::vat::Vat;
 
 /// How to take one change back.
 pub(crate) enum Undo<H: Host> {
@@ -25,6 +27,8 @@ pub(crate) enum Undo<H: Host> {
     Upgraded { actor: H::Actor },
     /// It will have a record.
     Stored { actor: H::Actor },
+    /// The vat got another environment.
+    Environment { vat: Arc<Vat<H>>, old: Arc<H::Env> },
 }
 
 /// What a turn wants to happen if it succeeds, in the order in which it said so.
@@ -168,6 +172,7 @@ impl<H: Host> Churn<H> {
     pub(crate) fn take_back(undo: Vec<Undo<H>>) {
         // Dropped when all is as it was: the host may run any code then.
         let mut undone = Vec::with_capacity(undo.len());
+        let mut environments = Vec::new();
         for change in undo.into_iter().rev() {
             let (actor, life) = match change {
                 Undo::Changed { actor, old } => (actor, Life::Live(old)),
@@ -185,6 +190,10 @@ impl<H: Host> Churn<H> {
                 Undo::Stored { actor } => {
                     H::actor_cell(&actor).set_stored(false);
                     undone.push((None, actor));
+                    continue;
+                }
+                Undo::Environment { vat, old } => {
+                    environments.extend(vat.persistence().map(|persistence| persistence.exchange_env(old)));
                     continue;
                 }
             };

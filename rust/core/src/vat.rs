@@ -26,8 +26,9 @@ use crate::residency::Limits;
 use crate::saving::{Persistence, Saving};
 use crate::scheduling::{InboxLimit, Scheduling};
 use crate::session::Session;
-use crate::storage::{Claim, Fit, SLICE, Unfit};
+use crate::storage::{Claim, SLICE};
 use crate::store::StoreError;
+use crate::survey::{Fit, Unfit};
 use crate::watch::Pace;
 
 /// How many churns a worker runs in one vat before the others get their turn.
@@ -144,7 +145,7 @@ impl<H: Host> Vat<H> {
         let record = claim.read_vat()?;
         let next_slot = claim.read_next_slot()?;
         let shapes = claim.read_shapes()?;
-        if let Some(mut unfit) = claim.find_unfit(&shapes, fits)? {
+        if let Some(mut unfit) = claim.find_unfit(&shapes, fits)?.into_iter().next() {
             let store = claim.storage().name();
             return Err(match unfit.reason.take() {
                 None => OpenError::UnknownLabel { store, unfit },

@@ -161,7 +161,7 @@ struct Owner {
 }
 
 /// The fields of an instance as they were, and what their containers held.
-struct Kept {
+pub(crate) struct Kept {
     fields: Py<PyDict>,
     containers: Mutex<Containers>,
 }
@@ -439,16 +439,35 @@ fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -
 }
 
 /// Keeps all that an instance's fields hold: for code that goes on after a wait, with what it read before.
-pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
+pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<Option<Arc<Kept>>> {
     let Some(kept) = touch(instance)? else {
-        return Ok(());
+        return Ok(None);
     };
     for (_, value) in fields(instance)? {
         if containers::may_change(&value) {
             kept.containers.lock().keep(&value)?;
         }
     }
-    Ok(())
+    Ok(Some(kept))
+}
+
+/// An error if code that went on after a wait has changed an instance that is not the behavior of the actor any more:
+/// nobody would ever see that.
+pub(crate) fn refuse_changes(
+    instance: &Bound<'_, ActorBase>,
+    kept: Arc<Kept>,
+    actor: &Py<Ref>,
+) -> PyResult<()> {
+    let py = instance.py();
+    let saved = Saved { instance: instance.clone().unbind(), kept, grown: false };
+    if !saved.is_changed(py)? {
+        return Ok(());
+    }
+    Err(behavior_error(format!(
+        "{} got another behavior while this code waited, so what the code changes of the one before would be lost: \
+         let it call the actor instead",
+        actor.get().describe(py)
+    )))
 }
 
 impl Saved {

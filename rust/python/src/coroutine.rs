@@ -104,15 +104,23 @@ impl Suspended {
         outcome: Option<Outcome<PyHost>>,
         answer: &Py<Promise>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        if let (Some(_), Some((_, behavior))) = (&outcome, &self.actor)
+        let mut orphan = None;
+        if let (Some(_), Some((actor, behavior))) = (&outcome, &self.actor)
             && let Some(instance) = class_actor::instance(behavior.bind(py))
         {
-            class_actor::touch_all(instance)?;
+            let kept = class_actor::touch_all(instance)?;
+            if !actor.get().has_behavior(behavior) {
+                orphan = kept.map(|kept| (instance.clone(), kept, actor.clone_ref(py)));
+            }
         }
         let before = ENTERED.replace(Some(open_blocks()));
         let step = step(self.coroutine.bind(py), outcome);
         ENTERED.set(before);
-        let value = match step? {
+        let step = step?;
+        if let Some((instance, kept, actor)) = orphan {
+            class_actor::refuse_changes(&instance, kept, &actor)?;
+        }
+        let value = match step {
             Step::Waits(promise) => {
                 churn.suspend(promise.unbind(), self, answer.clone_ref(py));
                 return Ok(None);

@@ -261,6 +261,12 @@ pub(crate) fn log_slow_turn(py: Python<'_>, vat: &str, thread: u64, lasting: std
     }
 }
 
+/// Adds a note to an error.
+pub(crate) fn add_note(py: Python<'_>, error: &Fault, text: &str) {
+    // An error that takes no notes goes on without.
+    drop(error.value(py).bind(py).call_method1("add_note", (text,)));
+}
+
 /// Notes in an error where it left a turn, unless an earlier turn has done so.
 pub(crate) fn note(py: Python<'_>, error: &Fault, place: &Place<'_, PyHost>) {
     let mut text = "in ".to_owned();

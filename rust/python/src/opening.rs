@@ -8,7 +8,7 @@ use goblins_core::vat::{Vat as KernelVat, VatOptions};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::behavior::type_name;
 use crate::calls;
@@ -25,8 +25,8 @@ use crate::vat::Vat;
 /// A vat about to be opened from a store: it is given to the vat's constructor, which makes the vat of it.
 #[pyclass(frozen, module = "goblins", name = "_Opening")]
 pub(crate) struct Opening {
-    labels: Py<PyDict>,
-    records: Py<PyDict>,
+    /// A `PersistenceEnv`.
+    env: Py<PyAny>,
     store: Py<Store>,
     part: String,
     /// How many actors may be awake, and how many bytes of them.
@@ -40,7 +40,7 @@ type OpenedVat = (Arc<KernelVat<PyHost>>, Option<VatRecord>);
 impl Opening {
     /// The vat, with what stands in the store.
     pub(crate) fn open(&self, py: Python<'_>, options: VatOptions) -> PyResult<Arc<KernelVat<PyHost>>> {
-        let env = Environment::new(py, self.labels.bind(py), self.records.bind(py))?;
+        let env = Environment::new(self.env.bind(py))?;
         let judge = env.judge(py)?;
         let claim = self.store.get().storage().claim(&self.part).map_err(|error| store_error(&error))?;
         let opened = py
@@ -57,10 +57,9 @@ impl Opening {
 #[pymethods]
 impl Opening {
     #[new]
-    #[pyo3(signature = (labels, records, store, part, sleep=(None, None)))]
+    #[pyo3(signature = (env, store, part, sleep=(None, None)))]
     fn new(
-        labels: Py<PyDict>,
-        records: Py<PyDict>,
+        env: Py<PyAny>,
         store: Py<Store>,
         part: String,
         sleep: (Option<usize>, Option<u64>),
@@ -72,7 +71,7 @@ impl Opening {
             ));
         }
         let limits = Limits { actors: sleep.0, bytes: sleep.1 };
-        Ok(Self { labels, records, store, part, limits, opened: Mutex::new(None) })
+        Ok(Self { env, store, part, limits, opened: Mutex::new(None) })
     }
 
     /// The roots: those that are stored, or those that `spawn_roots` makes if there are none. After an error the
@@ -140,18 +139,27 @@ fn upgraded(
     bytes: Vec<u8>,
 ) -> PyResult<Vec<Py<Ref>>> {
     let py = upgrade.py();
-    let stored = cbor::decode_all(py, &record.roots_version, &cbor::NoActors)
-        .map_err(|error| migration_error(format!("the version of the roots can't be read: {error}")))?;
     let old = vat.roots(py, record)?;
-    let roots = vat.found(py, record.id, bytes, |_| {
-        let old = PyTuple::new(py, &old)?;
-        let module = py.import("goblins._migrations")?;
-        Ok(made_roots(vat, module.call_method1("upgrade_roots", (upgrade, stored, old, version))?)?)
-    })?;
-    Ok(roots)
+    Ok(vat.found(py, record.id, bytes, |_| Ok(new_roots(vat, record, &old, upgrade, version)?))?)
 }
 
-fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+/// What an upgrade makes of the stored roots, in the open turn.
+pub(crate) fn new_roots(
+    vat: &Arc<KernelVat<PyHost>>,
+    record: &VatRecord,
+    old: &[Py<Ref>],
+    upgrade: &Bound<'_, PyAny>,
+    version: &Bound<'_, PyAny>,
+) -> PyResult<Vec<Py<Ref>>> {
+    let py = upgrade.py();
+    let stored = cbor::decode_all(py, &record.roots_version, &cbor::NoActors)
+        .map_err(|error| migration_error(format!("the version of the roots can't be read: {error}")))?;
+    let old = PyTuple::new(py, old)?;
+    let module = py.import("goblins._migrations")?;
+    made_roots(vat, module.call_method1("upgrade_roots", (upgrade, stored, old, version))?)
+}
+
+pub(crate) fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     let mut bytes = Vec::new();
     cbor::encode(version, &mut cbor::NoRefs, &mut bytes).map_err(|error| {
         behavior_error(format!("the version of the roots must be a plain value: {}", error.reason))
@@ -159,7 +167,7 @@ fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     Ok(bytes)
 }
 
-fn version_differs(py: Python<'_>, stored: &[u8], wanted: &Bound<'_, PyAny>) -> PyErr {
+pub(crate) fn version_differs(py: Python<'_>, stored: &[u8], wanted: &Bound<'_, PyAny>) -> PyErr {
     let stored = cbor::decode_all(py, stored, &cbor::NoActors)
         .map_or_else(|error| error.to_string(), |value| value.to_string());
     migration_error(format!(

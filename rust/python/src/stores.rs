@@ -120,6 +120,15 @@ impl RocksStore {
         Ok(PyClassInitializer::from(store).add_subclass(Self { path, sync }))
     }
 
+    /// A store in a folder that is only read: no file there changes.
+    #[staticmethod]
+    fn _open_read_only(py: Python<'_>, path: PathBuf) -> PyResult<Py<Self>> {
+        crate::runtime::rocksdb_runs();
+        let folder = path.clone();
+        let store = Store::open(py, move || Storage::open(KernelRocksStore::open_read_only(folder)?))?;
+        Py::new(py, PyClassInitializer::from(store).add_subclass(Self { path, sync: false }))
+    }
+
     /// The folder.
     #[getter]
     fn path(&self) -> PathBuf {

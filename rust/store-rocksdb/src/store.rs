@@ -20,6 +20,7 @@ const REPLAY: u64 = 4 << 20;
 pub struct RocksStore {
     path: PathBuf,
     sync: bool,
+    read_only: bool,
     /// `None` once closed. Readers and writers share it; only closing excludes them.
     open: RwLock<Option<Arc<Open>>>,
     snapshots: Arc<Snapshots>,
@@ -40,8 +41,26 @@ impl RocksStore {
         prepare(path)?;
         let lock = Lock::take(path)?;
         let db = DB::open(&options(), path).map_err(|error| translate(path, "opening", &error))?;
+        Ok(Self::new(path, sync, false, db, lock))
+    }
+
+    /// Opens the store in a folder to be read only: no file in the folder changes. What stands in its log is read
+    /// from there.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        if !path.join("CURRENT").is_file() {
+            let reason = "there is no store; name the folder of one".to_owned();
+            return Err(StoreError::Unusable { path: path.to_owned(), reason });
+        }
+        let lock = Lock::take_quietly(path)?;
+        let db = DB::open_for_read_only(&options(), path, false)
+            .map_err(|error| translate(path, "opening", &error))?;
+        Ok(Self::new(path, false, true, db, lock))
+    }
+
+    fn new(path: &Path, sync: bool, read_only: bool, db: DB, lock: Lock) -> Self {
         let open = RwLock::new(Some(Arc::new(Open { db, _lock: lock })));
-        Ok(Self { path: path.to_owned(), sync, open, snapshots: Arc::new(Snapshots::new()) })
+        Self { path: path.to_owned(), sync, read_only, open, snapshots: Arc::new(Snapshots::new()) }
     }
 
     fn with<R>(
@@ -146,6 +165,10 @@ impl Store for RocksStore {
     }
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.read_only {
+            self.with("writing", |_| Ok(()))?;
+            return Err(StoreError::ReadOnly { store: self.name() });
+        }
         let mut changes = WriteBatch::default();
         for change in batch.changes() {
             match change {
@@ -157,7 +180,7 @@ impl Store for RocksStore {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.with("syncing", |db| db.flush_wal(true))
+        self.with("syncing", |db| if self.read_only { Ok(()) } else { db.flush_wal(true) })
     }
 
     fn syncs(&self) -> bool {
@@ -179,7 +202,10 @@ impl Store for RocksStore {
         };
         // They hold the database, and so the lock.
         self.snapshots.end();
-        let synced = open.db.flush_wal(true).and_then(|()| spare_replay(&open.db));
+        let synced = match self.read_only {
+            true => Ok(()),
+            false => open.db.flush_wal(true).and_then(|()| spare_replay(&open.db)),
+        };
         drop(open);
         synced.map_err(|error| translate(&self.path, "closing", &error))
     }
