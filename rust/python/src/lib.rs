@@ -22,9 +22,9 @@ mod portrait;
 mod promise;
 mod records;
 mod refs;
-mod resolver;
 mod rehearsing;
 mod replacing;
+mod resolver;
 mod restore;
 mod runtime;
 mod send;
@@ -65,11 +65,11 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::refs::{BoundMessage, Ref};
     #[pymodule_export]
-    use crate::resolver::{Resolver, promise_and_resolver};
-    #[pymodule_export]
     use crate::rehearsing::Rehearsal;
     #[pymodule_export]
     use crate::replacing::{_constructors, _find_unfit, _outdated, _renew, _replace, _to_walk};
+    #[pymodule_export]
+    use crate::resolver::{Resolver, promise_and_resolver};
     #[pymodule_export]
     use crate::runtime::{_after_fork_in_child, _at_exit};
     #[pymodule_export]
