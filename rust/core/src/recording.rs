@@ -8,9 +8,9 @@ use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::churn::{Churn, Work};
+use crate::event::{Cause, EventKind, Facts, Held, Stamp, Trace};
 use crate::host::Host;
 use crate::ids::{ChurnId, LamportTime, TurnId};
-use crate::log::{Cause, EventKind, Facts, Held, Stamp, Trace};
 use crate::turn::Undo;
 use crate::vat::Vat;
 
