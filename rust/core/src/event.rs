@@ -44,10 +44,15 @@ pub(crate) struct Facts {
     pub(crate) turn: TurnId,
     pub(crate) time: LamportTime,
     cause_time: LamportTime,
+    /// The last reading of the clock before it, in ns.
+    pub(crate) mark: u64,
+    /// The reading at its end, in ns; 0 if the clock was not read then.
+    pub(crate) ended: u64,
     /// The number of the vat; `u32::MAX` for none.
     cause_vat: u32,
+    /// How many turns ended between the reading and this event.
+    pub(crate) place: u16,
     pub(crate) kind: EventKind,
-    pub(crate) stamp: Stamp,
 }
 
 impl Facts {
@@ -59,7 +64,8 @@ impl Facts {
     ) -> Self {
         let (churn, turn, time) = times;
         let cause_vat = cause.vat.map_or(u32::MAX, |vat| vat.0 as u32);
-        Self { churn, turn, time, cause_time: cause.time, cause_vat, kind, stamp }
+        let Stamp { mark, ended, place } = stamp;
+        Self { churn, turn, time, cause_time: cause.time, mark, ended, cause_vat, place, kind }
     }
 
     pub(crate) fn cause(&self) -> Cause {

@@ -1,15 +1,16 @@
 //! The event log of a vat: what happened, why, how it ended, and what it changed.
 //!
 //! Recording a turn allocates nothing, unless it changed more than one actor. The log has a lock of its own, so
-//! that a vat that is busy, or stuck, can be looked at from any thread.
+//! that a vat that is busy, or stuck, can be looked at from any thread. A churn that goes on for long enters its
+//! events in groups: others may miss the last few of one that runs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::event::Entry;
 pub use crate::event::{Cause, Event, EventKind, EventOutcome, Moment};
-use crate::event::{Entry, Facts, Held};
 use crate::host::Host;
 use crate::ids::LamportTime;
 use crate::ring::Ring;
@@ -25,8 +26,9 @@ const OFFSETS: usize = 64;
 
 /// The log of a vat.
 pub struct Log<H: Host> {
-    /// Read without the lock by each turn; changed only under it.
-    on: AtomicBool,
+    /// Odd if it is on. Read without the lock by each turn; changed only under it, whenever it is switched or
+    /// cleared: events of before are not entered any more then.
+    state: AtomicU64,
     inner: Mutex<Inner<H>>,
 }
 
@@ -46,18 +48,23 @@ impl<H: Host> Log<H> {
         let ring = Ring::new(capacity.unwrap_or(CAPACITY));
         let floor = if capacity.is_some() { 0 } else { u64::MAX };
         let inner = Inner { ring, next: 0, floor, offsets: Vec::new() };
-        Self { on: AtomicBool::new(capacity.is_some()), inner: Mutex::new(inner) }
+        Self { state: AtomicU64::new(u64::from(capacity.is_some())), inner: Mutex::new(inner) }
     }
 
     /// Whether events are recorded.
     pub fn is_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
+        self.state() & 1 == 1
+    }
+
+    pub(crate) fn state(&self) -> u64 {
+        self.state.load(Ordering::Relaxed)
     }
 
     /// Switches it on or off (LOG-11). What it holds stays.
     pub fn set_on(&self, on: bool) {
         let mut inner = self.inner.lock();
-        if self.on.swap(on, Ordering::Relaxed) != on {
+        if self.is_on() != on {
+            self.state.fetch_add(1, Ordering::Relaxed);
             inner.floor = if on { inner.next } else { u64::MAX };
         }
     }
@@ -75,7 +82,11 @@ impl<H: Host> Log<H> {
 
     /// Forgets all events.
     pub fn clear(&self, _cx: H::Cx<'_>) {
-        let dropped = self.inner.lock().ring.take();
+        let dropped = {
+            let mut inner = self.inner.lock();
+            self.state.fetch_add(2, Ordering::Relaxed);
+            inner.ring.take()
+        };
         drop(dropped);
     }
 
@@ -150,39 +161,33 @@ impl<H: Host> Log<H> {
         caused.filter_map(|(index, _)| inner.event(cx, first + index as u64)).collect()
     }
 
-    /// Adds an event; gives its number, and what is to be dropped by the caller.
-    #[inline(always)]
-    pub(crate) fn record(&self, facts: Facts, held: Held<H>) -> (Option<u64>, Option<Held<H>>) {
+    /// Enters events that were made while the log was in this state, and the time at which the newest turn ended,
+    /// if it was not known: the reading before, and the one at the end. Gives the number of the last event. What is
+    /// left in `events` is to be dropped by the caller.
+    pub(crate) fn enter(
+        &self,
+        events: &mut Vec<Entry<H>>,
+        state: u64,
+        ended: Option<(u64, u64)>,
+    ) -> Option<u64> {
         let mut inner = self.inner.lock();
-        if !self.is_on() {
-            return (None, Some(held));
-        }
-        let number = inner.next;
-        inner.next += 1;
-        let dropped = match inner.ring.recycle() {
-            // Written in place: it is the most frequent case by far.
-            Some(entry) => {
-                entry.facts = facts;
-                Some(std::mem::replace(&mut entry.held, held))
+        if self.state() == state {
+            inner.next += events.len() as u64;
+            let room = inner.ring.room().min(events.len());
+            for entry in events.drain(..room) {
+                inner.ring.push(entry);
             }
-            None => inner.ring.push(Entry { facts, held }).map(|entry| entry.held),
-        };
-        (Some(number), dropped)
-    }
-
-    /// Adds the time at which the newest turn ended.
-    pub(crate) fn newest_ended(&self, mark: u64, ended: u64) {
-        let mut inner = self.inner.lock();
-        for index in (0..inner.ring.len()).rev() {
-            match inner.ring.get_mut(index).map(|entry| &mut entry.facts) {
-                Some(facts) if facts.stamp.mark == mark && facts.kind != EventKind::Send => {
-                    facts.stamp.ended = ended;
-                    return;
+            for entry in events {
+                // In its place: it is the most frequent case by far.
+                if let Some(oldest) = inner.ring.recycle() {
+                    std::mem::swap(oldest, entry);
                 }
-                Some(facts) if facts.stamp.mark == mark => {}
-                _ => return,
             }
         }
+        if let Some((mark, ended)) = ended {
+            inner.newest_ended(mark, ended);
+        }
+        (self.state() == state).then(|| inner.next.wrapping_sub(1))
     }
 
     /// From this reading of the clock on, this is to be added to one for the wall time.
@@ -215,6 +220,20 @@ impl<H: Host> Log<H> {
 }
 
 impl<H: Host> Inner<H> {
+    /// Adds the time at which the newest turn ended.
+    fn newest_ended(&mut self, mark: u64, ended: u64) {
+        for index in (0..self.ring.len()).rev() {
+            match self.ring.get_mut(index).map(|entry| &mut entry.facts) {
+                Some(facts) if facts.mark == mark && facts.kind != EventKind::Send => {
+                    facts.ended = ended;
+                    return;
+                }
+                Some(facts) if facts.mark == mark => {}
+                _ => return,
+            }
+        }
+    }
+
     fn first(&self) -> u64 {
         self.next - self.ring.len() as u64
     }
@@ -223,17 +242,16 @@ impl<H: Host> Inner<H> {
         let index = number.checked_sub(self.first())? as usize;
         let entry = self.ring.get(index)?;
         let Entry { facts, held } = entry;
-        let stamp = facts.stamp;
         // The turns of a group whose end is known have equal parts of its time.
         let group = (index..self.ring.len()).map_while(|index| self.ring.get(index));
-        let mut group = group.map(|entry| entry.facts.stamp).take_while(|other| other.mark == stamp.mark);
+        let mut group = group.map(|entry| entry.facts).take_while(|other| other.mark == facts.mark);
         let part = group.find(|last| last.ended != 0).map(|last| {
             // Of several readings in the same nanosecond, the later ones are no later.
             last.ended.saturating_sub(last.mark) / (u64::from(last.place) + 1)
         });
-        let began = stamp.mark + part.unwrap_or(0) * u64::from(stamp.place);
+        let began = facts.mark + part.unwrap_or(0) * u64::from(facts.place);
         let duration = part.filter(|_| facts.kind != EventKind::Send);
-        let offset = self.offsets.iter().rev().find(|(from, _)| *from <= stamp.mark);
+        let offset = self.offsets.iter().rev().find(|(from, _)| *from <= facts.mark);
         let offset = offset.or(self.offsets.first()).map_or(0, |(_, offset)| *offset);
         let error = held.trace.error();
         Some(Event {
