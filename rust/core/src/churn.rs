@@ -12,7 +12,7 @@ use crate::job::{Job, Task};
 use crate::log::{Cause, EventKind};
 use crate::partial::Made;
 use crate::promise::{Outcome, Reaction, Seen, Waited, Waiter};
-use crate::recording::{Heading, Timing};
+use crate::recording::{Heading, Recorded, Timing};
 use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::replacing::Replacing;
 use crate::saving::Saving;
@@ -38,6 +38,8 @@ pub(crate) struct Work<H: Host> {
     /// What is being done: the turn, or what caused a job that needs none.
     pub(crate) cause: Cause,
     pub(crate) timing: Timing,
+    /// Events that are not in the log yet.
+    pub(crate) recorded: Recorded<H>,
     /// A turn is open.
     pub(crate) open: bool,
     /// It looks back, and will be undone.
@@ -76,6 +78,7 @@ impl<H: Host> Work<H> {
             clock: 0,
             cause: Cause::default(),
             timing: Timing::default(),
+            recorded: Recorded::default(),
             open: false,
             looks_back: false,
             undo: Vec::new(),

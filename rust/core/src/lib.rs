@@ -11,6 +11,7 @@ pub mod churn;
 pub mod conformance;
 pub mod durability;
 pub mod error;
+pub mod event;
 #[cfg(any(test, feature = "conformance"))]
 pub mod faulty;
 pub mod host;

@@ -126,6 +126,8 @@ impl<H: Host> Session<H> {
         let Some(churn) = self.churn.take() else {
             return;
         };
+        // What a churn that was given up has left.
+        churn.enter_events();
         H::set_current(self.previous.take());
         let vat = churn.vat().clone();
         let work = Churn::into_work(churn);
