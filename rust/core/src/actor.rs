@@ -27,13 +27,15 @@ pub struct ActorState<B> {
     pub(crate) noted: u64,
     /// How many pieces of its code wait for a promise: they go on with this behavior.
     pub(crate) suspended: u32,
+    /// It is more than its record says, for the time being.
+    pub(crate) unsettled: bool,
     /// It was used since the clock last came to it: see [`crate::residency`].
     pub(crate) used: bool,
 }
 
 impl<B> ActorState<B> {
     fn new(life: Life<B>, stored: bool) -> Self {
-        Self { life, stored, noted: 0, suspended: 0, used: false }
+        Self { life, stored, noted: 0, suspended: 0, unsettled: false, used: false }
     }
 }
 
@@ -82,6 +84,11 @@ impl<H: Host> ActorCell<H> {
     /// Whether it has a record in the store, or in the batch being made.
     pub fn is_stored(&self) -> bool {
         self.state.lock().stored
+    }
+
+    /// Notes whether its portrait leaves something out that is still to come: it stays awake until then.
+    pub fn set_unsettled(&self, unsettled: bool) {
+        self.state.lock().unsettled = unsettled;
     }
 
     /// Sets the mark; tells whether it was set before.

@@ -22,6 +22,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod pool;
 pub mod promise;
+mod readahead;
 pub mod record;
 pub mod recording;
 mod release;

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use crate::ids::{ShapeId, Slot};
-use crate::schema::{Reader, put_bytes, put_varint};
+use crate::schema::{Reader, put_bytes, put_varint, varint_len};
 
 /// Format of an actor's record that this version writes.
 pub const RECORD_FORMAT: u8 = 1;
@@ -82,6 +82,15 @@ impl Record {
         }
         out.extend_from_slice(&self.payload);
         out
+    }
+
+    /// How many bytes [`Record::encode`] gives.
+    pub fn size(&self) -> usize {
+        let name = self.name.as_ref().map_or(0, |name| varint_len(name.len() as u64) + name.len());
+        let slots: usize = self.slots.iter().map(|slot| varint_len(slot.0)).sum();
+        let numbers = varint_len(u64::from(self.shape.0)) + varint_len(self.slots.len() as u64);
+        // The format and the flags take a byte each.
+        2 + numbers + name + slots + self.payload.len()
     }
 
     /// Reads what [`Record::encode`] wrote; the error says what is wrong.
@@ -172,6 +181,7 @@ mod tests {
             let record = Record { shape: ShapeId(shape), name, slots, payload };
             let bytes = record.encode();
             prop_assert_eq!(Record::shape_of(&bytes), Some(record.shape));
+            prop_assert_eq!(record.size(), bytes.len());
             prop_assert_eq!(Record::decode(&bytes).unwrap(), record);
         }
 

@@ -14,6 +14,7 @@ use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::{LamportTime, ShapeId, Slot};
 use crate::promise::{Progress, Seen};
+use crate::readahead::Ahead;
 use crate::record::{Record, Shape, VatRecord};
 use crate::residency::{Limits, Residents};
 use crate::schema::{self, Kind, STORE_PART};
@@ -50,6 +51,8 @@ pub(crate) struct Saving<H: Host> {
     next_slot_saved: u64,
     /// The vat's record, if it is to be written.
     vat: Option<VatRecord>,
+    /// Records that will be asked for next, perhaps.
+    pub(crate) ahead: Ahead,
     /// The stored actors that are in memory.
     pub(crate) live: Residents<H>,
     /// The last batch that what this vat knows depends on: its own, or that of a vat of the same store.
@@ -64,6 +67,7 @@ impl<H: Host> Saving<H> {
             shapes,
             next_slot_saved: next_slot.0,
             vat: None,
+            ahead: Ahead::default(),
             live: Residents::new(),
             ticket: None,
         }
@@ -119,6 +123,7 @@ impl<H: Host> Saving<H> {
         }
         // A drained map keeps its size, and every later churn would pay for the largest one.
         for (slot, content) in std::mem::take(&mut self.records) {
+            self.ahead.forget(slot);
             put(schema::actor_key(part, slot), content);
         }
         Some(batch)
@@ -301,10 +306,10 @@ impl<H: Host> Churn<H> {
         let Some(persistence) = vat.persistence() else {
             return Err(H::error(cx, KernelError::NotPersistent { vat: vat.name().to_owned() }));
         };
-        let record = H::detached(cx, || persistence.claim.read_actor(slot));
+        let record = self.fetch(cx, persistence, slot);
         let missing = || KernelError::MissingRecord { slot: slot.0, vat: vat.name().to_owned() };
-        let (record, size) = match record {
-            Ok(Some(found)) => found,
+        let record = match record {
+            Ok(Some(record)) => record,
             Ok(None) => return Err(H::error(cx, missing())),
             Err(error) => return Err(H::error(cx, error.into())),
         };
@@ -342,22 +347,22 @@ impl<H: Host> Churn<H> {
             work.undo.push(Undo::Upgraded { actor: H::clone_actor(cx, actor) });
         }
         drop(work);
-        self.woke(slot, size);
+        self.woke(slot, record.size());
         Ok(behavior)
     }
 
-    /// Appends the churn's batch to the store's log, if there is anything to write (guarantees G4, G5).
-    pub(crate) fn commit(&self, cx: H::Cx<'_>) -> Result<(), Arc<StoreError>> {
-        let Some(persistence) = self.vat().persistence() else {
-            return Ok(());
-        };
+    /// What the churn has to write, if anything (guarantees G4, G5).
+    pub(crate) fn next_batch(&self, cx: H::Cx<'_>) -> Option<Batch> {
+        let persistence = self.vat().persistence()?;
         self.forget_dropped(cx, persistence);
-        let batch = {
-            let mut work = self.work();
-            let next_slot = work.next_slot;
-            work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot))
-        };
-        let Some(batch) = batch else {
+        let mut work = self.work();
+        let next_slot = work.next_slot;
+        work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot))
+    }
+
+    /// Appends the churn's batch to the store's log.
+    pub(crate) fn commit(&self, cx: H::Cx<'_>, batch: Option<Batch>) -> Result<(), Arc<StoreError>> {
+        let (Some(persistence), Some(batch)) = (self.vat().persistence(), batch) else {
             return Ok(());
         };
         let durability = persistence.claim.storage().durability();
