@@ -3,11 +3,11 @@
 //! Two reads of neighbours in order make the third one a walk over the store, which brings a portion of those that
 //! follow. A record that was read ahead is used once at most, and forgotten when its actor is written.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 
 use crate::churn::Churn;
 use crate::host::Host;
-use crate::ids::{Slot, SlotHashing};
+use crate::ids::Slot;
 use crate::record::Record;
 use crate::saving::Persistence;
 use crate::store::StoreError;
@@ -22,10 +22,11 @@ const MOST_BYTES: usize = 256 << 10;
 /// Records that will be asked for next, perhaps.
 #[derive(Default)]
 pub(crate) struct Ahead {
-    records: HashMap<Slot, Record, SlotHashing>,
+    /// In order. `None`: it was changed since.
+    records: VecDeque<(Slot, Option<Record>)>,
     /// The one that was asked for last.
     last: Option<Slot>,
-    /// How often the next one was asked for after that, without a portion at hand.
+    /// How often the next one was asked for after that, and was not at hand.
     streak: u32,
 }
 
@@ -34,7 +35,12 @@ impl Ahead {
     fn take(&mut self, slot: Slot) -> Result<Record, usize> {
         let follows = self.last.is_some_and(|last| last.0.checked_add(1) == Some(slot.0));
         self.last = Some(slot);
-        if let Some(record) = self.records.remove(&slot) {
+        while self.records.front().is_some_and(|(first, _)| *first < slot) {
+            self.records.pop_front();
+        }
+        if let Some((_, found)) = self.records.front_mut().filter(|(first, _)| *first == slot)
+            && let Some(record) = found.take()
+        {
             return Ok(record);
         }
         self.streak = if follows { self.streak.saturating_add(1) } else { 0 };
@@ -45,14 +51,15 @@ impl Ahead {
     }
 
     fn keep(&mut self, records: Vec<(Slot, Record)>) {
-        self.records.clear();
-        self.records.extend(records);
+        self.records = records.into_iter().map(|(slot, record)| (slot, Some(record))).collect();
     }
 
     /// The record of an actor is about to be another one.
     pub(crate) fn forget(&mut self, slot: Slot) {
-        if !self.records.is_empty() {
-            self.records.remove(&slot);
+        if let Ok(index) = self.records.binary_search_by_key(&slot, |(slot, _)| *slot)
+            && let Some((_, record)) = self.records.get_mut(index)
+        {
+            *record = None;
         }
     }
 }
