@@ -16,6 +16,7 @@ use crate::recording::{Heading, Recorded, Timing};
 use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::replacing::Replacing;
 use crate::saving::Saving;
+use crate::store::Batch;
 use crate::turn::{Effect, Target, Undo};
 use crate::vat::Vat;
 
@@ -386,7 +387,23 @@ impl<H: Host> Churn<H> {
     /// back and that the vat has stopped.
     pub(crate) fn end(self: &Rc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
         self.record_end();
-        let committed = self.commit(cx);
+        let batch = self.next_batch(cx);
+        self.end_with(cx, batch)
+    }
+
+    /// Whether the caller waits for the disk, and nothing but that is left to do.
+    pub(crate) fn has_only_a_batch(&self) -> bool {
+        let Some(persistence) = self.vat.persistence() else {
+            return false;
+        };
+        let syncs = persistence.claim.storage().durability().syncs();
+        let work = self.work();
+        syncs && persistence.limits.get().is_none() && work.outbox.is_empty() && work.settled.is_empty()
+    }
+
+    /// As [`Churn::end`], with what is to be written.
+    pub(crate) fn end_with(self: &Rc<Self>, cx: H::Cx<'_>, batch: Option<Batch>) -> Result<(), H::Error> {
+        let committed = self.commit(cx, batch);
         let (outputs, done) = {
             let mut work = self.work();
             work.churn += 1;

@@ -25,6 +25,7 @@ pub mod overlay;
 pub mod partial;
 pub mod pool;
 pub mod promise;
+mod readahead;
 pub mod record;
 pub mod recording;
 pub mod references;

@@ -22,6 +22,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReferenc
 use crate::behavior::describe_value;
 use crate::calls::{self, Args};
 use crate::class_actor::Saved;
+use crate::collector;
 use crate::coroutine::{self, Suspended};
 use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard};
@@ -125,7 +126,9 @@ impl Host for PyHost {
     }
 
     fn downgrade(py: Python<'_>, actor: &Py<Ref>) -> Result<Py<PyWeakrefReference>, Fault> {
-        Ok(PyWeakrefReference::new(actor.bind(py))?.unbind())
+        let weak = PyWeakrefReference::new(actor.bind(py))?;
+        collector::leave(weak.as_any());
+        Ok(weak.unbind())
     }
 
     fn upgrade(py: Python<'_>, weak: &Py<PyWeakrefReference>) -> Option<Py<Ref>> {
@@ -288,6 +291,7 @@ impl Host for PyHost {
         record: &Record,
         refs: Vec<Py<Ref>>,
     ) -> Result<(Py<PyAny>, bool), Fault> {
+        collector::join(actor.bind(py).as_any());
         Ok(restore::rehydrate(py, env, actor.bind(py), shape, record, &refs)?)
     }
 
@@ -300,7 +304,9 @@ impl Host for PyHost {
     }
 
     fn ghost(py: Python<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Py<Ref>, Fault> {
-        Ok(calls::make(py, Ref::ghost(vat.clone(), slot))?.unbind())
+        let ghost = calls::make(py, Ref::ghost(vat.clone(), slot))?;
+        collector::leave(ghost.as_any());
+        Ok(ghost.unbind())
     }
 
     fn error(_py: Python<'_>, error: KernelError) -> Fault {

@@ -5,6 +5,7 @@ mod calls;
 mod cbor;
 mod class_actor;
 mod collections;
+mod collector;
 mod containers;
 mod copies;
 mod coroutine;
