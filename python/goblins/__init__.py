@@ -58,6 +58,7 @@ from goblins._joiners import all_of, race
 from goblins._log import Event, EventLog, EventTree
 from goblins._migrations import Migrations, versioned
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
+from goblins._stores import CollectionReport, Copied, Generation, PartReport, copy_store
 
 __version__ = "0.1.0"
 
@@ -67,7 +68,9 @@ __all__ = [
     "Bcom",
     "BehaviorError",
     "BrokenPromiseError",
+    "CollectionReport",
     "Constructor",
+    "Copied",
     "DeadlockError",
     "DuplicateLabelError",
     "Event",
@@ -75,6 +78,7 @@ __all__ = [
     "EventLogError",
     "EventTree",
     "FarCallError",
+    "Generation",
     "GoblinsError",
     "InboxFullError",
     "List",
@@ -88,6 +92,7 @@ __all__ = [
     "NoSuchMethodError",
     "NoTurnError",
     "NotPortableError",
+    "PartReport",
     "PersistenceEnv",
     "PersistenceError",
     "Promise",
@@ -107,6 +112,7 @@ __all__ = [
     "VatTimeoutError",
     "actor",
     "all_of",
+    "copy_store",
     "field",
     "from_awaitable",
     "methods",

@@ -7,12 +7,15 @@
 
 pub mod actor;
 pub mod churn;
+pub mod collecting;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod copying;
 pub mod durability;
 pub mod error;
 #[cfg(any(test, feature = "conformance"))]
 pub mod faulty;
+pub mod history;
 pub mod host;
 pub mod ids;
 pub mod job;
@@ -33,11 +36,13 @@ pub mod schema;
 pub mod session;
 pub mod storage;
 pub mod store;
+mod sweeping;
 pub mod sync;
 #[cfg(any(test, feature = "conformance"))]
 pub mod toy;
 mod turn;
 pub mod vat;
+mod walk;
 mod watch;
 
 pub use job::send_outside;

@@ -103,6 +103,17 @@ impl Record {
         Some(Self { shape, name, slots, payload: reader.rest().to_vec() })
     }
 
+    /// Only the actors that a record refers to, for walks.
+    pub fn slots_of(content: &[u8]) -> Option<Vec<Slot>> {
+        let mut reader = Reader::new(content);
+        (reader.byte()? == RECORD_FORMAT).then_some(())?;
+        reader.varint()?;
+        if reader.varint()? & HAS_NAME != 0 {
+            reader.bytes()?;
+        }
+        Some(reader.varints()?.into_iter().map(Slot).collect())
+    }
+
     /// Only the shape of a record, for walks that need no more.
     pub fn shape_of(content: &[u8]) -> Option<ShapeId> {
         let mut reader = Reader::new(content);
@@ -172,6 +183,7 @@ mod tests {
             let record = Record { shape: ShapeId(shape), name, slots, payload };
             let bytes = record.encode();
             prop_assert_eq!(Record::shape_of(&bytes), Some(record.shape));
+            prop_assert_eq!(Record::slots_of(&bytes).as_ref(), Some(&record.slots));
             prop_assert_eq!(Record::decode(&bytes).unwrap(), record);
         }
 
@@ -191,6 +203,7 @@ mod tests {
         #[test]
         fn malformed_records_never_panic(bytes: Vec<u8>) {
             let _ = Record::decode(&bytes);
+            let _ = Record::slots_of(&bytes);
             let _ = VatRecord::decode(&bytes);
             let _ = Shape::decode(&bytes);
         }

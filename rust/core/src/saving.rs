@@ -10,6 +10,7 @@ use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
 use crate::durability::Ticket;
 use crate::error::KernelError;
+use crate::history::Purpose;
 use crate::host::Host;
 use crate::ids::{LamportTime, ShapeId, Slot};
 use crate::promise::{Progress, Seen};
@@ -69,6 +70,23 @@ impl<H: Host> Saving<H> {
             self.shapes.len() - 1
         });
         ShapeId(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// What a collection must keep for the vat: the stored actors in memory, and what is about to be written with
+    /// all that it refers to.
+    pub(crate) fn in_use(&self) -> Vec<Slot> {
+        self.live.keys().copied().chain(self.unwritten()).collect()
+    }
+
+    /// As [`Saving::in_use`], but only of these.
+    pub(crate) fn used_among(&self, slots: impl Iterator<Item = Slot>) -> Vec<Slot> {
+        let unwritten: HashSet<Slot> = self.unwritten().collect();
+        slots.filter(|slot| self.live.contains_key(slot) || unwritten.contains(slot)).collect()
+    }
+
+    fn unwritten(&self) -> impl Iterator<Item = Slot> {
+        let referred = self.records.values().filter_map(|content| Record::slots_of(content)).flatten();
+        self.records.keys().copied().chain(referred)
     }
 
     fn batch(&mut self, claim: &Claim<H>, next_slot: u64) -> Option<Batch> {
@@ -274,6 +292,9 @@ impl<H: Host> Churn<H> {
         if let Some(actor) = live {
             return Ok(actor);
         }
+        if let Some(persistence) = self.vat().persistence() {
+            persistence.claim.loaded(slot);
+        }
         let actor = H::ghost(cx, self.vat(), slot)?;
         let weak = H::downgrade(cx, &actor)?;
         let old = self.work().saving.as_mut().and_then(|saving| saving.live.insert(slot, weak));
@@ -354,9 +375,9 @@ impl<H: Host> Churn<H> {
             return Ok(());
         };
         self.forget_dropped(cx, persistence);
+        let next_slot = self.work().next_slot;
         let batch = {
             let mut work = self.work();
-            let next_slot = work.next_slot;
             work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot))
         };
         let Some(batch) = batch else {
@@ -366,9 +387,10 @@ impl<H: Host> Churn<H> {
         if let Some(error) = durability.failure() {
             return Err(error);
         }
-        let written = H::detached(cx, || persistence.claim.write(&batch));
+        let written = H::detached(cx, || persistence.claim.write(batch, Purpose::Churn));
         match written {
             Ok(()) => {
+                persistence.claim.gave_out(next_slot);
                 let ticket = durability.wrote();
                 if let Some(saving) = &mut self.work().saving {
                     saving.ticket = Some(ticket);
@@ -384,7 +406,7 @@ impl<H: Host> Churn<H> {
     }
 
     /// Takes dead actors out of the table of those in memory.
-    fn forget_dropped(&self, cx: H::Cx<'_>, persistence: &Persistence<H>) {
+    pub(crate) fn forget_dropped(&self, cx: H::Cx<'_>, persistence: &Persistence<H>) {
         let dropped = {
             let mut dropped = persistence.dropped.lock();
             if dropped.is_empty() {

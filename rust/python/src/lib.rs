@@ -25,6 +25,7 @@ mod runtime;
 mod send;
 mod shapes;
 mod stores;
+mod upkeep;
 mod values;
 mod vat;
 
@@ -62,6 +63,8 @@ pub mod _goblins {
     use crate::send::{send, spawn, spawn_named, tell};
     #[pymodule_export]
     use crate::stores::{MemoryStore, RocksStore, Store, StorePart};
+    #[pymodule_export]
+    use crate::upkeep::_copy_store;
     #[pymodule_export]
     use crate::values::{_decode, _encode};
     #[pymodule_export]

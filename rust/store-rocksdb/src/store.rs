@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use goblins_core::store::{Batch, Change, Store, StoreError, Visit};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::errors::translate;
@@ -23,6 +24,18 @@ pub struct RocksStore {
     /// `None` once closed. Readers and writers share it; only closing excludes them.
     open: RwLock<Option<Arc<Open>>>,
     snapshots: Arc<Snapshots>,
+    compacting: Compacting,
+}
+
+/// At most one compaction is asked for at a time.
+#[derive(Default)]
+struct Compacting {
+    /// Held by the one that runs. Nothing else is locked under this lock.
+    running: Mutex<()>,
+    /// There will be no other: the store is about to be closed.
+    stopped: AtomicBool,
+    /// RocksDB does no more work in the background.
+    cancelled: AtomicBool,
 }
 
 /// The fields are dropped in this order: the lock outlives the database.
@@ -41,7 +54,13 @@ impl RocksStore {
         let lock = Lock::take(path)?;
         let db = DB::open(&options(), path).map_err(|error| translate(path, "opening", &error))?;
         let open = RwLock::new(Some(Arc::new(Open { db, _lock: lock })));
-        Ok(Self { path: path.to_owned(), sync, open, snapshots: Arc::new(Snapshots::new()) })
+        Ok(Self {
+            path: path.to_owned(),
+            sync,
+            open,
+            snapshots: Arc::new(Snapshots::new()),
+            compacting: Compacting::default(),
+        })
     }
 
     fn with<R>(
@@ -173,13 +192,43 @@ impl Store for RocksStore {
         }
     }
 
+    fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        let _running = self.compacting.running.lock();
+        // Not under the lock of readers: one who waits to close the store would keep them out.
+        let open = self.open.read_recursive().clone();
+        match open {
+            Some(_) if self.compacting.stopped.load(Ordering::SeqCst) => Ok(()),
+            Some(open) => {
+                open.db.compact_range(Some(start), Some(end));
+                Ok(())
+            }
+            None => Err(StoreError::Closed { store: self.name() }),
+        }
+    }
+
+    fn stop_compacting(&self) {
+        self.compacting.stopped.store(true, Ordering::SeqCst);
+        let open = self.open.read_recursive().clone();
+        if let Some(open) = open
+            && self.compacting.running.is_locked()
+        {
+            self.compacting.cancelled.store(true, Ordering::SeqCst);
+            open.db.cancel_all_background_work(false);
+        }
+    }
+
     fn close(&self) -> Result<(), StoreError> {
+        self.stop_compacting();
         let Some(open) = self.open.write().take() else {
             return Ok(());
         };
+        // It has the database still.
+        drop(self.compacting.running.lock());
         // They hold the database, and so the lock.
         self.snapshots.end();
-        let synced = open.db.flush_wal(true).and_then(|()| spare_replay(&open.db));
+        let spare = !self.compacting.cancelled.load(Ordering::SeqCst);
+        let synced =
+            open.db.flush_wal(true).and_then(|()| if spare { spare_replay(&open.db) } else { Ok(()) });
         drop(open);
         synced.map_err(|error| translate(&self.path, "closing", &error))
     }
