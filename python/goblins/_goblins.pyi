@@ -661,7 +661,6 @@ class StorePart:
             StoreCorruptError: what leads back there is damaged.
         """
 
-
 @overload
 def spawn(constructor: Constructor, /, *args: Any, **kwargs: Any) -> Ref:
     """Makes an actor in the vat whose turn this is (ACT-01).

@@ -54,7 +54,9 @@ class CollectionReport:
         return sum(part.bytes for part in self.parts)
 
     def __str__(self) -> str:
-        lines = [f"{self.removed} actors removed ({self.bytes} bytes), {self.kept} kept, {self.seconds:.3f} s"]
+        lines = [
+            f"{self.removed} actors removed ({self.bytes} bytes), {self.kept} kept, {self.seconds:.3f} s"
+        ]
         lines += [
             f"  {part.name}: {part.removed} removed ({part.bytes} bytes), {part.kept} kept"
             for part in self.parts

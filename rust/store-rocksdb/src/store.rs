@@ -13,6 +13,7 @@ use crate::errors::translate;
 use crate::lock::{Lock, OWNER};
 use crate::options::options;
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::synced::{SYNCED, Synced};
 
 /// As much as may be left for the next opening to replay, in bytes: a few milliseconds.
 const REPLAY: u64 = 4 << 20;
@@ -25,6 +26,16 @@ pub struct RocksStore {
     open: RwLock<Option<Arc<Open>>>,
     snapshots: Arc<Snapshots>,
     compacting: Compacting,
+}
+
+impl Open {
+    /// Makes all that was written before durable, and notes that.
+    fn sync(&self) -> Result<(), rocksdb::Error> {
+        let written = self.db.latest_sequence_number();
+        self.db.flush_wal(true)?;
+        self.synced.note(written);
+        Ok(())
+    }
 }
 
 /// At most one compaction is asked for at a time.
@@ -41,6 +52,7 @@ struct Compacting {
 /// The fields are dropped in this order: the lock outlives the database.
 pub(crate) struct Open {
     pub(crate) db: DB,
+    synced: Synced,
     _lock: Lock,
 }
 
@@ -53,7 +65,9 @@ impl RocksStore {
         prepare(path)?;
         let lock = Lock::take(path)?;
         let db = DB::open(&options(), path).map_err(|error| translate(path, "opening", &error))?;
-        let open = RwLock::new(Some(Arc::new(Open { db, _lock: lock })));
+        let synced = Synced::open(path)?;
+        synced.check(path, db.latest_sequence_number())?;
+        let open = RwLock::new(Some(Arc::new(Open { db, synced, _lock: lock })));
         Ok(Self {
             path: path.to_owned(),
             sync,
@@ -68,10 +82,18 @@ impl RocksStore {
         doing: &'static str,
         f: impl FnOnce(&DB) -> Result<R, rocksdb::Error>,
     ) -> Result<R, StoreError> {
+        self.with_open(doing, |open| f(&open.db))
+    }
+
+    fn with_open<R>(
+        &self,
+        doing: &'static str,
+        f: impl FnOnce(&Open) -> Result<R, rocksdb::Error>,
+    ) -> Result<R, StoreError> {
         // Recursive: the visitor of a scan may use the store while somebody waits to close it.
         let open = self.open.read_recursive();
         let open = open.as_ref().ok_or_else(|| StoreError::Closed { store: self.name() })?;
-        f(&open.db).map_err(|error| translate(&self.path, doing, &error))
+        f(open).map_err(|error| translate(&self.path, doing, &error))
     }
 }
 
@@ -92,7 +114,7 @@ fn prepare(path: &Path) -> Result<(), StoreError> {
             return Ok(());
         }
         // A crash while a store was being made leaves such files.
-        if entry.file_name() != OWNER && entry.file_name() != "LOCK" && entry.file_name() != "LOG" {
+        if ![OWNER, SYNCED, "LOCK", "LOG"].iter().any(|name| entry.file_name() == *name) {
             foreign = Some(entry.file_name());
         }
     }
@@ -176,7 +198,7 @@ impl Store for RocksStore {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.with("syncing", |db| db.flush_wal(true))
+        self.with_open("syncing", Open::sync)
     }
 
     fn syncs(&self) -> bool {
@@ -227,8 +249,7 @@ impl Store for RocksStore {
         // They hold the database, and so the lock.
         self.snapshots.end();
         let spare = !self.compacting.cancelled.load(Ordering::SeqCst);
-        let synced =
-            open.db.flush_wal(true).and_then(|()| if spare { spare_replay(&open.db) } else { Ok(()) });
+        let synced = open.sync().and_then(|()| if spare { spare_replay(&open.db) } else { Ok(()) });
         drop(open);
         synced.map_err(|error| translate(&self.path, "closing", &error))
     }
