@@ -1,4 +1,5 @@
-"""One damaged byte in any file of a store: the right value comes out, or an error says so. Never a wrong value.
+"""One damaged byte in any file of a store: the right value comes out, or an error. Never a wrong value.
+value.
 
 The suite takes samples. All bytes: ``GOBLINS_ALL_BYTES=1 pytest tests/test_flipped_bytes.py``.
 """

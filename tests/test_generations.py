@@ -1,7 +1,7 @@
 """Older states of a store can be looked at (STO-09, STO-14), and stores can be copied (STO-16)."""
 
 import gc
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from goblins import (
@@ -48,7 +48,7 @@ class TestLookingBack:
         assert numbers(store) == [1, 2, 3]
         first, second, _ = store.vat("main").generations()
         assert (first.records, second.records) == (4, 1)
-        age = datetime.now(timezone.utc) - second.time
+        age = datetime.now(UTC) - second.time
         assert -timedelta(minutes=1) < age < timedelta(minutes=10)
         assert first.time <= second.time
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from goblins._goblins import Store, _copy_store
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ class Generation:
 
     Attributes:
         number: counts from 1.
-        time: when its churn was written. Of the first one of a part that had kept none before, when the next one was.
+        time: when its churn was written. Of the first one of a part that had kept none before, when the next
+            one was.
         records: how many records its churn put or removed.
     """
 
@@ -97,8 +98,9 @@ class Copied:
 def copy_store(source: Store, target: Store) -> Copied:
     """Copies all that stands in a store at this moment into another one, of any kind (STO-16).
 
-    Vats may live in the source, and go on. The checksum of each record is verified on the way. Older generations are
-    copied too. A copy that is cut off leaves a target that is empty still, and may be filled again.
+    Vats may live in the source, and go on. The checksum of each record is verified on the way. Older
+    generations are copied too. A copy that is cut off leaves a target that is empty still, and may be filled
+    again.
 
     Args:
         source: the store to copy.

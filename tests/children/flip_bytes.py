@@ -1,7 +1,9 @@
-"""Flips single bytes of a store's files, each time in a fresh copy, and tells what opening and reading it gives.
+"""Flips single bytes of a store's files, each time in a fresh copy, and tells what opening and reading it
+gives.
 
-Arguments: the store's folder, a folder to work in, the bits to flip in each byte, and, for each file, its name
-followed by the positions as ``start:stop:step``. Prints a line for each flip: file, position, what came of it.
+Arguments: the store's folder, a folder to work in, the bits to flip in each byte, and, for each file, its
+name followed by the positions as ``start:stop:step``. Prints a line for each flip: file, position, what came
+of it.
 """
 
 import shutil
