@@ -1,4 +1,4 @@
-"""What no root reaches leaves the store, and nothing else does, whatever vats do meanwhile (LIM-07, LIM-08)."""
+"""What no root reaches leaves the store; nothing else does, whatever vats do meanwhile (LIM-07, LIM-08)."""
 
 import os
 import threading

@@ -1,5 +1,4 @@
 """One damaged byte in any file of a store: the right value comes out, or an error. Never a wrong value.
-value.
 
 The suite takes samples. All bytes: ``GOBLINS_ALL_BYTES=1 pytest tests/test_flipped_bytes.py``.
 """
