@@ -7,12 +7,15 @@
 
 pub mod actor;
 pub mod churn;
+pub mod collecting;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod copying;
 pub mod durability;
 pub mod error;
 #[cfg(any(test, feature = "conformance"))]
 pub mod faulty;
+pub mod history;
 pub mod host;
 pub mod ids;
 pub mod job;
@@ -28,10 +31,10 @@ pub mod record;
 pub mod recording;
 pub mod references;
 pub mod registry;
-mod release;
-pub mod residency;
-pub mod replacing;
 pub mod rehearsing;
+mod release;
+pub mod replacing;
+pub mod residency;
 pub mod ring;
 mod saving;
 pub mod scheduling;
@@ -40,12 +43,14 @@ pub mod session;
 pub mod storage;
 pub mod store;
 pub mod survey;
+mod sweeping;
 pub mod sync;
 #[cfg(any(test, feature = "conformance"))]
 pub mod toy;
 mod turn;
 pub mod upgrading;
 pub mod vat;
+mod walk;
 mod watch;
 
 pub use job::send_outside;

@@ -184,7 +184,8 @@ impl<H: Host> Churn<H> {
             (replacing.env.clone(), replacing.portraits.get(&H::actor_cell(actor).slot())?.clone())
         };
         let refs = portrait.refs.iter().map(|actor| H::clone_actor(cx, actor)).collect();
-        let far = portrait.far.iter().map(|target| self.far_promise(cx, target.address)).collect::<Result<_, _>>();
+        let far =
+            portrait.far.iter().map(|target| self.far_promise(cx, target.address)).collect::<Result<_, _>>();
         let far = match far {
             Ok(far) => far,
             Err(error) => return Some(Err(error)),

@@ -22,15 +22,16 @@ mod portrait;
 mod promise;
 mod records;
 mod refs;
-mod resolver;
 mod rehearsing;
 mod replacing;
+mod resolver;
 mod restore;
 mod runtime;
 mod send;
 mod shapes;
 mod sleep;
 mod stores;
+mod upkeep;
 mod values;
 mod vat;
 
@@ -65,17 +66,19 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::refs::{BoundMessage, Ref};
     #[pymodule_export]
-    use crate::resolver::{Resolver, promise_and_resolver};
-    #[pymodule_export]
     use crate::rehearsing::Rehearsal;
     #[pymodule_export]
     use crate::replacing::{_constructors, _find_unfit, _outdated, _renew, _replace, _to_walk};
+    #[pymodule_export]
+    use crate::resolver::{Resolver, promise_and_resolver};
     #[pymodule_export]
     use crate::runtime::{_after_fork_in_child, _at_exit};
     #[pymodule_export]
     use crate::send::{send, spawn, spawn_named, tell};
     #[pymodule_export]
     use crate::stores::{MemoryStore, RocksStore, Store, StorePart};
+    #[pymodule_export]
+    use crate::upkeep::_copy_store;
     #[pymodule_export]
     use crate::values::{_decode, _encode};
     #[pymodule_export]

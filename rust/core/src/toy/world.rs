@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::{
-    Actor, Behavior, Continuation, Fault, Handler, Listener, Message, NOTES, Promise, REPORTS, Suspended, Toy,
-    ToyPromise, ToyRef, Value,
+    Actor, Behavior, Continuation, Fault, Handler, Listener, Message, NOTES, Promise, REPORTS, Suspended,
+    Toy, ToyPromise, ToyRef, Value,
 };
 use crate::actor::ActorCell;
 use crate::churn::Churn;
