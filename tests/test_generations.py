@@ -216,7 +216,8 @@ class TestCopying:
         with MemoryStore() as copy:
             copy_store(store, copy)
             _, twin = spawn_persistent_vat(ENV, must_not_run, copy)
-            assert repr(twin.get()) == repr(root.get())
+            assert "cell#1 of" in repr(root.get())
+            assert "cell#1 of" in repr(twin.get())
 
 
 def test_one_part_has_one_live_vat_and_a_view_another(store):
@@ -225,7 +226,8 @@ def test_one_part_has_one_live_vat_and_a_view_another(store):
     with pytest.raises(StoreLockedError, match="in use by a live vat"):
         spawn_persistent_vat(ENV, must_not_run, store)
     part = store.vat("main").at(1)
-    spawn_persistent_vat(ENV, must_not_run, part)
+    past, _ticks = spawn_persistent_vat(ENV, must_not_run, part)
     with pytest.raises(StoreLockedError):
         spawn_persistent_vat(ENV, must_not_run, part)
+    past.close()
     vat.close()
