@@ -64,6 +64,7 @@ from goblins._replacing import Replacement
 from goblins._report import Problem, Report
 from goblins._upgrading import Upgrade
 from goblins._watching import Watch, watch
+from goblins._stores import CollectionReport, Copied, Generation, PartReport, copy_store
 
 __version__ = "0.1.0"
 
@@ -73,7 +74,9 @@ __all__ = [
     "Bcom",
     "BehaviorError",
     "BrokenPromiseError",
+    "CollectionReport",
     "Constructor",
+    "Copied",
     "DeadlockError",
     "DuplicateLabelError",
     "Event",
@@ -81,6 +84,7 @@ __all__ = [
     "EventLogError",
     "EventTree",
     "FarCallError",
+    "Generation",
     "GoblinsError",
     "InboxFullError",
     "List",
@@ -94,6 +98,7 @@ __all__ = [
     "NoSuchMethodError",
     "NoTurnError",
     "NotPortableError",
+    "PartReport",
     "PersistenceEnv",
     "PersistenceError",
     "Problem",
@@ -119,6 +124,7 @@ __all__ = [
     "Watch",
     "actor",
     "all_of",
+    "copy_store",
     "field",
     "from_awaitable",
     "lru",

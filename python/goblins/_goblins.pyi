@@ -14,6 +14,7 @@ from goblins._log import EventLog
 from goblins._persistence import PersistenceEnv
 from goblins._replacing import Replacement
 from goblins._upgrading import Upgrade
+from goblins._stores import CollectionReport, Generation
 
 __all__ = [
     "AsyncioVat",
@@ -630,8 +631,33 @@ class Store:
     def vats(self) -> list[str]:
         """Names of the parts that hold a vat, in order. Raises StoreError."""
 
+    def collect(self, progress: Callable[[str, int, int], object] | None = None) -> CollectionReport:
+        """Removes the stored actors that no root reaches, and gives back their room (LIM-07, STO-15).
+
+        Only the slots that records refer to are read, and no code of yours is run. Vats go on meanwhile; each
+        is stopped for moments. A live ``Ref`` keeps its actor, and all that this one reaches. What is cut off
+        in the middle, also by ``kill -9``, has done no harm: the next collection begins anew.
+
+        Stores collect by themselves, in the background, once they have given out half as many slots as actors
+        were kept the last time, and 10,000 at least; ``auto_collect=False`` switches that off.
+
+        Args:
+            progress: called as ``progress(phase, done, total)`` in between, with ``"marking"``,
+                ``"sweeping"`` or ``"compacting"``, and numbers of records; ``total`` is the most that there
+                can be. An error that it raises ends the collection, and is raised here.
+
+        Returns:
+            What was kept and removed in each part, and how long it took.
+
+        Raises:
+            StoreCorruptError: a record is damaged; nothing more was removed.
+            StoreError: the store failed, or was closed meanwhile.
+            DeadlockError: this is a turn.
+        """
+
     def close(self) -> None:
-        """Closes the vats that live here, then the store. Closing twice does nothing.
+        """Closes the vats that live here, then the store. Closing twice does nothing. A collection that runs
+        is ended, and views of older generations can't be read any more.
 
         Raises:
             StoreError: what was not durable before could not be made so.
@@ -649,9 +675,16 @@ class Store:
 
 @final
 class MemoryStore(Store):
-    """A store that lives as long as this object: for tests."""
+    """A store that lives as long as this object: for tests.
 
-    def __new__(cls) -> Self: ...
+    Args:
+        keep_generations: how many older states of each part can be looked at (``StorePart.at``); 0: none. A
+            churn costs a little more for it, and the store keeps what the last so many churns have replaced
+            (LIM-13).
+        auto_collect: collect in the background when the store has grown (``Store.collect``).
+    """
+
+    def __new__(cls, *, keep_generations: int = 100, auto_collect: bool = True) -> Self: ...
 
 @final
 class RocksStore(Store):
@@ -661,13 +694,25 @@ class RocksStore(Store):
         path: the folder; it is made if it is missing.
         sync: whether results wait until the disk has what they depend on (RocksDB's ``sync`` of the log).
             Without it they wait until the system has it: that survives ``kill -9``, not a loss of power.
+        keep_generations: how many older states of each part can be looked at (``StorePart.at``). Each churn
+            then writes beside its records what these replace, and removes the oldest of that. It may change
+            between
+            openings: fewer are kept from the next churn on; with 0 all are removed by the next churn.
+        auto_collect: collect in the background when the store has grown (``Store.collect``).
 
     Raises:
         StoreLockedError: another process, or another object of this one, has the store open.
         StoreError: the path is a file, not writable, holds other files, or a store of a newer format.
     """
 
-    def __new__(cls, path: str | PathLike[str], *, sync: bool = True) -> Self: ...
+    def __new__(
+        cls,
+        path: str | PathLike[str],
+        *,
+        sync: bool = True,
+        keep_generations: int = 0,
+        auto_collect: bool = True,
+    ) -> Self: ...
     @staticmethod
     def _open_read_only(path: str | PathLike[str]) -> RocksStore: ...
     @property
@@ -689,6 +734,28 @@ class StorePart:
     @property
     def name(self) -> str:
         """The name."""
+
+    def generations(self) -> list[Generation]:
+        """The states of this part that can be looked at, the oldest first (STO-09).
+
+        Each churn that changed something makes one. The last of them is what the part is now. Empty if the
+        store keeps none, or nothing was stored yet. Raises StoreError.
+        """
+
+    def at(self, generation: int) -> StorePart:
+        """The part as it was at an older generation (STO-14).
+
+        ``spawn_persistent_vat`` opens it, also while a vat lives in the part itself. What is written there
+        stays in memory and goes with the view. It ends with the store, or with the view's own
+        ``store.close()``, or when nothing refers to it any more.
+
+        Args:
+            generation: the number of one of ``generations()``.
+
+        Raises:
+            StoreError: that generation is not kept; the message names those that are.
+            StoreCorruptError: what leads back there is damaged.
+        """
 
 @overload
 def spawn(constructor: Constructor, /, *args: Any, **kwargs: Any) -> Ref:
@@ -930,6 +997,7 @@ class _RecordClass:
     @property
     def record(self) -> type: ...
 
+def _copy_store(source: Store, target: Store) -> tuple[int, int, int]: ...
 def _encode(value: Any) -> bytes:
     """The bytes that a value is stored as: CBOR. It may hold no refs and no records.
 

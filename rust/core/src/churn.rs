@@ -13,8 +13,8 @@ use crate::log::{Cause, EventKind};
 use crate::partial::Made;
 use crate::promise::{Outcome, Reaction, Seen, Waited, Waiter};
 use crate::recording::{Heading, Recorded, Timing};
-use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::replacing::Replacing;
+use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::saving::Saving;
 use crate::store::Batch;
 use crate::turn::{Effect, Target, Undo};
@@ -169,7 +169,9 @@ impl<H: Host> Churn<H> {
                     }
                 });
             }
-            Task::Keep { actor, for_vat } => self.keep_for(cx, actor, &for_vat, Heading::react(cause)),
+            Task::Keep { actor, for_vat, foreign } => {
+                self.keep_for(cx, actor, &for_vat, foreign, Heading::react(cause))
+            }
             Task::Find { slot, promise, asker: _ } => self.find(cx, slot, promise),
         }
     }

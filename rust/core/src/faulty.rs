@@ -123,6 +123,14 @@ impl<S: Store> Store for FaultyStore<S> {
         self.inner.snapshot()
     }
 
+    fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        self.inner.compact(start, end)
+    }
+
+    fn stop_compacting(&self) {
+        self.inner.stop_compacting();
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }
@@ -156,6 +164,14 @@ impl<S: Store> Store for Arc<S> {
 
     fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError> {
         (**self).snapshot()
+    }
+
+    fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        (**self).compact(start, end)
+    }
+
+    fn stop_compacting(&self) {
+        (**self).stop_compacting();
     }
 
     fn close(&self) -> Result<(), StoreError> {

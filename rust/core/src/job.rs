@@ -52,6 +52,8 @@ pub enum Task<H: Host> {
         actor: H::Actor,
         /// That vat's name.
         for_vat: String,
+        /// It lives in another store.
+        foreign: bool,
     },
     /// Another vat asks for an actor that its state refers to.
     Find {
@@ -78,7 +80,7 @@ impl<H: Host> Job<H> {
             Task::React { reaction, .. } => reaction.refuse(cx, vat, why, next),
             // Nobody waits for its answer, and the outcome is still to come.
             Task::Update { hearer, value } => drop((hearer, value)),
-            Task::Keep { actor, for_vat } => {
+            Task::Keep { actor, for_vat, .. } => {
                 if !H::actor_cell(&actor).is_stored() {
                     let actor = H::describe_actor(cx, &actor);
                     let what =

@@ -7,13 +7,16 @@
 
 pub mod actor;
 pub mod churn;
+pub mod collecting;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod copying;
 pub mod durability;
 pub mod error;
 pub mod event;
 #[cfg(any(test, feature = "conformance"))]
 pub mod faulty;
+pub mod history;
 pub mod host;
 pub mod ids;
 pub mod job;
@@ -42,12 +45,14 @@ pub mod session;
 pub mod storage;
 pub mod store;
 pub mod survey;
+mod sweeping;
 pub mod sync;
 #[cfg(any(test, feature = "conformance"))]
 pub mod toy;
 mod turn;
 pub mod upgrading;
 pub mod vat;
+mod walk;
 mod watch;
 
 pub use job::send_outside;

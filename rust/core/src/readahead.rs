@@ -100,7 +100,7 @@ mod tests {
     use crate::ids::ShapeId;
 
     fn record(number: u8) -> Record {
-        Record { shape: ShapeId(0), name: None, slots: Vec::new(), payload: vec![number] }
+        Record { shape: ShapeId(0), name: None, slots: Vec::new(), far: Vec::new(), payload: vec![number] }
     }
 
     #[test]

@@ -129,11 +129,27 @@ impl Record {
         let shape = ShapeId(u32::try_from(reader.varint()?).ok()?);
         let flags = reader.varint()?;
         let name = if flags & HAS_NAME != 0 { Some(reader.text()?.to_owned()) } else { None };
+        let (slots, far) = Self::decode_references(&mut reader, flags)?;
+        Some(Self { shape, name, slots, far, payload: reader.rest().to_vec() })
+    }
+
+    /// Only the actors that a record refers to, here and in other vats, for walks.
+    pub fn references_of(content: &[u8]) -> Option<(Vec<Slot>, Vec<Address>)> {
+        let mut reader = Reader::new(content);
+        (reader.byte()? == RECORD_FORMAT).then_some(())?;
+        reader.varint()?;
+        let flags = reader.varint()?;
+        if flags & HAS_NAME != 0 {
+            reader.bytes()?;
+        }
+        Self::decode_references(&mut reader, flags)
+    }
+
+    fn decode_references(reader: &mut Reader<'_>, flags: u64) -> Option<(Vec<Slot>, Vec<Address>)> {
         let slots = reader.varints()?.into_iter().map(Slot).collect();
         let count = if flags & HAS_FAR != 0 { reader.varint()? } else { 0 };
         let address = |_| Some(Address { vat: PermanentId(reader.array()?), slot: Slot(reader.varint()?) });
-        let far = (0..count).map(address).collect::<Option<_>>()?;
-        Some(Self { shape, name, slots, far, payload: reader.rest().to_vec() })
+        Some((slots, (0..count).map(address).collect::<Option<_>>()?))
     }
 
     /// Only the shape of a record, for walks that need no more.
@@ -222,6 +238,7 @@ mod tests {
             let bytes = record.encode();
             prop_assert_eq!(Record::shape_of(&bytes), Some(record.shape));
             prop_assert_eq!(record.size(), bytes.len());
+            prop_assert_eq!(Record::references_of(&bytes), Some((record.slots.clone(), record.far.clone())));
             prop_assert_eq!(Record::decode(&bytes).unwrap(), record);
         }
 
@@ -241,6 +258,7 @@ mod tests {
         #[test]
         fn malformed_records_never_panic(bytes: Vec<u8>) {
             let _ = Record::decode(&bytes);
+            let _ = Record::references_of(&bytes);
             let _ = VatRecord::decode(&bytes);
             let _ = Shape::decode(&bytes);
         }

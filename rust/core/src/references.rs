@@ -95,6 +95,19 @@ impl<H: Host> Default for FarPromises<H> {
 }
 
 impl<H: Host> FarPromises<H> {
+    /// The addresses that they stand for; some of the promises may be gone.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Address> {
+        self.by_address.keys().copied()
+    }
+
+    /// Drops the entries of promises that are gone.
+    pub(crate) fn tidy(&mut self, cx: H::Cx<'_>) -> Vec<H::WeakPromise> {
+        let gone = |weak: &H::WeakPromise| H::upgrade_promise(cx, weak).is_none();
+        let dead: Vec<Address> =
+            self.by_address.iter().filter(|(_, weak)| gone(weak)).map(|(address, _)| *address).collect();
+        dead.iter().filter_map(|address| self.by_address.remove(address)).collect()
+    }
+
     fn get(&self, cx: H::Cx<'_>, address: &Address) -> Option<H::Promise> {
         H::upgrade_promise(cx, self.by_address.get(address)?)
     }
@@ -103,10 +116,7 @@ impl<H: Host> FarPromises<H> {
     fn insert(&mut self, cx: H::Cx<'_>, address: Address, promise: H::WeakPromise) -> Vec<H::WeakPromise> {
         let mut dropped: Vec<_> = self.by_address.insert(address, promise).into_iter().collect();
         if self.by_address.len() > self.room {
-            let gone = |weak: &H::WeakPromise| H::upgrade_promise(cx, weak).is_none();
-            let dead: Vec<Address> =
-                self.by_address.iter().filter(|(_, weak)| gone(weak)).map(|(address, _)| *address).collect();
-            dropped.extend(dead.iter().filter_map(|address| self.by_address.remove(address)));
+            dropped.extend(self.tidy(cx));
             self.room = 64.max(2 * self.by_address.len());
         }
         dropped
@@ -128,6 +138,9 @@ impl<H: Host> Churn<H> {
             && !is_stale::<H>(cx, &promise)
         {
             return Ok(promise);
+        }
+        if let Some(persistence) = self.vat().persistence() {
+            persistence.claim.asked(address);
         }
         let promise = H::new_promise(cx, PromiseCell::standing_for(address))?;
         let weak = H::downgrade_promise(cx, &promise)?;
@@ -187,7 +200,8 @@ impl<H: Host> Churn<H> {
         let cause = work.cause;
         let fresh = work.saving.as_mut().is_some_and(|saving| saving.far_kept.insert(address));
         if fresh {
-            let task = Task::Keep { actor, for_vat: self.vat().name().to_owned() };
+            let foreign = self.vat().store_id() != vat.store_id();
+            let task = Task::Keep { actor, for_vat: self.vat().name().to_owned(), foreign };
             work.outbox.push((vat, Job { task, cause }));
             return;
         }
@@ -201,15 +215,23 @@ impl<H: Host> Churn<H> {
         cx: H::Cx<'_>,
         actor: H::Actor,
         for_vat: &str,
+        foreign: bool,
         heading: Heading<'_, H>,
     ) {
-        if H::actor_cell(&actor).is_stored() {
-            return;
+        let kept = match H::actor_cell(&actor).is_stored() {
+            true => Ok(()),
+            false => self.turn(cx, heading, || {
+                self.adopt(cx, &actor);
+                Ok(())
+            }),
+        };
+        if foreign
+            && kept.is_ok()
+            && let Some(saving) = &mut self.work().saving
+        {
+            // No walk through this store comes to it.
+            saving.export(H::actor_cell(&actor).slot(), for_vat);
         }
-        let kept = self.turn(cx, heading, || {
-            self.adopt(cx, &actor);
-            Ok(())
-        });
         if let Err(error) = kept {
             let what = format!(
                 "{} can't be stored, though vat {for_vat} refers to it in its state: after a restart that reference will \

@@ -99,6 +99,11 @@ impl<H: Host> Residents<H> {
         self.known.values().map(|resident| &resident.weak)
     }
 
+    /// Their slots.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.known.keys().copied()
+    }
+
     pub(crate) fn contains(&self, slot: Slot) -> bool {
         self.known.contains_key(&slot)
     }
@@ -251,6 +256,9 @@ impl<H: Host> Churn<H> {
         };
         if let Some(actor) = live {
             return Ok(actor);
+        }
+        if let Some(persistence) = self.vat().persistence() {
+            persistence.claim.loaded(slot);
         }
         let actor = H::ghost(cx, self.vat(), slot)?;
         let weak = H::downgrade(cx, &actor)?;

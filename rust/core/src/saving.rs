@@ -11,6 +11,7 @@ use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
 use crate::durability::Ticket;
 use crate::error::KernelError;
+use crate::history::Purpose;
 use crate::host::Host;
 use crate::ids::{Address, LamportTime, ShapeId, Slot};
 use crate::promise::{Progress, Seen};
@@ -90,6 +91,10 @@ pub(crate) struct Saving<H: Host> {
     pub(crate) far: FarPromises<H>,
     /// Actors of other vats whose vats were told to store them.
     pub(crate) far_kept: HashSet<Address>,
+    /// Actors that vats of other stores refer to, with the name of one of these: to be written.
+    exported: HashMap<Slot, String>,
+    /// Those that were written, as far as it is known.
+    exports_known: HashSet<Slot>,
     /// The last batch that what this vat knows depends on: its own, or that of a vat of the same store.
     pub(crate) ticket: Option<Ticket>,
 }
@@ -107,6 +112,8 @@ impl<H: Host> Saving<H> {
             live: Residents::new(),
             far: FarPromises::default(),
             far_kept: HashSet::new(),
+            exported: HashMap::new(),
+            exports_known: HashSet::new(),
             ticket: None,
         }
     }
@@ -140,8 +147,40 @@ impl<H: Host> Saving<H> {
         ShapeId(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
+    /// What a collection must keep for the vat: the stored actors in memory, those of other vats that are waited
+    /// for, and what is about to be written with all that it refers to.
+    pub(crate) fn in_use(&self) -> (Vec<Slot>, Vec<Address>) {
+        let (mut slots, mut far) = self.unwritten();
+        slots.extend(self.live.slots());
+        far.extend(self.far.addresses());
+        (slots, far)
+    }
+
+    /// Those of some actors that are in memory, or about to be referred to.
+    pub(crate) fn used_among(&self, slots: impl Iterator<Item = Slot>) -> Vec<Slot> {
+        let unwritten: HashSet<Slot> = self.unwritten().0.into_iter().collect();
+        slots.filter(|slot| self.live.contains(*slot) || unwritten.contains(slot)).collect()
+    }
+
+    fn unwritten(&self) -> (Vec<Slot>, Vec<Address>) {
+        let mut slots: Vec<_> = self.records.keys().chain(self.exported.keys()).copied().collect();
+        let mut far = Vec::new();
+        for (near, others) in self.records.values().filter_map(|content| Record::references_of(content)) {
+            slots.extend(near);
+            far.extend(others);
+        }
+        (slots, far)
+    }
+
+    /// Notes that a vat of another store refers to an actor in its state.
+    pub(crate) fn export(&mut self, slot: Slot, for_vat: &str) {
+        if self.exports_known.insert(slot) {
+            self.exported.insert(slot, for_vat.to_owned());
+        }
+    }
+
     fn batch(&mut self, claim: &Claim<H>, mut next_slot: u64) -> Option<Batch> {
-        if self.records.is_empty() && self.vat.is_none() {
+        if self.records.is_empty() && self.vat.is_none() && self.exported.is_empty() {
             // Others may refer to actors that are not stored: their slots must not be given away after a restart.
             if !self.founded || next_slot <= self.next_slot_saved {
                 return None;
@@ -168,6 +207,9 @@ impl<H: Host> Saving<H> {
             schema::put_varint(&mut content, next_slot);
             put(schema::key(part, Kind::NextSlot, 0), content);
             self.next_slot_saved = next_slot;
+        }
+        for (slot, for_vat) in std::mem::take(&mut self.exported) {
+            put(schema::key(part, Kind::Exported, slot.0), for_vat.into_bytes());
         }
         // A drained map keeps its size, and every later churn would pay for the largest one.
         for (slot, content) in std::mem::take(&mut self.records) {
@@ -467,9 +509,11 @@ impl<H: Host> Churn<H> {
         if let Some(error) = durability.failure() {
             return Err(error);
         }
-        let written = H::detached(cx, || persistence.claim.write(&batch));
+        let next_slot = self.work().next_slot;
+        let written = H::detached(cx, || persistence.claim.write(batch, Purpose::Churn));
         match written {
             Ok(()) => {
+                persistence.claim.gave_out(next_slot);
                 let ticket = durability.wrote();
                 if let Some(saving) = &mut self.work().saving {
                     saving.ticket = Some(ticket);

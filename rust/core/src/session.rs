@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::churn::{Churn, Work};
 use crate::durability::Waited;
 use crate::error::KernelError;
+use crate::history::Purpose;
 use crate::host::Host;
 use crate::job::{Job, Task};
 use crate::log::Cause;
@@ -104,7 +105,7 @@ impl<H: Host> Session<H> {
         if self.churn().has_only_a_batch()
             && let Some(batch) = batch.take()
         {
-            return self.write_and_leave(cx, &batch);
+            return self.write_and_leave(cx, batch);
         }
         match self.churn().end_with(cx, batch) {
             Ok(()) => self.leave_durable(cx),
@@ -118,7 +119,7 @@ impl<H: Host> Session<H> {
 
     /// Writes the batch, leaves the vat, and waits for the disk, all while others may use the interpreter: where many
     /// threads call, each handing over of the interpreter is what takes the time.
-    fn write_and_leave(mut self, cx: H::Cx<'_>, batch: &Batch) -> Result<(), H::Error> {
+    fn write_and_leave(mut self, cx: H::Cx<'_>, batch: Batch) -> Result<(), H::Error> {
         let Some(churn) = self.churn.take() else {
             return Ok(());
         };
@@ -136,11 +137,12 @@ impl<H: Host> Session<H> {
             if let Some(error) = durability.failure() {
                 return Err((work, error));
             }
-            if let Err(error) = persistence.claim.write(batch) {
+            if let Err(error) = persistence.claim.write(batch, Purpose::Churn) {
                 let error = Arc::new(error);
                 durability.fail(error.clone());
                 return Err((work, error));
             }
+            persistence.claim.gave_out(work.next_slot);
             let ticket = durability.wrote();
             if let Some(saving) = &mut work.saving {
                 saving.ticket = Some(ticket);

@@ -32,6 +32,7 @@ mod send;
 mod shapes;
 mod sleep;
 mod stores;
+mod upkeep;
 mod values;
 mod vat;
 
@@ -77,6 +78,8 @@ pub mod _goblins {
     use crate::send::{send, spawn, spawn_named, tell};
     #[pymodule_export]
     use crate::stores::{MemoryStore, RocksStore, Store, StorePart};
+    #[pymodule_export]
+    use crate::upkeep::_copy_store;
     #[pymodule_export]
     use crate::values::{_decode, _encode};
     #[pymodule_export]

@@ -42,7 +42,8 @@ impl Opening {
     pub(crate) fn open(&self, py: Python<'_>, options: VatOptions) -> PyResult<Arc<KernelVat<PyHost>>> {
         let env = Environment::new(self.env.bind(py))?;
         let judge = env.judge(py)?;
-        let claim = self.store.get().storage().claim(&self.part).map_err(|error| store_error(&error))?;
+        let storage = self.store.get().storage();
+        let claim = py.detach(|| storage.claim(&self.part)).map_err(|error| store_error(&error))?;
         let opened = py
             .detach(|| KernelVat::open(runtime(), options, claim, env, |shape| judge.fits(shape)))
             .map_err(|error| open_error(&error))?;

@@ -6,5 +6,6 @@ mod lock;
 mod options;
 mod snapshot;
 mod store;
+mod synced;
 
 pub use store::RocksStore;

@@ -3,15 +3,17 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use goblins_core::store::{Batch, Change, Store, StoreError, Visit};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::errors::translate;
 use crate::lock::{Lock, OWNER};
 use crate::options::options;
 use crate::snapshot::{Snapshot, Snapshots};
+use crate::synced::{SYNCED, Synced};
 
 /// As much as may be left for the next opening to replay, in bytes: a few milliseconds.
 const REPLAY: u64 = 4 << 20;
@@ -24,11 +26,37 @@ pub struct RocksStore {
     /// `None` once closed. Readers and writers share it; only closing excludes them.
     open: RwLock<Option<Arc<Open>>>,
     snapshots: Arc<Snapshots>,
+    compacting: Compacting,
+}
+
+impl Open {
+    /// Makes all that was written before durable, and notes that.
+    fn sync(&self) -> Result<(), rocksdb::Error> {
+        if let Some(synced) = &self.synced {
+            let written = self.db.latest_sequence_number();
+            self.db.flush_wal(true)?;
+            synced.note(written);
+        }
+        Ok(())
+    }
+}
+
+/// At most one compaction is asked for at a time.
+#[derive(Default)]
+struct Compacting {
+    /// Held by the one that runs. Nothing else is locked under this lock.
+    running: Mutex<()>,
+    /// There will be no other: the store is about to be closed.
+    stopped: AtomicBool,
+    /// RocksDB does no more work in the background.
+    cancelled: AtomicBool,
 }
 
 /// The fields are dropped in this order: the lock outlives the database.
 pub(crate) struct Open {
     pub(crate) db: DB,
+    /// `None`: nothing is written.
+    synced: Option<Synced>,
     _lock: Lock,
 }
 
@@ -41,7 +69,8 @@ impl RocksStore {
         prepare(path)?;
         let lock = Lock::take(path)?;
         let db = DB::open(&options(), path).map_err(|error| translate(path, "opening", &error))?;
-        Ok(Self::new(path, sync, false, db, lock))
+        let synced = Synced::open(path)?;
+        Self::new(path, sync, db, Some(synced), lock)
     }
 
     /// Opens the store in a folder to be read only: no file in the folder changes. What stands in its log is read
@@ -55,12 +84,18 @@ impl RocksStore {
         let lock = Lock::take_quietly(path)?;
         let db = DB::open_for_read_only(&options(), path, false)
             .map_err(|error| translate(path, "opening", &error))?;
-        Ok(Self::new(path, false, true, db, lock))
+        Synced::read(path)?.check(path, db.latest_sequence_number())?;
+        Self::new(path, false, db, None, lock)
     }
 
-    fn new(path: &Path, sync: bool, read_only: bool, db: DB, lock: Lock) -> Self {
-        let open = RwLock::new(Some(Arc::new(Open { db, _lock: lock })));
-        Self { path: path.to_owned(), sync, read_only, open, snapshots: Arc::new(Snapshots::new()) }
+    fn new(path: &Path, sync: bool, db: DB, synced: Option<Synced>, lock: Lock) -> Result<Self, StoreError> {
+        if let Some(synced) = &synced {
+            synced.check(path, db.latest_sequence_number())?;
+        }
+        let read_only = synced.is_none();
+        let open = RwLock::new(Some(Arc::new(Open { db, synced, _lock: lock })));
+        let (snapshots, compacting) = (Arc::new(Snapshots::new()), Compacting::default());
+        Ok(Self { path: path.to_owned(), sync, read_only, open, snapshots, compacting })
     }
 
     fn with<R>(
@@ -68,10 +103,18 @@ impl RocksStore {
         doing: &'static str,
         f: impl FnOnce(&DB) -> Result<R, rocksdb::Error>,
     ) -> Result<R, StoreError> {
+        self.with_open(doing, |open| f(&open.db))
+    }
+
+    fn with_open<R>(
+        &self,
+        doing: &'static str,
+        f: impl FnOnce(&Open) -> Result<R, rocksdb::Error>,
+    ) -> Result<R, StoreError> {
         // Recursive: the visitor of a scan may use the store while somebody waits to close it.
         let open = self.open.read_recursive();
         let open = open.as_ref().ok_or_else(|| StoreError::Closed { store: self.name() })?;
-        f(&open.db).map_err(|error| translate(&self.path, doing, &error))
+        f(open).map_err(|error| translate(&self.path, doing, &error))
     }
 }
 
@@ -92,7 +135,7 @@ fn prepare(path: &Path) -> Result<(), StoreError> {
             return Ok(());
         }
         // A crash while a store was being made leaves such files.
-        if entry.file_name() != OWNER && entry.file_name() != "LOCK" && entry.file_name() != "LOG" {
+        if ![OWNER, SYNCED, "LOCK", "LOG"].iter().any(|name| entry.file_name() == *name) {
             foreign = Some(entry.file_name());
         }
     }
@@ -180,7 +223,7 @@ impl Store for RocksStore {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.with("syncing", |db| if self.read_only { Ok(()) } else { db.flush_wal(true) })
+        self.with_open("syncing", Open::sync)
     }
 
     fn syncs(&self) -> bool {
@@ -196,16 +239,42 @@ impl Store for RocksStore {
         }
     }
 
+    fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        let _running = self.compacting.running.lock();
+        // Not under the lock of readers: one who waits to close the store would keep them out.
+        let open = self.open.read_recursive().clone();
+        match open {
+            Some(_) if self.read_only || self.compacting.stopped.load(Ordering::SeqCst) => Ok(()),
+            Some(open) => {
+                open.db.compact_range(Some(start), Some(end));
+                Ok(())
+            }
+            None => Err(StoreError::Closed { store: self.name() }),
+        }
+    }
+
+    fn stop_compacting(&self) {
+        self.compacting.stopped.store(true, Ordering::SeqCst);
+        let open = self.open.read_recursive().clone();
+        if let Some(open) = open
+            && self.compacting.running.is_locked()
+        {
+            self.compacting.cancelled.store(true, Ordering::SeqCst);
+            open.db.cancel_all_background_work(false);
+        }
+    }
+
     fn close(&self) -> Result<(), StoreError> {
+        self.stop_compacting();
         let Some(open) = self.open.write().take() else {
             return Ok(());
         };
+        // It has the database still.
+        drop(self.compacting.running.lock());
         // They hold the database, and so the lock.
         self.snapshots.end();
-        let synced = match self.read_only {
-            true => Ok(()),
-            false => open.db.flush_wal(true).and_then(|()| spare_replay(&open.db)),
-        };
+        let spare = !self.read_only && !self.compacting.cancelled.load(Ordering::SeqCst);
+        let synced = open.sync().and_then(|()| if spare { spare_replay(&open.db) } else { Ok(()) });
         drop(open);
         synced.map_err(|error| translate(&self.path, "closing", &error))
     }
