@@ -38,6 +38,8 @@ from goblins._goblins import (
     ManualVat,
     MemoryStore,
     Methods,
+    PersistableId,
+    PersistenceRegistry,
     Promise,
     Ref,
     Resolver,
@@ -47,6 +49,7 @@ from goblins._goblins import (
     Vat,
     methods,
     on,
+    persistable_id,
     promise_and_resolver,
     send,
     spawn,
@@ -58,6 +61,7 @@ from goblins._joiners import all_of, race
 from goblins._log import Event, EventLog, EventTree
 from goblins._migrations import Migrations, versioned
 from goblins._persistence import PersistenceEnv, spawn_persistent_vat
+from goblins._registry import PendingReference
 
 __version__ = "0.1.0"
 
@@ -88,8 +92,11 @@ __all__ = [
     "NoSuchMethodError",
     "NoTurnError",
     "NotPortableError",
+    "PendingReference",
+    "PersistableId",
     "PersistenceEnv",
     "PersistenceError",
+    "PersistenceRegistry",
     "Promise",
     "Ref",
     "Resolver",
@@ -111,6 +118,7 @@ __all__ = [
     "from_awaitable",
     "methods",
     "on",
+    "persistable_id",
     "promise_and_resolver",
     "race",
     "send",

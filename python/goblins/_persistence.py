@@ -7,7 +7,16 @@ from typing import Any, TypeVar, TypeVarTuple, cast, overload
 
 from goblins._class import Actor
 from goblins._errors import BehaviorError, DuplicateLabelError, not_yet
-from goblins._goblins import Constructor, Store, StorePart, Vat, _ClassInfo, _Opening, _RecordClass
+from goblins._goblins import (
+    Constructor,
+    PersistenceRegistry,
+    Store,
+    StorePart,
+    Vat,
+    _ClassInfo,
+    _Opening,
+    _RecordClass,
+)
 from goblins._migrations import Migrations
 from goblins._records import describe
 
@@ -180,7 +189,7 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
     sleep: Any = None,
@@ -196,7 +205,7 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
     sleep: Any = None,
@@ -212,7 +221,7 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
     sleep: Any = None,
@@ -227,7 +236,7 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
     sleep: Any = None,
@@ -247,8 +256,9 @@ def spawn_persistent_vat(
             was.
         vat_constructor: what makes the vat of the keywords it gets: ``Vat``, ``ManualVat``, ``AsyncioVat``,
             or a function that passes all its keywords on to one of them, with some of its own.
-        persist_on, persistence_registry, sleep: only the defaults are there yet; anything else raises
-            NotImplementedError.
+        persistence_registry: where this vat finds those of other stores, and is found by them (PV-11). Vats of one
+            store find each other without.
+        persist_on, sleep: only the defaults are there yet; anything else raises NotImplementedError.
 
     Returns:
         The vat, then each root, in the order in which ``spawn_roots`` returned them.
@@ -269,9 +279,10 @@ def spawn_persistent_vat(
         raise TypeError(f"vat_constructor is a class of vats, such as ManualVat, not {vat_constructor!r}")
     if upgrade is not None and not callable(upgrade) and not isinstance(upgrade, Migrations):
         raise TypeError(f"upgrade is a Migrations or a function, not {upgrade!r}")
-    for option, value in (("persistence_registry", persistence_registry), ("sleep", sleep)):
-        if value is not None:
-            not_yet(f"{option}=")
+    if sleep is not None:
+        not_yet("sleep=")
+    if not (persistence_registry is None or isinstance(persistence_registry, PersistenceRegistry)):
+        raise TypeError(f"persistence_registry is a PersistenceRegistry, not {persistence_registry!r}")
     if not isinstance(env, PersistenceEnv):
         raise TypeError(f"env is a PersistenceEnv, not {env!r}")
     if not callable(spawn_roots):
@@ -284,7 +295,7 @@ def spawn_persistent_vat(
         raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
-    opening = _Opening(env._makers(), env._records, store, part)
+    opening = _Opening(env._makers(), env._records, store, part, persistence_registry)
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )

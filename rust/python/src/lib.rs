@@ -13,6 +13,7 @@ mod environment;
 mod errors;
 mod event_loop;
 mod host;
+mod identifiers;
 mod log;
 mod methods;
 mod opening;
@@ -20,6 +21,7 @@ mod portrait;
 mod promise;
 mod records;
 mod refs;
+mod registry;
 mod restore;
 mod runtime;
 mod send;
@@ -45,6 +47,8 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::errors::_use_errors;
     #[pymodule_export]
+    use crate::identifiers::{PersistableId, persistable_id};
+    #[pymodule_export]
     use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]
     use crate::methods::{Methods, methods};
@@ -56,6 +60,8 @@ pub mod _goblins {
     use crate::records::RecordClass;
     #[pymodule_export]
     use crate::refs::{BoundMessage, Ref};
+    #[pymodule_export]
+    use crate::registry::Registry;
     #[pymodule_export]
     use crate::runtime::{_after_fork_in_child, _at_exit};
     #[pymodule_export]

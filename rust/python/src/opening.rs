@@ -17,6 +17,7 @@ use crate::environment::Environment;
 use crate::errors::{behavior_error, deadlock, kernel_error, migration_error, open_error, store_error};
 use crate::host::PyHost;
 use crate::refs::Ref;
+use crate::registry::Registry;
 use crate::runtime::{check, runtime};
 use crate::stores::Store;
 use crate::vat::Vat;
@@ -28,6 +29,7 @@ pub(crate) struct Opening {
     records: Py<PyDict>,
     store: Py<Store>,
     part: String,
+    registry: Option<Py<Registry>>,
     opened: Mutex<Option<OpenedVat>>,
 }
 
@@ -43,6 +45,9 @@ impl Opening {
         let opened = py
             .detach(|| KernelVat::open(runtime(), options, claim, env, |shape| judge.fits(shape)))
             .map_err(|error| open_error(&error))?;
+        if let Some(registry) = &self.registry {
+            opened.vat.use_registry(registry.get().registry.clone());
+        }
         *self.opened.lock() = Some((opened.vat.clone(), opened.record));
         Ok(opened.vat)
     }
@@ -51,14 +56,20 @@ impl Opening {
 #[pymethods]
 impl Opening {
     #[new]
-    fn new(labels: Py<PyDict>, records: Py<PyDict>, store: Py<Store>, part: String) -> PyResult<Self> {
+    fn new(
+        labels: Py<PyDict>,
+        records: Py<PyDict>,
+        store: Py<Store>,
+        part: String,
+        registry: Option<Py<Registry>>,
+    ) -> PyResult<Self> {
         check()?;
         if current().is_some() {
             return Err(deadlock(
                 "a persistent vat can't be opened in a turn: open it outside, and pass refs on",
             ));
         }
-        Ok(Self { labels, records, store, part, opened: Mutex::new(None) })
+        Ok(Self { labels, records, store, part, registry, opened: Mutex::new(None) })
     }
 
     /// The roots: those that are stored, or those that `spawn_roots` makes if there are none. After an error the
@@ -82,6 +93,7 @@ impl Opening {
         let roots = made.and_then(|made| {
             let roots = roots_of(&kernel, record, spawn_roots, version, upgrade)?;
             made.get().hold(roots.iter().map(|root| root.clone_ref(py)).collect());
+            kernel.publish(py);
             Ok(roots)
         });
         if roots.is_err()
@@ -170,7 +182,7 @@ fn made_roots(vat: &Arc<KernelVat<PyHost>>, made: Bound<'_, PyAny>) -> PyResult<
 fn as_root(vat: &Arc<KernelVat<PyHost>>, root: Bound<'_, PyAny>) -> PyResult<Py<Ref>> {
     match root.cast_into_exact::<Ref>() {
         Ok(root) if Arc::ptr_eq(root.get().cell.vat(), vat) => Ok(root.unbind()),
-        Ok(root) => Err(kernel_error(&goblins_core::error::KernelError::FarReference {
+        Ok(root) => Err(kernel_error(&goblins_core::error::KernelError::FarRoot {
             actor: "a root".to_owned(),
             target: root.get().describe(root.py()),
         })),

@@ -46,6 +46,10 @@ impl Promise {
     pub(crate) fn sent_to(py: Python<'_>, helped: bool, sent: Option<Sent>) -> PyResult<Py<Self>> {
         Py::new(py, Self { cell: PromiseCell::new(), helped, sent })
     }
+
+    pub(crate) fn around(py: Python<'_>, cell: PromiseCell<PyHost>) -> PyResult<Py<Self>> {
+        Py::new(py, Self { cell, helped: false, sent: None })
+    }
 }
 
 /// Signals a thread that waits for a promise.
@@ -236,6 +240,7 @@ fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTr
                 visit.call(answer)
             }
             Reaction::Chain(promise) => visit.call(promise),
+            Reaction::Describe(actor) => visit.call(actor),
         },
     }
 }
