@@ -156,7 +156,11 @@ impl<H: Host> Churn<H> {
                     }
                 });
             }
-            Task::Keep { actor, for_vat } => self.keep_for(cx, actor, &for_vat, Heading::react(cause)),
+            Task::Keep { actor, for_vat, outside } => {
+                if self.keep_for(cx, &actor, &for_vat, Heading::react(cause)) && outside {
+                    self.mark_kept(cx, H::actor_cell(&actor).slot());
+                }
+            }
             Task::Find { slot, promise, asker: _ } => self.find(cx, slot, promise),
         }
     }

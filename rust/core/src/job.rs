@@ -44,6 +44,8 @@ pub enum Task<H: Host> {
         actor: H::Actor,
         /// That vat's name.
         for_vat: String,
+        /// That vat lives in another store.
+        outside: bool,
     },
     /// Another vat asks for an actor that its state refers to.
     Find {
@@ -68,7 +70,7 @@ impl<H: Host> Job<H> {
         match self.task {
             Task::Deliver { resolver, .. } => refuse_message(cx, vat, resolver, why, next),
             Task::React { reaction, .. } => reaction.refuse(cx, vat, why, next),
-            Task::Keep { actor, for_vat } => {
+            Task::Keep { actor, for_vat, .. } => {
                 if !H::actor_cell(&actor).is_stored() {
                     let actor = H::describe_actor(cx, &actor);
                     let what =

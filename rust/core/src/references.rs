@@ -187,7 +187,8 @@ impl<H: Host> Churn<H> {
         let cause = work.cause;
         let fresh = work.saving.as_mut().is_some_and(|saving| saving.far_kept.insert(address));
         if fresh {
-            let task = Task::Keep { actor, for_vat: self.vat().name().to_owned() };
+            let outside = vat.store_id() != self.vat().store_id();
+            let task = Task::Keep { actor, for_vat: self.vat().name().to_owned(), outside };
             work.outbox.push((vat, Job { task, cause }));
             return;
         }
@@ -195,28 +196,41 @@ impl<H: Host> Churn<H> {
         drop(actor);
     }
 
-    /// Stores an actor that another vat refers to in its state.
+    /// Stores an actor that another vat refers to in its state. Whether it is stored.
     pub(crate) fn keep_for(
         self: &Rc<Self>,
         cx: H::Cx<'_>,
-        actor: H::Actor,
+        actor: &H::Actor,
         for_vat: &str,
         heading: Heading<'_, H>,
-    ) {
-        if H::actor_cell(&actor).is_stored() {
-            return;
+    ) -> bool {
+        if H::actor_cell(actor).is_stored() {
+            return true;
         }
         let kept = self.turn(cx, heading, || {
-            self.adopt(cx, &actor);
+            self.adopt(cx, actor);
             Ok(())
         });
-        if let Err(error) = kept {
+        if let Err(error) = &kept {
             let what = format!(
                 "{} can't be stored, though vat {for_vat} refers to it in its state: after a restart that reference will \
                  lead nowhere",
-                H::describe_actor(cx, &actor)
+                H::describe_actor(cx, actor)
             );
-            H::report(cx, self.vat(), &what, &error);
+            H::report(cx, self.vat(), &what, error);
+        }
+        kept.is_ok()
+    }
+
+    /// Writes that a vat of another store refers to an actor: no walk over this store sees that.
+    pub(crate) fn mark_kept(&self, cx: H::Cx<'_>, slot: Slot) {
+        let Some(persistence) = self.vat().persistence() else {
+            return;
+        };
+        // A mark that can't be read is written again.
+        let marked = H::detached(cx, || persistence.claim.is_kept(slot)).unwrap_or(false);
+        if let (Some(saving), false) = (&mut self.work().saving, marked) {
+            saving.marks.push(slot);
         }
     }
 

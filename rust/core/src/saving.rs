@@ -56,6 +56,8 @@ pub(crate) struct Saving<H: Host> {
     pub(crate) live: HashMap<Slot, H::WeakActor>,
     /// The promises for actors of other vats that are in memory.
     pub(crate) far: FarPromises<H>,
+    /// Actors of this vat that are to be marked as needed by vats of other stores.
+    pub(crate) marks: Vec<Slot>,
     /// Actors of other vats whose vats were told to store them.
     pub(crate) far_kept: HashSet<Address>,
     /// The last batch that what this vat knows depends on: its own, or that of a vat of the same store.
@@ -73,6 +75,7 @@ impl<H: Host> Saving<H> {
             vat: None,
             live: HashMap::new(),
             far: FarPromises::default(),
+            marks: Vec::new(),
             far_kept: HashSet::new(),
             ticket: None,
         }
@@ -94,7 +97,7 @@ impl<H: Host> Saving<H> {
     }
 
     fn batch(&mut self, claim: &Claim<H>, mut next_slot: u64) -> Option<Batch> {
-        if self.records.is_empty() && self.vat.is_none() {
+        if self.records.is_empty() && self.vat.is_none() && self.marks.is_empty() {
             // Others may refer to actors that are not stored: their slots must not be given away after a restart.
             if !self.founded || next_slot <= self.next_slot_saved {
                 return None;
@@ -121,6 +124,9 @@ impl<H: Host> Saving<H> {
             schema::put_varint(&mut content, next_slot);
             put(schema::key(part, Kind::NextSlot, 0), content);
             self.next_slot_saved = next_slot;
+        }
+        for slot in std::mem::take(&mut self.marks) {
+            put(schema::key(part, Kind::Kept, slot.0), Vec::new());
         }
         // A drained map keeps its size, and every later churn would pay for the largest one.
         for (slot, content) in std::mem::take(&mut self.records) {

@@ -11,6 +11,7 @@
 //! | n | `NextSlot` | 0 | the lowest slot never used (varint) |
 //! | n | `Shape` | shape id | label and field names |
 //! | n | `Actor` | slot | the actor's record ([`crate::record`]) |
+//! | n | `Kept` | slot | nothing: vats of other stores refer to the actor |
 //!
 //! A value is its content followed by the CRC-32C of key and content: a record that was damaged, or that
 //! stands under a key that is not its own, is found out.
@@ -42,6 +43,8 @@ pub enum Kind {
     Shape = 18,
     /// An actor.
     Actor = 32,
+    /// An actor that vats of other stores refer to: it is needed, whether or not one of this store refers to it.
+    Kept = 33,
 }
 
 /// Length of every key in bytes.
@@ -92,6 +95,7 @@ pub fn describe(key: &[u8]) -> String {
                 k if k == Kind::NextSlot as u8 => "next slot",
                 k if k == Kind::Shape as u8 => "shape",
                 k if k == Kind::Actor as u8 => "slot",
+                k if k == Kind::Kept as u8 => "mark of slot",
                 _ => "unknown kind of record",
             };
             format!("part {part}, {kind} {id}")

@@ -358,6 +358,11 @@ impl<H: Host> Claim<H> {
         self.read_actor(slot).map(|record| record.is_some())
     }
 
+    /// Whether an actor is marked as needed by vats of other stores.
+    pub(crate) fn is_kept(&self, slot: Slot) -> Result<bool, StoreError> {
+        self.get(Kind::Kept, slot.0, |_| Ok(())).map(|mark| mark.is_some())
+    }
+
     /// What a stored actor is called: by its own name, if one was given, or by its label.
     pub fn read_title(&self, slot: Slot) -> Result<Option<String>, StoreError> {
         let Some(record) = self.read_actor(slot)? else {
