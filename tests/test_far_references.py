@@ -8,10 +8,12 @@ import logging
 
 import pytest
 from goblins import (
+    Map,
     MemoryStore,
     NoSuchActorError,
     NotPortableError,
     PersistenceEnv,
+    PersistenceRegistry,
     Promise,
     Ref,
     Vat,
@@ -19,6 +21,8 @@ from goblins import (
     actor,
     methods,
     on,
+    persistable_id,
+    promise_and_resolver,
     send,
     spawn,
     spawn_persistent_vat,
@@ -50,12 +54,18 @@ def greeter(bcom, target=None, heard=()):
 BAGS = PersistenceEnv("far", bag, greeter, extends=ENV)
 
 
-def open_a(place, roots=must_not_run, **options):
-    return place.spawn(roots, part="a", env=BAGS, **options)
+def opened(place, part, roots):
+    vat, *roots = place.spawn(roots, part=part, env=BAGS)
+    place.vats = [*getattr(place, "vats", ()), vat]
+    return vat, *roots
 
 
-def open_b(place, roots=must_not_run, **options):
-    return place.spawn(roots, part="b", env=BAGS, **options)
+def open_a(place, roots=must_not_run):
+    return opened(place, "a", roots)
+
+
+def open_b(place, roots=must_not_run):
+    return opened(place, "b", roots)
 
 
 def pair(place):
@@ -70,19 +80,27 @@ def the(promise):
     return promise.result(timeout=PATIENCE)
 
 
+def leave(place):
+    """Ends all vats of the place, as the end of a process would, and opens the store again."""
+    for vat in place.vats:
+        vat.close()
+    place.vats = []
+    place.reopen()
+
+
 class TestWhatComesBack:
     @pytest.mark.parametrize("order", ["ab", "ba"])
     def test_the_very_actor_in_either_order_of_opening(self, place, order):
         """REG-05, REG-08, POR-33"""
         pair(place)
-        place.reopen()
-        opened = {}
+        leave(place)
+        roots = {}
         for part in order:
-            opened[part] = {"a": open_a, "b": open_b}[part](place)
+            _, roots[part] = {"a": open_a, "b": open_b}[part](place)
             if part == "a":
-                found = opened["a"][1].get()
+                found = roots["a"].get()
                 assert isinstance(found, Promise)
-        target = opened["b"][1]
+        target = roots["b"]
         assert the(found) is target
         assert send(found).result(timeout=PATIENCE) == 0
         assert target() == 1
@@ -93,7 +111,7 @@ class TestWhatComesBack:
         b, target, second = open_b(place, lambda: (spawn(counter), spawn(counter)))
         one.put([target, target, second])
         other.put(target)
-        place.reopen()
+        leave(place)
         a, one, other = open_a(place)
         first, again, different = one.get()
         assert first is again is other.get()
@@ -108,7 +126,7 @@ class TestWhatComesBack:
         a, root = open_a(
             place, lambda: spawn(bag, one, (two, [three]), {four: "key", "value": one}, frozenset({five, one}))
         )
-        place.reopen()
+        leave(place)
         b, *targets = open_b(place)
         a, root = open_a(place)
         first, (second, (third,)), table, group = root.all()
@@ -121,7 +139,7 @@ class TestWhatComesBack:
 
     def test_messages_sent_before_the_other_vat_is_there_arrive_when_it_is(self, place):
         pair(place)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         answers = [send(keeper.get()) for _ in range(3)]
         assert not any("fulfilled" in repr(answer) for answer in answers)
@@ -131,7 +149,7 @@ class TestWhatComesBack:
     def test_an_actor_that_nobody_holds_any_more_still_gets_its_message_through(self, place):
         """A message sent to a promise does not depend on who keeps that."""
         pair(place)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         answer = send(keeper.get())
         del keeper
@@ -144,7 +162,7 @@ class TestWhatComesBack:
         """PV-19"""
         b, target = open_b(place, lambda: spawn(counter))
         a, root = open_a(place, lambda: spawn(greeter, target))
-        place.reopen()
+        leave(place)
         a, root = open_a(place)
         root.heard()
         b, target = open_b(place)
@@ -156,7 +174,7 @@ class TestWhatComesBack:
     def test_it_is_the_same_actor_after_many_restarts(self, place):
         a, keeper, b, target = pair(place)
         for n in range(4):
-            place.reopen()
+            leave(place)
             a, keeper = open_a(place)
             keeper.put((n, keeper.get() if n == 0 else keeper.get()[1]))
             b, target = open_b(place)
@@ -167,7 +185,7 @@ class TestWhatComesBack:
         b, right = open_b(place, lambda: spawn(cell))
         left.put(right)
         right.put(left)
-        place.reopen()
+        leave(place)
         a, left = open_a(place)
         b, right = open_b(place)
         assert the(left.get()) is right
@@ -178,24 +196,24 @@ class TestNothingIsLost:
     def test_stored_again_before_it_settles_it_is_still_that_actor(self, place):
         """POR-33: "doesn't lose information when restoring far refs"."""
         pair(place)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         promise = keeper.get()
         keeper.put(("moved", promise))
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         b, target = open_b(place)
         assert the(keeper.get()[1]) is target
 
     def test_stored_again_after_it_settled_it_is_still_that_actor(self, place):
         pair(place)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         b, target = open_b(place)
         promise = keeper.get()
         found = the(promise)
         keeper.put([promise, found])
-        place.reopen()
+        leave(place)
         b, target = open_b(place)
         a, keeper = open_a(place)
         promise, found = keeper.get()
@@ -204,19 +222,17 @@ class TestNothingIsLost:
 
     def test_a_promise_that_waits_for_it_keeps_it_too(self, place):
         pair(place)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
 
         def chain():
-            from goblins import promise_and_resolver
-
             promise, resolver = promise_and_resolver()
             resolver.fulfil(keeper.get())
             return promise
 
         chained = a.run(chain)
         keeper.put(chained)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         b, target = open_b(place)
         assert the(keeper.get()) is target
@@ -230,7 +246,7 @@ class TestNothingIsLost:
         the(answer)
         keeper.put(answer)
         a.drain(timeout=PATIENCE)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         b, giver, target = open_b(place)
         assert the(keeper.get()) is target
@@ -242,7 +258,7 @@ class TestNothingIsLost:
         keeper.put(b.spawn(counter, 7))
         b.drain(timeout=PATIENCE)
         collect()
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         b, root = open_b(place)
         assert send(keeper.get()).result(timeout=PATIENCE) == 7
@@ -252,7 +268,7 @@ class TestNothingIsLost:
         b, root = open_b(place, lambda: spawn(cell))
         keeper.put(b.run(lambda: spawn(cell, spawn(counter, 3))))
         b.drain(timeout=PATIENCE)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         b, root = open_b(place)
         assert send(the(send(the(keeper.get()).get))).result(timeout=PATIENCE) == 3
@@ -265,7 +281,7 @@ class TestNothingIsLost:
         b.drain(timeout=PATIENCE)
         for _ in range(3):
             target()
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         b, root = open_b(place)
         assert send(keeper.get()).result(timeout=PATIENCE) == 3
@@ -303,7 +319,7 @@ class TestVatsThatCloseAndOpen:
 
     def test_what_a_closed_vat_has_asked_for_is_broken(self, place):
         pair(place)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         promise = keeper.get()
         a.close()
@@ -352,7 +368,7 @@ class TestWhatCanNotBeStored:
         b.drain(timeout=PATIENCE)
         (record,) = [record for record in caplog.records if "vat a refers to it" in record.getMessage()]
         assert isinstance(record.exc_info[1], NotPortableError)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         b, root = open_b(place)
         with pytest.raises(NoSuchActorError, match="no actor 1 in the store of vat b"):
@@ -365,7 +381,7 @@ class TestWhatCanNotBeStored:
         odd = b.spawn(lambda bcom: lambda: "odd")
         keeper.put(odd)
         b.drain(timeout=PATIENCE)
-        place.reopen()
+        leave(place)
         a, keeper = open_a(place)
         b, root = open_b(place)
         others = b.run(lambda: [spawn(counter, n) for n in range(300)])
@@ -385,8 +401,6 @@ class TestWhatCanNotBeStored:
         assert keeper.get() is None
 
     def test_a_collection_of_another_vat_is_an_error(self, place):
-        from goblins import Map
-
         a, keeper = open_a(place, lambda: spawn(cell))
         b, root = open_b(place, lambda: spawn(cell))
         strange = b.run(lambda: Map({1: 2}))
@@ -409,8 +423,6 @@ def test_a_reference_to_a_far_actor_costs_one_message_not_one_for_each_churn(pla
 def test_a_vat_keeps_its_permanent_id(tmp_path):
     """PV-12, LIM-14: the id is stored with the vat, so that references to it stay valid."""
     with MemoryStore() as store, MemoryStore() as other:
-        from goblins import PersistenceRegistry, persistable_id
-
         seen = set()
         for _ in range(3):
             registry = PersistenceRegistry()

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::actor::Life;
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
@@ -252,6 +253,10 @@ impl<H: Host> Churn<H> {
 
     /// Stores an actor again: a promise in its state has settled.
     pub(crate) fn describe_again(self: &Rc<Self>, cx: H::Cx<'_>, actor: H::Actor, heading: Heading<'_, H>) {
+        // One that has gone to sleep since, or was undone, does not hold the promise any more.
+        if !matches!(H::actor_cell(&actor).state().life, Life::Live(_)) {
+            return;
+        }
         let described = self.turn(cx, heading, || {
             self.work().undo.push(Undo::Upgraded { actor: H::clone_actor(cx, &actor) });
             Ok(())

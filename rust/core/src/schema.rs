@@ -8,7 +8,7 @@
 //! | 0 | `Format` | 0 | format version of the store (varint) |
 //! | 0 | `PartName` | part | name of the part (UTF-8) |
 //! | n | `Vat` | 0 | the vat's permanent id, roots version, root slots |
-//! | n | `NextSlot` | 0 | the lowest slot never used (varint) |
+//! | n | `NextSlot` | 0 | a slot that was never used, nor any higher one (varint) |
 //! | n | `Shape` | shape id | label and field names |
 //! | n | `Actor` | slot | the actor's record ([`crate::record`]) |
 //! | n | `Kept` | slot | nothing: vats of other stores refer to the actor |

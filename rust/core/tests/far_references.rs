@@ -12,6 +12,7 @@ use goblins_core::ids::{Address, Slot};
 use goblins_core::pool::Runtime;
 use goblins_core::references::{Reference, reference};
 use goblins_core::registry::Registry;
+use goblins_core::schema::Kind;
 use goblins_core::storage::Storage;
 use goblins_core::toy::{
     Actor, Fault, Promise, Toy, Value, call, cell, counter, fulfil, outcome, reports, result, send, spawn,
@@ -330,4 +331,30 @@ fn a_failed_write_breaks_nothing_of_the_other_vat() {
     let promise = held_promise(&keeper);
     assert!(outcome(&promise).is_none(), "a vat that has stopped is no answer");
     assert_eq!(registry.pending().len(), 1);
+}
+
+#[test]
+fn an_actor_that_another_store_refers_to_is_marked_once_and_only_then() {
+    // No walk over one store sees references from another.
+    let (here, there) = (Shelf::new(), Shelf::new());
+    let ((a, keeper), (b, target)) = (here.cell("a"), there.cell("b"));
+    let (_near, sibling) = there.cell("c");
+    let marks = |batches: Vec<goblins_core::store::Batch>| {
+        let keys = batches.iter().flat_map(|batch| batch.changes()).map(|change| match change {
+            goblins_core::store::Change::Put(key, _) | goblins_core::store::Change::Delete(key) => key[4],
+        });
+        keys.filter(|kind| *kind == Kind::Kept as u8).count()
+    };
+    there.reins.take_batches();
+    put(&sibling, Value::Actor(target.clone()));
+    rest(&b);
+    assert_eq!(marks(there.reins.take_batches()), 0);
+    put(&keeper, Value::Actor(target.clone()));
+    rest(&b);
+    assert_eq!(marks(there.reins.take_batches()), 1);
+    a.close(()).unwrap();
+    let (_a, keeper) = here.again("a");
+    put(&keeper, Value::Actor(target));
+    rest(&b);
+    assert_eq!(marks(there.reins.take_batches()), 0, "it is marked already");
 }
