@@ -170,7 +170,7 @@ impl<H: Host> Churn<H> {
                 });
             }
             Task::Keep { actor, for_vat, foreign } => {
-                self.keep_for(cx, actor, &for_vat, foreign, Heading::react(cause))
+                self.keep_for(cx, &actor, &for_vat, foreign, Heading::react(cause))
             }
             Task::Find { slot, promise, asker: _ } => self.find(cx, slot, promise),
         }

@@ -9,7 +9,7 @@
 //! | 0 | `PartName` | part | name of the part (UTF-8) |
 //! | 0 | `Collection` | 0 | what the last walk found ([`crate::collecting`]) |
 //! | n | `Vat` | 0 | the vat's permanent id, roots version, root slots |
-//! | n | `NextSlot` | 0 | the lowest slot never used (varint) |
+//! | n | `NextSlot` | 0 | a slot that was never used, nor any higher one (varint) |
 //! | n | `Shape` | shape id | label and field names |
 //! | n | `Actor` | slot | the actor's record ([`crate::record`]) |
 //! | n | `Generations` | 0 | which older generations can be read ([`crate::history`]) |

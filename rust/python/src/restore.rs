@@ -14,11 +14,15 @@ use crate::class_actor::{self, ClassInfo};
 use crate::current::current_turn;
 use crate::environment::{Environment, Maker};
 use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
+use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::{Name, Ref};
 
 struct Stored<'a> {
     refs: &'a [Py<Ref>],
+    /// What stands for actors of other vats.
+    far: &'a [Py<Promise>],
+    promises: Vec<Py<Promise>>,
     records: &'a Records,
 }
 
@@ -26,6 +30,16 @@ impl Actors for Stored<'_> {
     fn actor<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
         let actor = self.refs.get(usize::try_from(number).ok()?)?;
         Some(actor.bind(py).clone().into_any())
+    }
+
+    fn far<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
+        let promise = self.far.get(usize::try_from(number).ok()?)?;
+        Some(promise.bind(py).clone().into_any())
+    }
+
+    fn promise<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
+        let promise = self.promises.get(usize::try_from(number).ok()?)?;
+        Some(promise.bind(py).clone().into_any())
     }
 
     fn records(&self) -> Option<&Records> {
@@ -93,7 +107,7 @@ pub(crate) fn rehydrate(
     actor: &Bound<'_, Ref>,
     shape: &Shape,
     record: &Record,
-    refs: &[Py<Ref>],
+    (refs, far): (&[Py<Ref>], &[Py<Promise>]),
 ) -> PyResult<(Py<PyAny>, bool)> {
     let cell = &actor.get().cell;
     let place = || format!("slot {} of vat {} (label {:?})", cell.slot(), cell.vat().name(), shape.label);
@@ -101,8 +115,8 @@ pub(crate) fn rehydrate(
         let message = format!("{} has a label that is not in the environment: add its constructor", place());
         return Err(unknown_label(message, &shape.label, 1, cell.slot().0));
     };
-    let stored = Stored { refs, records: &env.records };
-    let fields = fields(py, shape, record, &stored).map_err(|error| match error {
+    let stored = Stored { refs, far, promises: Vec::new(), records: &env.records };
+    let fields = fields(py, shape, record, stored).map_err(|error| match error {
         DecodeError::Python(error) => error,
         DecodeError::Record { steps, problem } => {
             let before = if matches!(maker, Maker::Function(..)) { "args." } else { "" };
@@ -255,15 +269,17 @@ fn fields<'py>(
     py: Python<'py>,
     shape: &Shape,
     record: &Record,
-    stored: &Stored<'_>,
+    mut stored: Stored<'_>,
 ) -> Result<Vec<Bound<'py, PyAny>>, DecodeError> {
     let mut decoder = Decoder::new(&record.payload);
+    stored.promises = cbor::promises::begin(py, &decoder)?;
     if decoder.array()? != Some(shape.fields.len() as u64) {
         return Err(DecodeError::Malformed("it has another number of fields than its shape".to_owned()));
     }
     let mut field =
-        |name: &String| cbor::decode(py, &mut decoder, stored).map_err(|error| error.below(|| name.clone()));
+        |name: &String| cbor::decode(py, &mut decoder, &stored).map_err(|error| error.below(|| name.clone()));
     let fields = shape.fields.iter().map(&mut field).collect::<Result<_, _>>()?;
+    cbor::promises::finish(py, &mut decoder, &stored, &stored.promises)?;
     if decoder.position() != record.payload.len() {
         return Err(DecodeError::Malformed("something stands after its fields".to_owned()));
     }
