@@ -41,7 +41,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test build develop wheel bench bench-peers check lint types loom bench-quick test-rust tools clean
+.PHONY: help demo test build develop wheel bench bench-peers bench-large check lint types loom bench-quick test-rust tools clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -91,6 +91,7 @@ loom: tools ## Run the tests that try all interleavings of threads
 bench-quick: build ## Run each bench for a moment
 	$(RUN) cargo bench --workspace --bench '*' -- --quick
 	$(PY) benches/peers.py --quick
+	$(PY) benches/large_store.py --quick
 
 tools: $(TOOLS) ## Make .venv with the tools that all of this needs
 
@@ -105,6 +106,9 @@ $(TOOLS): pyproject.toml
 
 bench-peers: build ## Run goblins beside other libraries, and write docs/benchmarks.md
 	$(PY) benches/peers.py
+
+bench-large: build ## Measure stores of a million actors, and write the section of docs/benchmarks.md
+	$(PY) benches/large_store.py --write
 
 clean: ## Remove what was built in the clone; the cache outside it stays
 	rm -rf .venv target dist python/goblins/_goblins.*.so .hypothesis .pytest_cache .mypy_cache .ruff_cache

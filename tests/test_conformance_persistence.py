@@ -124,15 +124,6 @@ class TestReferences:
             vat.close()
             vat, ticks = place.spawn(must_not_run)
 
-    def test_promises_cannot_be_stored(self, place, vat):
-        """POR-31, POR-32, where ours differs: an error of the turn, and nothing is broken in silence."""
-        _, box = place.spawn(lambda: spawn(cell, "before"), env=ENV)
-        settled = send(vat.spawn(echo), 1)
-        settled.result(timeout=30)
-        with pytest.raises(NotPortableError, match="promise"):
-            box.put([settled])
-        assert box.get() == "before"
-
 
 class TestTheVat:
     @pytest.mark.parametrize("kind", [Vat, ManualVat], ids=repr)

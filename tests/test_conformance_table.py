@@ -22,6 +22,7 @@ COMPLETE = {
     "ENV": 11,
     "PV": 25,
     "LOG": 26,
+    "SLP": 6,
 }
 
 

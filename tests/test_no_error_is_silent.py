@@ -6,9 +6,10 @@ once for a message without a promise, and when it is dropped for a broken promis
 
 import logging
 import sys
+import weakref
 
 import pytest
-from goblins import Vat, on, promise_and_resolver, send, tell
+from goblins import Vat, all_of, on, promise_and_resolver, send, tell
 from support import Boom, cell, collect, counter, echo, failing
 
 
@@ -23,6 +24,10 @@ def log(caplog):
         return [f"{r.levelname} {r.getMessage()} {r.exc_info[1]!r}" for r in caplog.records]
 
     return entries
+
+
+def this_line():
+    return sys._getframe(1).f_lineno
 
 
 class TestMessagesWithoutAPromise:
@@ -138,6 +143,52 @@ class TestBrokenPromises:
         vat.drain(timeout=30)
         (entry,) = log()
         assert "failing" in entry
+
+    def test_the_log_has_the_file_and_the_line_of_the_send(self, vat, log):
+        ref = vat.spawn(failing)
+        send(ref, Boom("outside"))
+        outside = this_line() - 1
+
+        def body():
+            # Each of these makes a promise that breaks.
+            send(send(ref, Boom("inside")), 1)
+            on(send(ref, Boom("inside")), lambda value: None)
+            return this_line() - 2, this_line() - 1
+
+        inside = vat.run(body)
+        vat.drain(timeout=30)
+        entries = log()
+        assert len(entries) == 3
+        for entry, line in zip(entries, (outside, *inside), strict=True):
+            assert f"{__file__}, line {line}," in entry
+
+    def test_the_log_has_the_place_where_a_promise_with_a_resolver_was_made(self, log):
+        promise, resolver = promise_and_resolver()
+        line = this_line() - 1
+        resolver.break_(Boom("by hand"))
+        del promise, resolver
+        (entry,) = log()
+        assert f"made at {__file__}, line {line}," in entry
+
+    def test_a_place_in_the_library_is_left_out(self, vat, log):
+        promise, resolver = vat.run(promise_and_resolver)
+        vat.run(lambda: all_of([promise]) and None)
+        resolver.break_(Boom("unheard"))
+        vat.drain(timeout=30)
+        (entry,) = log()
+        assert ", line " not in entry
+
+    def test_what_a_promise_remembers_keeps_nothing_of_the_call_alive(self, vat):
+        class Local:
+            pass
+
+        def sender(ref):
+            local = Local()
+            return send(ref, 1), weakref.ref(local)
+
+        promise, gone = vat.run(sender, vat.spawn(echo))
+        assert gone() is None
+        assert promise.result(timeout=30) == 1
 
     def test_one_whose_result_was_asked_is_not_logged(self, vat, log):
         promise = send(vat.spawn(failing), Boom("heard"))

@@ -40,6 +40,8 @@ from goblins._goblins import (
     ManualVat,
     MemoryStore,
     Methods,
+    PersistableId,
+    PersistenceRegistry,
     Portrayed,
     Promise,
     Ref,
@@ -50,6 +52,7 @@ from goblins._goblins import (
     Vat,
     methods,
     on,
+    persistable_id,
     portraitize,
     promise_and_resolver,
     send,
@@ -62,6 +65,14 @@ from goblins._joiners import all_of, race
 from goblins._log import Event, EventLog, EventTree
 from goblins._migrations import Migrations, versioned
 from goblins._persistence import PersistenceEnv, cell_env, spawn_persistent_vat
+from goblins._registry import PendingReference
+from goblins._rehearsing import Rehearsal, rehearse
+from goblins._replacing import Replacement
+from goblins._report import Problem, Report
+from goblins._sleep import lru
+from goblins._stores import CollectionReport, Copied, Generation, PartReport, copy_store
+from goblins._upgrading import Upgrade
+from goblins._watching import Watch, watch
 
 __version__ = "0.1.0"
 
@@ -72,7 +83,9 @@ __all__ = [
     "Bcom",
     "BehaviorError",
     "BrokenPromiseError",
+    "CollectionReport",
     "Constructor",
+    "Copied",
     "DeadlockError",
     "DuplicateLabelError",
     "Event",
@@ -80,6 +93,7 @@ __all__ = [
     "EventLogError",
     "EventTree",
     "FarCallError",
+    "Generation",
     "GoblinsError",
     "InboxFullError",
     "List",
@@ -93,11 +107,19 @@ __all__ = [
     "NoSuchMethodError",
     "NoTurnError",
     "NotPortableError",
+    "PartReport",
+    "PendingReference",
+    "PersistableId",
     "PersistenceEnv",
     "PersistenceError",
+    "PersistenceRegistry",
     "Portrayed",
+    "Problem",
     "Promise",
     "Ref",
+    "Rehearsal",
+    "Replacement",
+    "Report",
     "Resolver",
     "RocksStore",
     "Set",
@@ -108,21 +130,27 @@ __all__ = [
     "StoreLockedError",
     "StorePart",
     "UnknownLabelError",
+    "Upgrade",
     "Vat",
     "VatClosedError",
     "VatTimeoutError",
+    "Watch",
     "actor",
     "all_of",
     "cell",
     "cell_env",
+    "copy_store",
     "field",
     "from_awaitable",
+    "lru",
     "methods",
     "on",
+    "persistable_id",
     "portraitize",
     "promise_and_resolver",
     "race",
     "read_only",
+    "rehearse",
     "send",
     "spawn",
     "spawn_named",
@@ -131,6 +159,7 @@ __all__ = [
     "to_thread",
     "vats",
     "versioned",
+    "watch",
     "write_only",
 ]
 

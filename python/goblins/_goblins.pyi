@@ -1,7 +1,7 @@
 """The compiled part of the package: actors, promises, vats and stores."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from collections.abc import Set as AbstractSet
 from os import PathLike
 from pathlib import Path
@@ -11,6 +11,11 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar,
 from typing_extensions import disjoint_base
 
 from goblins._log import EventLog
+from goblins._persistence import PersistenceEnv
+from goblins._registry import PendingReference
+from goblins._replacing import Replacement
+from goblins._stores import CollectionReport, Generation
+from goblins._upgrading import Upgrade
 
 __all__ = [
     "AsyncioVat",
@@ -22,6 +27,8 @@ __all__ = [
     "ManualVat",
     "MemoryStore",
     "Methods",
+    "PersistableId",
+    "PersistenceRegistry",
     "Portrayed",
     "Promise",
     "Ref",
@@ -38,24 +45,32 @@ __all__ = [
     "_Log",
     "_Opening",
     "_RecordClass",
+    "_Rehearsal",
     "_after_fork_in_child",
     "_at_exit",
     "_constructor",
+    "_constructors",
     "_copied",
     "_decode",
     "_encode",
+    "_find_unfit",
     "_in_turn",
     "_key_bytes",
+    "_outdated",
     "_page",
     "_page_become",
     "_page_find",
     "_page_spawn",
     "_register_collections",
+    "_renew",
+    "_replace",
+    "_to_walk",
     "_use_errors",
     "_vat",
     "_weight",
     "methods",
     "on",
+    "persistable_id",
     "portraitize",
     "promise_and_resolver",
     "send",
@@ -225,6 +240,13 @@ class Resolver:
         BrokenPromiseError (ASY-17). In a turn it happens at the end, if the turn succeeds.
         """
 
+    def update(self, value: Any) -> None:
+        """Tells those who listen with ``on(promise, partial=...)`` of a value before the promise settles, such as
+        how far some work has come (ASY-29). It reaches promises that wait for this one, too.
+
+        In a turn it happens at the end, if the turn succeeds. After the settlement it does nothing.
+        """
+
 @final
 class _ClassInfo:
     def __new__(
@@ -363,6 +385,14 @@ class Vat:
         """How many messages wait."""
 
     @property
+    def awake(self) -> int | None:
+        """How many stored actors were awake after the last churn; None for a vat without a store (SLP-01).
+
+        An actor is awake while its behavior is in memory; one that sleeps, or was not used since the vat was opened, is
+        a ``Ref`` at most. See ``lru``.
+        """
+
+    @property
     def id(self) -> int:
         """Its number among the vats of this process, from 0 (VAT-02)."""
 
@@ -439,6 +469,73 @@ class Vat:
         """
 
     def _save_soon(self) -> None: ...
+    def replace_behavior(
+        self,
+        env: PersistenceEnv | None = None,
+        *,
+        only: str | Callable[..., Any] | Iterable[str | Callable[..., Any]] | None = None,
+        dry_run: bool = False,
+    ) -> Replacement:
+        """Gives the actors new code behind the same Refs, in one turn, saved as one batch (HOT-01 to HOT-13).
+
+        An actor gets new code if its label stands for another constructor in the new environment, which the
+        vat uses from then on, also for saving. Its portrait is taken by the old code, and made again by the
+        new code, with ``upgrade=`` and ``restore=`` as at a restart. Actors that are not in memory get the
+        new code when they are first used. If anything fails, nothing has changed.
+
+        A behavior that waits for a promise goes on with the old code: it sees the state as it was when the
+        actor was replaced, and if it changes that state, or becomes something, its turn fails.
+
+        In a vat without a store, actors are replaced whose state could be stored; others are left alone, and
+        named in the report.
+
+        Args:
+            env: the new environment; None for the labels of the present one, with each constructor looked up
+                again in its module, under its name: after ``importlib.reload``, or after a cell of a
+                notebook ran again.
+            only: a label or a constructor, or several: all others stay as they are.
+            dry_run: do all of it, report, and take all of it back: the report then names all problems.
+
+        Returns:
+            How many actors in memory were replaced and left alone, by label. Labels that stored actors have
+            and the new environment does not are unknown: their actors go on as they are.
+
+        Raises:
+            MigrationError: stored actors can't be made by the new code: see ``spawn_persistent_vat``.
+            UnknownLabelError: ``only`` names what is not in the environment.
+            BaseException: what the code of an actor raised, with a note that names the actor.
+            PersistenceError: ``env`` was given, and the vat has no store (HOT-08).
+            DeadlockError: this is a turn.
+        """
+
+    def upgrade_all(
+        self, progress: Callable[[int, int], object] | bool | None = None, batch: int = 1000
+    ) -> Upgrade:
+        """Finishes upgrades (MIG-08): all stored actors that have not been used since their code has changed
+        are made, and stored as they are today, with the version, label and fields of their constructor.
+
+        It goes in batches, each a churn of its own; other threads may use the vat in between. Begun again
+        after an interruption, it goes on with what is left. The memory does not grow with the number of
+        actors.
+
+        Args:
+            progress: called with the number of actors done and the number of all, after each batch; True for
+                a bar on the terminal.
+            batch: how many actors are upgraded in one churn at most. Larger ones make less work, and other
+                callers wait longer.
+
+        Returns:
+            How many were upgraded, by the label that they had before; and those that failed, which stay as
+            they were (each is logged, too).
+
+        Raises:
+            PersistenceError: the vat has no store, or has stopped.
+            DeadlockError: this is a turn.
+        """
+
+    @property
+    def _env(self) -> PersistenceEnv | None: ...
+    def _try_out(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T: ...
     def close(self) -> None:
         """Closes the vat: the running turn ends, messages that wait are broken with VatClosedError.
 
@@ -562,8 +659,33 @@ class Store:
     def vats(self) -> list[str]:
         """Names of the parts that hold a vat, in order. Raises StoreError."""
 
+    def collect(self, progress: Callable[[str, int, int], object] | None = None) -> CollectionReport:
+        """Removes the stored actors that no root reaches, and gives back their room (LIM-07, STO-15).
+
+        Only the slots that records refer to are read, and no code of yours is run. Vats go on meanwhile; each
+        is stopped for moments. A live ``Ref`` keeps its actor, and all that this one reaches. What is cut off
+        in the middle, also by ``kill -9``, has done no harm: the next collection begins anew.
+
+        Stores collect by themselves, in the background, once they have given out half as many slots as actors
+        were kept the last time, and 10,000 at least; ``auto_collect=False`` switches that off.
+
+        Args:
+            progress: called as ``progress(phase, done, total)`` in between, with ``"marking"``,
+                ``"sweeping"`` or ``"compacting"``, and numbers of records; ``total`` is the most that there
+                can be. An error that it raises ends the collection, and is raised here.
+
+        Returns:
+            What was kept and removed in each part, and how long it took.
+
+        Raises:
+            StoreCorruptError: a record is damaged; nothing more was removed.
+            StoreError: the store failed, or was closed meanwhile.
+            DeadlockError: this is a turn.
+        """
+
     def close(self) -> None:
-        """Closes the vats that live here, then the store. Closing twice does nothing.
+        """Closes the vats that live here, then the store. Closing twice does nothing. A collection that runs
+        is ended, and views of older generations can't be read any more.
 
         Raises:
             StoreError: what was not durable before could not be made so.
@@ -581,9 +703,16 @@ class Store:
 
 @final
 class MemoryStore(Store):
-    """A store that lives as long as this object: for tests."""
+    """A store that lives as long as this object: for tests.
 
-    def __new__(cls) -> Self: ...
+    Args:
+        keep_generations: how many older states of each part can be looked at (``StorePart.at``); 0: none. A
+            churn costs a little more for it, and the store keeps what the last so many churns have replaced
+            (LIM-13).
+        auto_collect: collect in the background when the store has grown (``Store.collect``).
+    """
+
+    def __new__(cls, *, keep_generations: int = 100, auto_collect: bool = True) -> Self: ...
 
 @final
 class RocksStore(Store):
@@ -593,13 +722,27 @@ class RocksStore(Store):
         path: the folder; it is made if it is missing.
         sync: whether results wait until the disk has what they depend on (RocksDB's ``sync`` of the log).
             Without it they wait until the system has it: that survives ``kill -9``, not a loss of power.
+        keep_generations: how many older states of each part can be looked at (``StorePart.at``). Each churn
+            then writes beside its records what these replace, and removes the oldest of that. It may change
+            between
+            openings: fewer are kept from the next churn on; with 0 all are removed by the next churn.
+        auto_collect: collect in the background when the store has grown (``Store.collect``).
 
     Raises:
         StoreLockedError: another process, or another object of this one, has the store open.
         StoreError: the path is a file, not writable, holds other files, or a store of a newer format.
     """
 
-    def __new__(cls, path: str | PathLike[str], *, sync: bool = True) -> Self: ...
+    def __new__(
+        cls,
+        path: str | PathLike[str],
+        *,
+        sync: bool = True,
+        keep_generations: int = 0,
+        auto_collect: bool = True,
+    ) -> Self: ...
+    @staticmethod
+    def _open_read_only(path: str | PathLike[str]) -> RocksStore: ...
     @property
     def path(self) -> Path:
         """The folder."""
@@ -619,6 +762,69 @@ class StorePart:
     @property
     def name(self) -> str:
         """The name."""
+
+    def generations(self) -> list[Generation]:
+        """The states of this part that can be looked at, the oldest first (STO-09).
+
+        Each churn that changed something makes one. The last of them is what the part is now. Empty if the
+        store keeps none, or nothing was stored yet. Raises StoreError.
+        """
+
+    def at(self, generation: int) -> StorePart:
+        """The part as it was at an older generation (STO-14).
+
+        ``spawn_persistent_vat`` opens it, also while a vat lives in the part itself. What is written there
+        stays in memory and goes with the view. It ends with the store, or with the view's own
+        ``store.close()``, or when nothing refers to it any more.
+
+        Args:
+            generation: the number of one of ``generations()``.
+
+        Raises:
+            StoreError: that generation is not kept; the message names those that are.
+            StoreCorruptError: what leads back there is damaged.
+        """
+
+@final
+class PersistenceRegistry:
+    """Joins the vats of several stores, so that references between them come back (REG-01).
+
+    Give one to each ``spawn_persistent_vat``, in any order (REG-05). A vat that is opened again takes the place of the
+    closed one; what is asked of a vat that is not open waits until it is. Vats of one store need no registry.
+    """
+
+    def __new__(cls) -> Self: ...
+    def vats(self) -> list[str]:
+        """The names of the vats that are open, in order."""
+
+    def pending(self) -> list[PendingReference]:
+        """The references that wait for a vat which is not open, in the order of ids and slots (REG-06)."""
+
+    def __len__(self) -> int:
+        """How many vats are open."""
+
+    def __bool__(self) -> bool: ...
+
+@final
+class PersistableId:
+    """The name of an actor of a persistent vat: equal for the same actor, also after a restart (OID-02).
+
+    It can be stored, and can be a key (OID-03). It gives no access to the actor (OID-04).
+    """
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+def persistable_id(actor: Any) -> PersistableId:
+    """The name of an actor that stays the same over restarts (OID-01).
+
+    Args:
+        actor: a Ref of an actor of a persistent vat.
+
+    Raises:
+        TypeError: it is no Ref; a promise has none, though what it becomes may (OID-07).
+        PersistenceError: the actor's vat has no store (OID-06).
+    """
 
 @overload
 def spawn(constructor: Constructor, /, *args: Any, **kwargs: Any) -> Ref:
@@ -723,6 +929,7 @@ def on(
     *,
     catch: None = None,
     finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
 ) -> Promise[_U]:
     """Calls a handler in a later turn of this vat, once a promise has settled (ASY-19 to ASY-26).
 
@@ -731,6 +938,8 @@ def on(
         fulfilled: gets the value; without it the value goes through.
         catch: gets the error; without it the error goes through.
         finally_: called in both cases, after the others.
+        partial: gets each value of ``resolver.update(...)``, in a turn of its own, and first the newest one that
+            there was before; nothing after the promise has settled (ASY-29). Its error is logged.
 
     Returns:
         The promise of what the handler gives.
@@ -747,6 +956,7 @@ def on(
     *,
     catch: None = None,
     finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
 ) -> Promise[_U]: ...
 @overload
 def on(
@@ -755,6 +965,7 @@ def on(
     *,
     catch: Callable[[Any], _V],
     finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
 ) -> Promise[_U | _V]: ...
 @overload
 def on(
@@ -763,6 +974,7 @@ def on(
     *,
     catch: Callable[[Any], _V],
     finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
 ) -> Promise[_T | _V]: ...
 @overload
 def on(
@@ -771,6 +983,7 @@ def on(
     *,
     catch: None = None,
     finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
 ) -> Promise[_T]: ...
 def promise_and_resolver() -> tuple[Promise[Any], Resolver]:
     """Makes a promise and the right to settle it (ASY-09)."""
@@ -843,13 +1056,27 @@ def _constructor(
 class _Opening:
     def __new__(
         cls,
-        labels: Mapping[str, Any],
-        records: Mapping[str, _RecordClass],
+        env: PersistenceEnv,
         store: Store,
         part: str,
-        by_hand: bool,
+        sleep: tuple[int | None, int | None] = (None, None),
+        registry: PersistenceRegistry | None = None,
+        by_hand: bool = False,
     ) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
+
+@final
+class _Rehearsal:
+    def __new__(cls, env: PersistenceEnv, store: Store, part: str) -> Self: ...
+    @property
+    def stored(self) -> bool: ...
+    def version(self) -> Any: ...
+    def roots(self, version: Any, upgrade: Any, body: Callable[..., object] | None) -> bool: ...
+    def extent(self) -> tuple[int, int]: ...
+    def walk(
+        self, first: int, end: int, body: Callable[[str, Ref], object] | None
+    ) -> tuple[dict[str, Any], list[tuple[str, int, BaseException]], dict[str, tuple[int, int]]]: ...
+    def close(self) -> None: ...
 
 @final
 class _RecordClass:
@@ -870,6 +1097,7 @@ class _RecordClass:
     @property
     def record(self) -> type: ...
 
+def _copy_store(source: Store, target: Store) -> tuple[int, int, int]: ...
 def _encode(value: Any) -> bytes:
     """The bytes that a value is stored as: CBOR. It may hold no refs and no records.
 
@@ -884,6 +1112,14 @@ def _decode(bytes: bytes) -> Any:
         PersistenceError: they are not what ``_encode`` writes.
     """
 
+def _constructors(actors: list[Ref]) -> list[Any]: ...
+def _find_unfit(env: PersistenceEnv) -> list[tuple[str, str | None, int, int]]: ...
+def _outdated(first: int, end: int) -> list[tuple[int, str]]: ...
+def _renew(slots: list[int]) -> int: ...
+def _replace(
+    old: PersistenceEnv, new: PersistenceEnv, others: list[Ref], dry_run: bool
+) -> tuple[dict[str, int], dict[str, int], list[tuple[str, int, str, BaseException]]]: ...
+def _to_walk() -> tuple[int, int]: ...
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...
 def _in_turn() -> bool: ...

@@ -9,10 +9,20 @@ from typing import Any, Literal, TypeVar, TypeVarTuple, cast, overload
 from goblins._actor import hand_made
 from goblins._cells import CELLS
 from goblins._class import Actor
-from goblins._errors import BehaviorError, DuplicateLabelError, not_yet
-from goblins._goblins import Constructor, Store, StorePart, Vat, _ClassInfo, _Opening, _RecordClass
+from goblins._errors import BehaviorError, DuplicateLabelError
+from goblins._goblins import (
+    Constructor,
+    PersistenceRegistry,
+    Store,
+    StorePart,
+    Vat,
+    _ClassInfo,
+    _Opening,
+    _RecordClass,
+)
 from goblins._migrations import Migrations
 from goblins._records import describe
+from goblins._sleep import lru
 
 MAIN_PART = "main"
 
@@ -40,13 +50,14 @@ class PersistenceEnv:
         records: classes whose instances are values that may be stored: dataclasses, classes of attrs, named
             tuples and enums. They are named as constructors are; a mapping gives the names.
         extends: environments whose labels, records and aliases are taken over.
-        aliases: labels of old: an actor that is stored under one is made by the constructor given for it, and
-            stored with the label of that from then on. It is a constructor of this environment.
+        aliases: names of old: an actor that is stored under one is made by the constructor given for it, and
+            stored with the label of that from then on; a record likewise. Both must be in this environment.
 
     Raises:
-        DuplicateLabelError: a label, a constructor or a record is given twice (ENV-05, ENV-11), an alias is a
-            label that is in use, or a label begins with ``goblins.``, as those of the library do.
-        BehaviorError: something given can't be a constructor here, or can't be a record.
+        DuplicateLabelError: a label, a constructor, a record or an alias is given twice (ENV-05, ENV-11), or
+            a label begins with ``goblins.``, as those of the library do.
+        BehaviorError: something given can't be a constructor here, or can't be a record; or an alias stands
+            for what is not in the environment.
     """
 
     __slots__ = ("_aliases", "_constructors", "_hand_made", "_records", "_rehydrators")
@@ -57,13 +68,14 @@ class PersistenceEnv:
         /,
         *constructors: Constructor | type[Actor],
         records: Iterable[type] | Mapping[str, type] = (),
-        extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
         aliases: Mapping[str, AnyConstructor] | None = None,
+        extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
         self._constructors: dict[str, AnyConstructor] = {}
         self._hand_made: dict[str, Constructor] = {}
         self._rehydrators: dict[str, Callable[..., Any]] = {}
         self._records: dict[str, _RecordClass] = {}
+        # What was stored under the first name has the second one today.
         self._aliases: dict[str, str] = {}
         if isinstance(namespace, str):
             for constructor in constructors:
@@ -78,8 +90,9 @@ class PersistenceEnv:
             self._add_record(describe(name, record))
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
-        for alias, renamed in (aliases or {}).items():
-            self._add_alias(alias, self._label_of(alias, renamed))
+        for alias, made in (aliases or {}).items():
+            whole = "." in alias or not isinstance(namespace, str)
+            self._add_alias(alias if whole else f"{namespace}.{alias}", self._name_of(alias, made))
 
     def _add(self, label: str, constructor: AnyConstructor, rehydrate: Any = None) -> None:
         made = hand_made(constructor) if inspect.isroutine(constructor) else None
@@ -90,7 +103,7 @@ class PersistenceEnv:
             raise DuplicateLabelError(
                 f"{library} needs no label {label!r}: every environment has it, so leave it out"
             )
-        self._check_label(label)
+        self._check_label("label", label)
         if rehydrate is not None:
             if isinstance(constructor, type) or not callable(rehydrate):
                 raise BehaviorError(
@@ -102,27 +115,25 @@ class PersistenceEnv:
                 raise DuplicateLabelError(
                     f"the constructor {constructor.__name__} has two labels: {known!r} and {label!r}"
                 )
-        information = made or _information(constructor)
-        if isinstance(information.upgrade, Migrations):
-            information.upgrade._check(constructor.__name__, information.version)
+        about = made or information(constructor)
+        if isinstance(about.upgrade, Migrations):
+            about.upgrade._check(constructor.__name__, about.version)
         self._constructors[label] = constructor
         if made is not None:
             self._hand_made[label] = made
 
-    def _check_label(self, label: str) -> None:
+    def _check_label(self, what: str, label: str) -> None:
         if not isinstance(label, str):
-            raise BehaviorError(f"a label is a text, not {label!r}")
+            raise BehaviorError(f"the {what} is a text, not {label!r}")
         if label.startswith("goblins."):
             raise DuplicateLabelError(
-                f"the label {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
+                f"the {what} {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
             )
-        if label in self._constructors or label in self._records or label in self._aliases:
-            raise DuplicateLabelError(f"the label {label!r} is given twice")
+        self._refuse_known(what, label)
 
     def _add_record(self, record: _RecordClass) -> None:
         name = record.name
-        if name in self._constructors or name in self._records or name in self._aliases:
-            raise DuplicateLabelError(f"the name {name!r} is given twice")
+        self._refuse_known("name", name)
         for known, other in self._records.items():
             if other.record is record.record:
                 raise DuplicateLabelError(
@@ -130,17 +141,29 @@ class PersistenceEnv:
                 )
         self._records[name] = record
 
-    def _add_alias(self, alias: str, label: str) -> None:
-        if self._aliases.get(alias) != label:
-            self._check_label(alias)
-            self._aliases[alias] = label
+    def _add_alias(self, alias: str, name: str) -> None:
+        self._check_label("alias", alias)
+        self._aliases[alias] = name
 
-    def _label_of(self, alias: str, constructor: AnyConstructor) -> str:
-        for label, known in {**self._constructors, **CELLS}.items():
-            if known is constructor:
+    def _refuse_known(self, what: str, name: str) -> None:
+        if name in self._aliases:
+            raise DuplicateLabelError(
+                f"the {what} {name!r} is given twice: it is an alias of {self._aliases[name]!r} too"
+            )
+        if name in self._constructors or name in self._records:
+            raise DuplicateLabelError(f"the {what} {name!r} is given twice")
+
+    def _name_of(self, alias: str, made: Any) -> str:
+        """What a constructor or a record is called, for an alias of it."""
+        for label, constructor in {**self._constructors, **CELLS}.items():
+            if constructor is made:
                 return label
+        for name, record in self._records.items():
+            if record.record is made:
+                return name
         raise BehaviorError(
-            f"the alias {alias!r} is for {constructor!r}, which is not in the environment: add it"
+            f"the alias {alias!r} stands for {made!r}, which is not in the environment: add it there, under "
+            "its new name"
         )
 
     def _take_over(self, other: PersistenceEnv) -> None:
@@ -151,18 +174,19 @@ class PersistenceEnv:
             known = self._records.get(name)
             if known is None or known.record is not record.record:
                 self._add_record(record)
-        for alias, label in other._aliases.items():
-            self._add_alias(alias, label)
+        for alias, name in other._aliases.items():
+            if self._aliases.get(alias) != name:
+                self._add_alias(alias, name)
 
     def __or__(self, other: PersistenceEnv) -> PersistenceEnv:
         if not isinstance(other, PersistenceEnv):
             return NotImplemented
         return PersistenceEnv({}, extends=(self, other))
 
-    def _makers(self) -> dict[str, Any]:
-        """What the binding needs: constructors, or a tuple of one, its rehydrator, and the plain function.
+    def _parts(self) -> tuple[dict[str, Any], dict[str, _RecordClass], dict[str, str]]:
+        """What the binding needs: constructors, records, and aliases.
 
-        For an alias it is the label that this stands for.
+        In place of a constructor there may be a tuple of one, its rehydrator, and the plain function.
         """
         makers: dict[str, Any] = {}
         for label, constructor in self._constructors.items():
@@ -173,7 +197,7 @@ class PersistenceEnv:
                 makers[label] = (made, rehydrate, constructor)
             else:
                 makers[label] = constructor if rehydrate is None else (constructor, rehydrate, None)
-        return makers | self._aliases
+        return makers, self._records, self._aliases
 
     def labels(self) -> list[str]:
         """The labels, in the order in which they were given."""
@@ -182,6 +206,10 @@ class PersistenceEnv:
     def records(self) -> list[str]:
         """The names of the records, in the order in which they were given."""
         return list(self._records)
+
+    def aliases(self) -> dict[str, str]:
+        """What labels and records were called before, and what they are called today."""
+        return dict(self._aliases)
 
     def __repr__(self) -> str:
         return f"<PersistenceEnv {', '.join([*self._constructors, *self._records])}>"
@@ -194,6 +222,15 @@ def _pair(label: str, given: Any) -> tuple[Any, Any]:
     if len(given) != 2:
         raise BehaviorError(f"{label!r} is a constructor, or a pair of a constructor and a rehydrator")
     return given[0], given[1]
+
+
+def store_and_part(store: Any) -> tuple[Store, str]:
+    """The store, and the name of the part that is meant."""
+    if isinstance(store, StorePart):
+        return store.store, store.name
+    if isinstance(store, Store):
+        return store, MAIN_PART
+    raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
 
 
 def _named(
@@ -212,14 +249,14 @@ def _named(
         yield f"{namespace}.{getattr(record, '__name__', record)}", record
 
 
-def _information(constructor: Any) -> Constructor | _ClassInfo:
+def information(constructor: Any) -> Constructor | _ClassInfo:
     made: Constructor | _ClassInfo = getattr(constructor, "__goblins__", constructor)
     return made
 
 
 def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:
     """The label of a constructor in a namespace. One that names a namespace itself is taken as it is."""
-    given = _information(constructor).label
+    given = information(constructor).label
     return given if given and "." in given else f"{namespace}.{given or constructor.__name__}"
 
 
@@ -254,10 +291,10 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
-    sleep: Any = None,
+    sleep: lru | None = None,
 ) -> tuple[Vat, *Roots]: ...
 @overload
 def spawn_persistent_vat(
@@ -270,10 +307,10 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
-    sleep: Any = None,
+    sleep: lru | None = None,
 ) -> tuple[Vat, *tuple[Root, ...]]: ...
 @overload
 def spawn_persistent_vat(
@@ -286,10 +323,10 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
-    sleep: Any = None,
+    sleep: lru | None = None,
 ) -> tuple[Vat, Root]: ...
 def spawn_persistent_vat(
     env: PersistenceEnv,
@@ -301,10 +338,10 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
-    sleep: Any = None,
+    sleep: lru | None = None,
 ) -> tuple[Any, ...]:
     """Opens the vat that lives in a store, or makes it if the store is empty (PV-01 to PV-03).
 
@@ -321,12 +358,14 @@ def spawn_persistent_vat(
             was.
         vat_constructor: what makes the vat of the keywords it gets: ``Vat``, ``ManualVat``, ``AsyncioVat``,
             or a function that passes all its keywords on to one of them, with some of its own.
+        sleep: which actors go back to the store when they are not used: ``lru(...)``. Without it an actor that
+            was used stays in memory as long as something refers to it.
+        persistence_registry: where this vat finds those of other stores, and is found by them (PV-11). Vats of one
+            store find each other without.
         persist_on: "churn": each churn is written before anybody outside sees its results. "manual": only
             ``vat.save()`` writes, all that has changed since the last save, in one batch; results wait for
             nothing, and what was not saved when the vat is closed, or its process ends, is lost (PV-05). New
             roots are written at once in both.
-        persistence_registry, sleep: only the defaults are there yet; anything else raises
-            NotImplementedError.
 
     Returns:
         The vat, then each root, in the order in which ``spawn_roots`` returned them.
@@ -345,22 +384,19 @@ def spawn_persistent_vat(
         raise TypeError(f"vat_constructor is a class of vats, such as ManualVat, not {vat_constructor!r}")
     if upgrade is not None and not callable(upgrade) and not isinstance(upgrade, Migrations):
         raise TypeError(f"upgrade is a Migrations or a function, not {upgrade!r}")
-    for option, value in (("persistence_registry", persistence_registry), ("sleep", sleep)):
-        if value is not None:
-            not_yet(f"{option}=")
+    if sleep is not None and not isinstance(sleep, lru):
+        raise TypeError(f"sleep is lru(...) or None, not {sleep!r}")
+    if not (persistence_registry is None or isinstance(persistence_registry, PersistenceRegistry)):
+        raise TypeError(f"persistence_registry is a PersistenceRegistry, not {persistence_registry!r}")
     if not isinstance(env, PersistenceEnv):
         raise TypeError(f"env is a PersistenceEnv, not {env!r}")
     if not callable(spawn_roots):
         raise TypeError(f"spawn_roots is a function that returns the roots, not {spawn_roots!r}")
-    if isinstance(store, StorePart):
-        part, store = store.name, store.store
-    elif isinstance(store, Store):
-        part = MAIN_PART
-    else:
-        raise TypeError(f"store is a MemoryStore, a RocksStore or a part of one, not {store!r}")
+    store, part = store_and_part(store)
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
-    opening = _Opening(env._makers(), env._records, store, part, persist_on == "manual")
+    limits = (None, None) if sleep is None else (sleep.max_actors, sleep.max_bytes)
+    opening = _Opening(env, store, part, limits, persistence_registry, persist_on == "manual")
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )

@@ -25,12 +25,24 @@ pub struct ActorState<B> {
     pub stored: bool,
     /// When its state was last noted for undoing: see [`Churn::change`](crate::churn::Churn::change).
     pub(crate) noted: u64,
+    /// How many pieces of its code wait for a promise: they go on with this behavior.
+    pub(crate) suspended: u32,
+    /// Its portrait holds a promise that has not settled: the promise is known to its behavior alone.
+    pub(crate) unsettled: bool,
+    /// It was used since the clock last came to it: see [`crate::residency`].
+    pub(crate) used: bool,
+}
+
+impl<B> ActorState<B> {
+    fn new(life: Life<B>, stored: bool) -> Self {
+        Self { life, stored, noted: 0, suspended: 0, unsettled: false, used: false }
+    }
 }
 
 /// How alive an actor is.
 #[derive(Debug)]
 pub enum Life<B> {
-    /// Stored, and not used since the vat was opened.
+    /// Stored, and not used since the vat was opened or since it was put to sleep.
     Ghost,
     /// In memory.
     Live(B),
@@ -41,13 +53,12 @@ pub enum Life<B> {
 impl<H: Host> ActorCell<H> {
     /// An actor just spawned.
     pub fn live(vat: Arc<Vat<H>>, slot: Slot, behavior: H::Behavior) -> Self {
-        let state = ActorState { life: Life::Live(behavior), stored: false, noted: 0 };
-        Self { vat, slot, state: Mutex::new(state) }
+        Self { vat, slot, state: Mutex::new(ActorState::new(Life::Live(behavior), false)) }
     }
 
-    /// A stored actor that has not been used yet (guarantee G7).
+    /// A stored actor that is made when it is used (guarantee G7).
     pub fn ghost(vat: Arc<Vat<H>>, slot: Slot) -> Self {
-        Self { vat, slot, state: Mutex::new(ActorState { life: Life::Ghost, stored: true, noted: 0 }) }
+        Self { vat, slot, state: Mutex::new(ActorState::new(Life::Ghost, true)) }
     }
 
     /// The vat it lives in.
@@ -73,6 +84,11 @@ impl<H: Host> ActorCell<H> {
     /// Whether it has a record in the store, or in the batch being made.
     pub fn is_stored(&self) -> bool {
         self.state.lock().stored
+    }
+
+    /// Notes whether its portrait leaves something out that is still to come: it stays awake until then.
+    pub fn set_unsettled(&self, unsettled: bool) {
+        self.state.lock().unsettled = unsettled;
     }
 
     /// Sets the mark; tells whether it was set before.

@@ -10,6 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::churn::{Churn, Work};
 use crate::error::KernelError;
 use crate::host::Host;
+use crate::ids::Slot;
+use crate::record::Record;
+use crate::saving::Persistence;
+use crate::schema;
+use crate::store::StoreError;
 use crate::vat::Vat;
 
 /// When a vat writes what its churns changed.
@@ -63,6 +68,20 @@ impl<H: Host> Vat<H> {
 }
 
 impl<H: Host> Churn<H> {
+    /// The record of an actor that has not been written yet.
+    pub(crate) fn unsaved_record(
+        &self,
+        persistence: &Persistence<H>,
+        slot: Slot,
+    ) -> Option<Result<Record, StoreError>> {
+        let work = self.work();
+        let record = Record::decode(work.saving.as_ref()?.records.get(&slot)?);
+        Some(record.map_err(|reason| {
+            let key = schema::actor_key(persistence.claim.part(), slot);
+            schema::corrupt(&persistence.claim.storage().name(), &key, &reason)
+        }))
+    }
+
     /// The save is made at the end of this churn; what it releases is durable.
     pub fn ask_for_save(&self) {
         if let Some(saving) = &mut self.work().saving {

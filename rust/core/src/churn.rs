@@ -10,10 +10,13 @@ use crate::host::Host;
 use crate::ids::Slot;
 use crate::job::{Job, Task};
 use crate::log::{Cause, EventKind};
-use crate::promise::{Outcome, Reaction, Seen, Waiter};
-use crate::recording::{Heading, Timing};
+use crate::partial::Made;
+use crate::promise::{Outcome, Reaction, Seen, Waited, Waiter};
+use crate::recording::{Heading, Recorded, Timing};
 use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
+use crate::replacing::Replacing;
 use crate::saving::Saving;
+use crate::store::Batch;
 use crate::turn::{Effect, Target, Undo};
 use crate::vat::Vat;
 
@@ -36,6 +39,8 @@ pub(crate) struct Work<H: Host> {
     /// What is being done: the turn, or what caused a job that needs none.
     pub(crate) cause: Cause,
     pub(crate) timing: Timing,
+    /// Events that are not in the log yet.
+    pub(crate) recorded: Recorded<H>,
     /// A turn is open.
     pub(crate) open: bool,
     /// It looks back, and will be undone.
@@ -52,9 +57,13 @@ pub(crate) struct Work<H: Host> {
     pub(crate) queue: VecDeque<Job<H>>,
     /// Far messages of this churn.
     pub(crate) outbox: Vec<(Arc<Vat<H>>, Job<H>)>,
+    /// Updates made in this churn.
+    pub(crate) updated: Made<H>,
     /// Promises settled in this churn.
     pub(crate) settled: Vec<H::Promise>,
     pub(crate) saving: Option<Saving<H>>,
+    /// Actors that the open turn gives new code.
+    pub(crate) replacing: Option<Replacing<H>>,
     /// The answers of code that waits for a promise, to be broken should the vat stop.
     pub(crate) suspended: HashMap<u64, H::Promise>,
     pub(crate) suspensions: u64,
@@ -70,6 +79,7 @@ impl<H: Host> Work<H> {
             clock: 0,
             cause: Cause::default(),
             timing: Timing::default(),
+            recorded: Recorded::default(),
             open: false,
             looks_back: false,
             undo: Vec::new(),
@@ -78,8 +88,10 @@ impl<H: Host> Work<H> {
             done: Vec::new(),
             queue: VecDeque::new(),
             outbox: Vec::new(),
+            updated: Vec::new(),
             settled: Vec::new(),
             saving,
+            replacing: None,
             suspended: HashMap::new(),
             suspensions: 0,
         }
@@ -148,6 +160,7 @@ impl<H: Host> Churn<H> {
                 self.answer(cx, resolver, result, &actor);
             }
             Task::React { reaction, outcome } => self.do_reaction(cx, reaction, outcome, cause),
+            Task::Update { hearer, value } => self.hear(cx, (hearer, value), cause),
             Task::Hear(promise) => {
                 let reactions = H::promise_cell(&promise).take_reactions(cx, &self.vat);
                 self.settling(cx, |next| {
@@ -156,6 +169,10 @@ impl<H: Host> Churn<H> {
                     }
                 });
             }
+            Task::Keep { actor, for_vat, foreign } => {
+                self.keep_for(cx, &actor, &for_vat, foreign, Heading::react(cause))
+            }
+            Task::Find { slot, promise, asker: _ } => self.find(cx, slot, promise),
         }
     }
 
@@ -202,6 +219,9 @@ impl<H: Host> Churn<H> {
                 self.settle_now(cx, derived, outcome, false);
             }
             Reaction::Resume { id, code, answer } => {
+                if let Some(actor) = H::suspended_in(&code) {
+                    H::actor_cell(actor).state().suspended -= 1;
+                }
                 let waiting = self.work().suspended.remove(&id);
                 drop(waiting);
                 let result =
@@ -211,7 +231,8 @@ impl<H: Host> Churn<H> {
                     None => drop(answer),
                 }
             }
-            reaction @ (Reaction::Forward { .. } | Reaction::Chain(_)) => {
+            Reaction::Describe(actor) => self.describe_again(cx, actor, Heading::react(cause)),
+            reaction @ (Reaction::Forward { .. } | Reaction::Chain(_) | Reaction::Partial(_)) => {
                 self.settling(cx, |next| self.react(cx, reaction, outcome, next));
             }
         }
@@ -228,7 +249,10 @@ impl<H: Host> Churn<H> {
                 self.settling(cx, |next| self.wait_for(cx, &promise, reaction, next));
             }
             Effect::Listen { promise, reaction } => {
-                if let Reaction::Resume { id, answer, .. } = &reaction {
+                if let Reaction::Resume { id, answer, code } = &reaction {
+                    if let Some(actor) = H::suspended_in(code) {
+                        H::actor_cell(actor).state().suspended += 1;
+                    }
                     let answer = H::clone_promise(cx, answer);
                     self.work().suspended.insert(*id, answer);
                 }
@@ -238,6 +262,11 @@ impl<H: Host> Churn<H> {
                 self.settle_now(cx, promise, outcome, false);
                 drop(right);
             }
+            Effect::Update { promise, value, right } => {
+                self.update_now(cx, promise, value, false);
+                drop(right);
+            }
+            Effect::Keep { address, actor } => self.tell_to_keep(address, actor),
         }
     }
 
@@ -279,11 +308,16 @@ impl<H: Host> Churn<H> {
         next: &mut Settlements<H>,
     ) {
         let waiter = Waiter::Vat(self.vat.clone(), reaction);
-        if let Some((Waiter::Vat(_, reaction), outcome)) =
-            H::promise_cell(promise).wait(cx, Some(&self.vat), waiter)
-        {
-            self.has_seen(promise);
-            self.react(cx, reaction, outcome, next);
+        match H::promise_cell(promise).wait(cx, Some(&self.vat), waiter) {
+            Waited::Over(Waiter::Vat(_, reaction), outcome) => {
+                self.has_seen(promise);
+                self.react(cx, reaction, outcome, next);
+            }
+            Waited::InLine(Some(news)) => {
+                self.depends_on_store();
+                self.catch_up(cx, news);
+            }
+            Waited::InLine(None) | Waited::Over(..) => {}
         }
     }
 
@@ -298,6 +332,8 @@ impl<H: Host> Churn<H> {
         match reaction {
             Reaction::Forward { message, resolver } => self.forward(cx, outcome, message, resolver, next),
             Reaction::Chain(promise) => next.push_back((promise, outcome, true)),
+            // It has heard all that it wanted to.
+            Reaction::Partial(listener) => drop(listener),
             reaction => {
                 let mut work = self.work();
                 let cause = work.cause;
@@ -353,12 +389,29 @@ impl<H: Host> Churn<H> {
     /// back and that the vat has stopped.
     pub(crate) fn end(self: &Rc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
         self.record_end();
-        let committed = self.commit(cx);
+        let batch = self.next_batch(cx);
+        self.end_with(cx, batch)
+    }
+
+    /// Whether the caller waits for the disk, and nothing but that is left to do.
+    pub(crate) fn has_only_a_batch(&self) -> bool {
+        let Some(persistence) = self.vat.persistence() else {
+            return false;
+        };
+        let syncs = persistence.claim.storage().durability().syncs();
+        let work = self.work();
+        syncs && persistence.limits.get().is_none() && work.outbox.is_empty() && work.settled.is_empty()
+    }
+
+    /// As [`Churn::end`], with what is to be written.
+    pub(crate) fn end_with(self: &Rc<Self>, cx: H::Cx<'_>, batch: Option<Batch>) -> Result<(), H::Error> {
+        let committed = self.commit(cx, batch);
         let (outputs, done) = {
             let mut work = self.work();
             work.churn += 1;
             let outputs = Outputs {
                 messages: std::mem::take(&mut work.outbox),
+                updates: std::mem::take(&mut work.updated),
                 promises: std::mem::take(&mut work.settled),
             };
             (outputs, std::mem::take(&mut work.done))
@@ -369,6 +422,7 @@ impl<H: Host> Churn<H> {
                 if !outputs.is_empty() {
                     self.vat.release(cx, outputs);
                 }
+                self.let_sleep(cx);
                 Ok(())
             }
             Err(error) => {

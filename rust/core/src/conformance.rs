@@ -47,16 +47,20 @@ pub fn run<R: Reopen>(mut make: impl FnMut() -> R) {
     what_was_written_is_there_after_opening_again(make());
     a_reader_sees_a_whole_batch_or_nothing(make());
     writers_at_once_lose_nothing(make());
+    a_snapshot_stays_as_it_was(make());
+    a_snapshot_is_not_written_to(make());
+    snapshots_are_closed_apart(make());
+    a_snapshot_ends_with_its_store(make());
     a_closed_store_says_so(make());
 }
 
-fn put(store: &impl Store, pairs: &[(&[u8], &[u8])]) {
+fn put(store: &dyn Store, pairs: &[(&[u8], &[u8])]) {
     let mut batch = Batch::new();
     pairs.iter().for_each(|(key, value)| batch.put(key.to_vec(), value.to_vec()));
     store.write(&batch).unwrap();
 }
 
-fn keys(store: &impl Store, start: &[u8], end: &[u8]) -> Vec<Vec<u8>> {
+fn keys(store: &dyn Store, start: &[u8], end: &[u8]) -> Vec<Vec<u8>> {
     let mut keys = Vec::new();
     let visit = &mut |key: &[u8], _: &[u8]| {
         keys.push(key.to_vec());
@@ -169,17 +173,91 @@ fn writers_at_once_lose_nothing(made: impl Reopen) {
     assert_eq!(keys(&*store, &[0], &[4]).len(), 200);
 }
 
+fn a_snapshot_stays_as_it_was(made: impl Reopen) {
+    let store = made.store();
+    put(&*store, &[(b"a", b"1"), (b"b", b"1"), (b"d", b"1")]);
+    let before = store.snapshot().unwrap();
+    let mut batch = Batch::new();
+    batch.put(b"a".to_vec(), b"2".to_vec());
+    batch.delete(b"b".to_vec());
+    batch.put(b"c".to_vec(), b"2".to_vec());
+    store.write(&batch).unwrap();
+    let after = store.snapshot().unwrap();
+    put(&*store, &[(b"a", b"3")]);
+    let again = before.snapshot().unwrap();
+    for before in [before, again] {
+        assert_eq!(before.get(b"a").unwrap().unwrap(), b"1");
+        assert_eq!(before.get(b"b").unwrap().unwrap(), b"1");
+        assert_eq!(before.get(b"c").unwrap(), None);
+        assert_eq!(keys(&*before, b"a", b"z"), [b"a", b"b", b"d"]);
+        assert_eq!(keys(&*before, b"b", b"d"), [b"b"]);
+        assert!(keys(&*before, b"z", b"a").is_empty());
+        before.sync().unwrap();
+    }
+    assert_eq!(after.get(b"a").unwrap().unwrap(), b"2");
+    assert_eq!(keys(&*after, b"a", b"z"), [b"a", b"c", b"d"]);
+    assert_eq!(store.get(b"a").unwrap().unwrap(), b"3");
+}
+
+fn a_snapshot_is_not_written_to(made: impl Reopen) {
+    let store = made.store();
+    put(&*store, &[(b"a", b"1")]);
+    let snapshot = store.snapshot().unwrap();
+    let mut batch = Batch::new();
+    batch.put(b"a".to_vec(), b"2".to_vec());
+    match snapshot.write(&batch) {
+        Err(StoreError::ReadOnly { .. }) => {}
+        other => panic!("expected ReadOnly, got {other:?}"),
+    }
+    assert_eq!(store.get(b"a").unwrap().unwrap(), b"1");
+    assert_eq!(snapshot.get(b"a").unwrap().unwrap(), b"1");
+}
+
+fn snapshots_are_closed_apart(made: impl Reopen) {
+    let store = made.store();
+    put(&*store, &[(b"a", b"1")]);
+    let (first, second) = (store.snapshot().unwrap(), store.snapshot().unwrap());
+    let third = first.snapshot().unwrap();
+    first.close().unwrap();
+    first.close().unwrap();
+    assert_closed(&*first);
+    for open in [second, third] {
+        assert_eq!(open.get(b"a").unwrap().unwrap(), b"1");
+    }
+    assert_eq!(store.get(b"a").unwrap().unwrap(), b"1");
+}
+
+fn a_snapshot_ends_with_its_store(mut made: impl Reopen) {
+    let store = made.store();
+    put(&*store, &[(b"a", b"1")]);
+    let snapshots = [store.snapshot().unwrap(), store.snapshot().unwrap().snapshot().unwrap()];
+    store.close().unwrap();
+    for snapshot in snapshots {
+        assert_closed(&*snapshot);
+        assert!(matches!(snapshot.snapshot(), Err(StoreError::Closed { .. })));
+        snapshot.close().unwrap();
+    }
+    // A lock that a snapshot kept would be in the way.
+    made.reopen();
+}
+
 fn a_closed_store_says_so(made: impl Reopen) {
     let store = made.store();
     put(&*store, &[(b"a", b"1")]);
     store.close().unwrap();
     store.close().unwrap();
+    assert_closed(&*store);
+    assert!(matches!(store.snapshot(), Err(StoreError::Closed { .. })));
+}
+
+fn assert_closed(store: &dyn Store) {
     let visit = &mut |_: &[u8], _: &[u8]| ControlFlow::Continue(());
     let mut batch = Batch::new();
     batch.put(b"a".to_vec(), b"1".to_vec());
     for refused in [
         store.get(b"a").err(),
         store.scan(b"a", b"b", visit).err(),
+        store.scan(b"b", b"a", visit).err(),
         store.write(&batch).err(),
         store.sync().err(),
     ] {

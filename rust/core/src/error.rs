@@ -110,16 +110,44 @@ pub enum KernelError {
         /// The vat's name.
         vat: String,
     },
-    /// A reference to another vat's actor can't be stored.
+    /// An actor of another vat can't be a root.
     #[error(
-        "{actor} refers to {target}, an actor of another vat; references to other vats can't be stored yet: \
-         keep them out of persistent state"
+        "{actor} is {target}, an actor of another vat: a vat's roots are its own actors, which may refer to it"
     )]
-    FarReference {
-        /// The actor whose portrait it is.
+    FarRoot {
+        /// What was to be the root.
         actor: String,
+        /// The actor.
+        target: String,
+    },
+    /// A reference to an actor of a vat without a store can't be stored.
+    #[error(
+        "a reference to {target}, whose vat has no store, so that nobody finds it again after a restart: open that \
+         vat with spawn_persistent_vat, or keep the reference out of persistent state"
+    )]
+    WithoutStore {
         /// The actor referred to.
         target: String,
+    },
+    /// An actor of a vat without a store has no id that lasts (OID-06).
+    #[error(
+        "{actor} has no persistable id, since its vat has no store: only actors of a vat that was opened with \
+         spawn_persistent_vat have one"
+    )]
+    WithoutId {
+        /// The actor.
+        actor: String,
+    },
+    /// Another vat's state refers to an actor that is not stored.
+    #[error(
+        "there is no actor {slot} in the store of vat {vat}, though another vat refers to it: it could not be stored, \
+         or the process ended before it was"
+    )]
+    NotStored {
+        /// The actor.
+        slot: u64,
+        /// The vat's name.
+        vat: String,
     },
     /// The vat has no store.
     #[error("vat {vat} is not persistent; only one that was opened from a store is")]

@@ -1,5 +1,6 @@
 //! A store that fails when it is told to, and remembers what was asked of it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -118,13 +119,25 @@ impl<S: Store> Store for FaultyStore<S> {
         self.syncing
     }
 
+    fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError> {
+        self.inner.snapshot()
+    }
+
+    fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        self.inner.compact(start, end)
+    }
+
+    fn stop_compacting(&self) {
+        self.inner.stop_compacting();
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }
 }
 
 /// A store that several owners share: so a test can look at it while a vat lives in it, and open it again.
-impl<S: Store> Store for std::sync::Arc<S> {
+impl<S: Store> Store for Arc<S> {
     fn name(&self) -> String {
         (**self).name()
     }
@@ -147,6 +160,18 @@ impl<S: Store> Store for std::sync::Arc<S> {
 
     fn syncs(&self) -> bool {
         (**self).syncs()
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError> {
+        (**self).snapshot()
+    }
+
+    fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        (**self).compact(start, end)
+    }
+
+    fn stop_compacting(&self) {
+        (**self).stop_compacting();
     }
 
     fn close(&self) -> Result<(), StoreError> {

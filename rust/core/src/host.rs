@@ -11,6 +11,7 @@ use crate::ids::Slot;
 use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
+use crate::residency::MaySleep;
 use crate::trail::Trail;
 use crate::vat::Vat;
 
@@ -38,8 +39,12 @@ pub trait Host: Sized + 'static {
     type Error: Send;
     /// A promise.
     type Promise: Send + Sync;
+    /// A reference to a promise that does not keep it in memory.
+    type WeakPromise: Send + Sync;
     /// A handler of a settled promise.
     type Function: Send;
+    /// A listener for the partial updates of a promise: called for each of them.
+    type Partial: Send;
     /// Code that waits for a promise in the middle of its work.
     type Suspended: Send;
     /// What keeps a promise from being taken for abandoned, until it is settled or this is dropped.
@@ -68,10 +73,19 @@ pub trait Host: Sized + 'static {
     fn clone_error(cx: Self::Cx<'_>, error: &Self::Error) -> Self::Error;
     /// The same promise again.
     fn clone_promise(cx: Self::Cx<'_>, promise: &Self::Promise) -> Self::Promise;
+    /// The same listener again.
+    fn clone_partial(cx: Self::Cx<'_>, listener: &Self::Partial) -> Self::Partial;
     /// A weak reference.
     fn downgrade(cx: Self::Cx<'_>, actor: &Self::Actor) -> Result<Self::WeakActor, Self::Error>;
     /// The actor, if it is alive.
     fn upgrade(cx: Self::Cx<'_>, weak: &Self::WeakActor) -> Option<Self::Actor>;
+    /// A promise around a cell.
+    fn new_promise(cx: Self::Cx<'_>, cell: PromiseCell<Self>) -> Result<Self::Promise, Self::Error>;
+    /// A weak reference to a promise.
+    fn downgrade_promise(cx: Self::Cx<'_>, promise: &Self::Promise)
+    -> Result<Self::WeakPromise, Self::Error>;
+    /// The promise, if it is alive.
+    fn upgrade_promise(cx: Self::Cx<'_>, weak: &Self::WeakPromise) -> Option<Self::Promise>;
     /// Whether two behaviors are one object.
     fn same_behavior(a: &Self::Behavior, b: &Self::Behavior) -> bool;
 
@@ -79,6 +93,8 @@ pub trait Host: Sized + 'static {
     fn as_promise(cx: Self::Cx<'_>, value: &Self::Value) -> Option<Self::Promise>;
     /// The actor that a value is a reference to, if it is one.
     fn as_actor(cx: Self::Cx<'_>, value: &Self::Value) -> Option<Self::Actor>;
+    /// A reference to an actor, as a value.
+    fn reference(cx: Self::Cx<'_>, actor: Self::Actor) -> Self::Value;
     /// A value in a few words, for messages.
     fn describe_value(cx: Self::Cx<'_>, value: &Self::Value) -> String;
     /// An actor in a few words, for messages.
@@ -106,6 +122,13 @@ pub trait Host: Sized + 'static {
         handler: Self::Function,
         outcome: Option<Outcome<Self>>,
     ) -> Result<Self::Value, Self::Error>;
+    /// Tells a listener of a partial update. What it gives is dropped.
+    fn update(
+        cx: Self::Cx<'_>,
+        churn: &Rc<Churn<Self>>,
+        listener: Self::Partial,
+        value: Self::Value,
+    ) -> Result<Self::Value, Self::Error>;
     /// Goes on with suspended code; `None` if it has suspended itself again, by [`Churn::suspend`] with the
     /// same `answer`.
     fn resume(
@@ -131,13 +154,13 @@ pub trait Host: Sized + 'static {
         cx: Self::Cx<'_>,
         env: &Self::Env,
         actor: &Self::Actor,
-    ) -> Result<Portrait<Self::Actor>, Self::Error>;
+    ) -> Result<Portrait<Self::Actor, Self::Promise>, Self::Error>;
     /// The field of a record in which the reference with this index stands.
     fn field_of(shape: &Shape, record: &Record, index: usize) -> Option<String>;
     /// An error of a portrait, with the way from a root to its actor.
     fn traced(cx: Self::Cx<'_>, error: Self::Error, actor: &Self::Actor, trail: &Trail) -> Self::Error;
     /// The actor's behavior, made from what is stored, and whether that was upgraded: then its portrait is stored
-    /// again. `refs` are the actors that the payload refers to.
+    /// again. `refs` are the actors that the payload refers to, and `far` stand for those of other vats.
     fn rehydrate(
         cx: Self::Cx<'_>,
         env: &Self::Env,
@@ -145,7 +168,13 @@ pub trait Host: Sized + 'static {
         shape: &Shape,
         record: &Record,
         refs: Vec<Self::Actor>,
+        far: Vec<Self::Promise>,
     ) -> Result<(Self::Behavior, bool), Self::Error>;
+    /// Whether a behavior may be dropped, to be made again from its record. The caller's is the kernel's only
+    /// reference to it.
+    fn may_sleep(cx: Self::Cx<'_>, behavior: &Self::Behavior) -> MaySleep;
+    /// The actor whose behavior has suspended itself.
+    fn suspended_in(code: &Self::Suspended) -> Option<&Self::Actor>;
     /// A reference to a stored actor that has not been used yet.
     fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
 

@@ -1,10 +1,12 @@
 //! What waits in a vat's queues.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::error::KernelError;
 use crate::host::Host;
+use crate::ids::Slot;
 use crate::log::Cause;
+use crate::partial::Hearer;
 use crate::promise::{Outcome, Reaction};
 use crate::release::{Settlements, post, settling, wait_on_outside};
 use crate::vat::Vat;
@@ -37,6 +39,31 @@ pub enum Task<H: Host> {
         /// How it ended.
         outcome: Outcome<H>,
     },
+    /// A promise tells of something before it settles.
+    Update {
+        /// Who is told.
+        hearer: Hearer<H>,
+        /// Of what.
+        value: H::Value,
+    },
+    /// Another vat refers to an actor in its state: it is to be stored.
+    Keep {
+        /// The actor.
+        actor: H::Actor,
+        /// That vat's name.
+        for_vat: String,
+        /// It lives in another store.
+        foreign: bool,
+    },
+    /// Another vat asks for an actor that its state refers to.
+    Find {
+        /// The actor.
+        slot: Slot,
+        /// The promise of it.
+        promise: H::Promise,
+        /// The vat that asks.
+        asker: Weak<Vat<H>>,
+    },
 }
 
 impl<H: Host> Job<H> {
@@ -51,6 +78,17 @@ impl<H: Host> Job<H> {
         match self.task {
             Task::Deliver { resolver, .. } => refuse_message(cx, vat, resolver, why, next),
             Task::React { reaction, .. } => reaction.refuse(cx, vat, why, next),
+            // Nobody waits for its answer, and the outcome is still to come.
+            Task::Update { hearer, value } => drop((hearer, value)),
+            Task::Keep { actor, for_vat, .. } => {
+                if !H::actor_cell(&actor).is_stored() {
+                    let actor = H::describe_actor(cx, &actor);
+                    let what =
+                        format!("{actor}, to which vat {for_vat} refers in its state, could not be stored");
+                    H::report(cx, vat, &what, &H::error(cx, why));
+                }
+            }
+            Task::Find { slot, promise, asker } => vat.ask_again(cx, slot, promise, &asker, next),
             Task::Hear(promise) => {
                 for (reaction, _) in H::promise_cell(&promise).take_reactions(cx, vat) {
                     reaction.refuse(cx, vat, why.clone(), next);
@@ -68,9 +106,12 @@ impl<H: Host> Reaction<H> {
             Self::Forward { resolver, .. } => resolver,
             Self::Listen { derived, .. } | Self::Finally { derived, .. } => Some(derived),
             Self::Resume { answer, .. } => Some(answer),
+            Self::Partial(listener) => return drop(listener),
             // What made it wait may have been taken back.
             Self::Chain(promise) if lost => Some(promise),
             Self::Chain(promise) => return wait_on_outside(cx, promise, next),
+            // It is stored that the promise had not settled.
+            Self::Describe(_) => return,
         };
         refuse_message(cx, vat, answer, why, next);
     }

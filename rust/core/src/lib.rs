@@ -8,12 +8,16 @@
 pub mod actor;
 mod by_hand;
 pub mod churn;
+pub mod collecting;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod copying;
 pub mod durability;
 pub mod error;
+pub mod event;
 #[cfg(any(test, feature = "conformance"))]
 pub mod faulty;
+pub mod history;
 pub mod host;
 pub mod ids;
 pub mod job;
@@ -21,11 +25,19 @@ pub mod log;
 mod lookback;
 pub mod mailbox;
 pub mod memory;
+pub mod overlay;
+pub mod partial;
 pub mod pool;
 pub mod promise;
+mod readahead;
 pub mod record;
 pub mod recording;
+pub mod references;
+pub mod registry;
+pub mod rehearsing;
 mod release;
+pub mod replacing;
+pub mod residency;
 pub mod ring;
 mod saving;
 pub mod scheduling;
@@ -33,16 +45,21 @@ pub mod schema;
 pub mod session;
 pub mod storage;
 pub mod store;
+pub mod survey;
+mod sweeping;
 pub mod sync;
 #[cfg(any(test, feature = "conformance"))]
 pub mod toy;
 pub mod trail;
 mod turn;
+pub mod upgrading;
 pub mod vat;
+mod walk;
 mod watch;
 
 pub use by_hand::SaveOn;
 pub use job::send_outside;
+pub use partial::update_outside;
 pub use release::{forward_outside, settle_outside, wait_outside};
 pub use saving::Persistence;
 pub use turn::Target;

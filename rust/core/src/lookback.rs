@@ -62,7 +62,10 @@ impl<H: Host> Churn<H> {
             }
             Undo::Changed { actor, old } => (actor, Life::Live(old)),
             Undo::Spawned { actor } => (actor, Life::Gone),
-            Undo::Rehydrated { .. } | Undo::Upgraded { .. } | Undo::Stored { .. } => return Ok(()),
+            Undo::Rehydrated { .. }
+            | Undo::Upgraded { .. }
+            | Undo::Stored { .. }
+            | Undo::Environment { .. } => return Ok(()),
         };
         let undo = match H::actor_cell(&actor).set_life(life) {
             Life::Live(old) => Undo::Changed { actor, old },
@@ -95,11 +98,15 @@ impl<H: Host> Churn<H> {
         self.work().effects.iter().any(|effect| match effect {
             Effect::Send { resolver, .. } => resolver.as_ref().is_some_and(is_it),
             Effect::Settle { promise, .. } => is_it(promise),
+            Effect::Update { .. } => false,
+            Effect::Keep { .. } => false,
             Effect::Listen { reaction, .. } => match reaction {
                 Reaction::Forward { resolver, .. } => resolver.as_ref().is_some_and(is_it),
                 Reaction::Listen { derived, .. } | Reaction::Finally { derived, .. } => is_it(derived),
                 Reaction::Resume { answer, .. } => is_it(answer),
                 Reaction::Chain(promise) => is_it(promise),
+                Reaction::Partial(_) => false,
+                Reaction::Describe(_) => false,
             },
         })
     }

@@ -179,14 +179,17 @@ impl<J, L> Mailbox<J, L> {
 
     /// Gives the loop back. Tells what to do about jobs that came meanwhile.
     pub fn leave(&self, idle: L) -> Posted {
-        let (posted, wake) = self.inner.with(|inner| {
+        let (posted, waiting, entering) = self.inner.with(|inner| {
             inner.phase = Phase::Idle(idle);
             let posted =
                 if inner.inbox.is_empty() || inner.closing { Posted::Accepted } else { inner.schedule() };
-            (posted, inner.waiting > 0)
+            (posted, inner.waiting, inner.entering)
         });
-        if wake {
-            self.inner.notify_all();
+        match waiting {
+            0 => {}
+            // All want in, and only one can: he wakes the next one when he leaves.
+            _ if waiting == entering => self.inner.notify_one(),
+            _ => self.inner.notify_all(),
         }
         posted
     }

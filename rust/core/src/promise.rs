@@ -9,8 +9,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::host::Host;
-use crate::ids::VatId;
+use crate::ids::{Address, VatId};
 use crate::log::Cause;
+use crate::partial::{News, Updates};
 use crate::vat::Vat;
 
 /// How a promise ended.
@@ -108,6 +109,10 @@ pub enum Reaction<H: Host> {
     },
     /// Settles another promise in the same way.
     Chain(H::Promise),
+    /// Only listens for partial updates.
+    Partial(H::Partial),
+    /// Stores an actor again, whose state holds the promise.
+    Describe(H::Actor),
 }
 
 /// Who waits for a promise.
@@ -130,12 +135,16 @@ pub enum Waiter<H: Host> {
 /// A promise's state. The host's promise object embeds one and is its only owner.
 pub struct PromiseCell<H: Host> {
     state: Mutex<PromiseState<H>>,
+    /// The actor of another vat that it stands for, if it comes from a store (POR-33).
+    address: Option<Box<Address>>,
 }
 
 /// How far a promise has come, and who waits for it.
 pub struct PromiseState<H: Host> {
     /// How far it has come.
     pub progress: Progress<H>,
+    /// What it tells of before it settles, if it does.
+    pub updates: Option<Box<Updates<H>>>,
     /// Who waits, oldest first.
     pub waiters: Vec<Waiter<H>>,
     /// What settled it, for the log.
@@ -146,13 +155,19 @@ pub struct PromiseState<H: Host> {
 
 impl<H: Host> PromiseState<H> {
     fn new(heard: bool) -> Self {
-        Self { progress: Progress::Pending, waiters: Vec::new(), cause: Cause::default(), heard }
+        Self {
+            progress: Progress::Pending,
+            updates: None,
+            waiters: Vec::new(),
+            cause: Cause::default(),
+            heard,
+        }
     }
 }
 
 impl<H: Host> Default for PromiseCell<H> {
     fn default() -> Self {
-        Self { state: Mutex::new(PromiseState::new(false)) }
+        Self { state: Mutex::new(PromiseState::new(false)), address: None }
     }
 }
 
@@ -160,6 +175,16 @@ impl<H: Host> PromiseCell<H> {
     /// A promise that nobody has settled.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A promise for a stored actor of another vat. It stays that, however it settles.
+    pub fn standing_for(address: Address) -> Self {
+        Self { address: Some(Box::new(address)), ..Self::default() }
+    }
+
+    /// The actor of another vat that it stands for.
+    pub fn address(&self) -> Option<Address> {
+        self.address.as_deref().copied()
     }
 
     /// Its state. Do nothing of the host's under this lock but take another reference.
@@ -198,29 +223,25 @@ impl<H: Host> PromiseCell<H> {
             .iter()
             .position(|waiter| matches!(waiter, Waiter::Outside(waker) if which(waker)))?;
         let waiter = state.waiters.remove(index);
-        state.heard = !state.waiters.is_empty();
+        state.heard = state.waiters.iter().any(Waiter::asks);
         Some(waiter)
     }
 
-    /// Adds a waiter, or gives back waiter and outcome if the outcome can be seen already. Where others of the
+    /// Adds a waiter, unless the outcome can be seen already. Where others of the
     /// same vat wait still, because the news is on its way, it waits in line: the oldest come first (ASY-27).
-    pub(crate) fn wait(
-        &self,
-        cx: H::Cx<'_>,
-        viewer: Option<&Vat<H>>,
-        waiter: Waiter<H>,
-    ) -> Option<(Waiter<H>, Outcome<H>)> {
+    pub(crate) fn wait(&self, cx: H::Cx<'_>, viewer: Option<&Vat<H>>, waiter: Waiter<H>) -> Waited<H> {
         let mut state = self.state.lock();
-        state.heard = true;
+        state.heard |= waiter.asks();
         let in_line = viewer.is_some_and(|viewer| state.waiters.iter().any(|waiter| waiter.is_of(viewer)));
         let outcome = match &state.progress {
             Progress::Settled(outcome, seen) if !in_line && may_see(*seen, viewer) => outcome.share(cx),
             _ => {
+                let news = state.newest(cx, viewer, &waiter);
                 state.waiters.push(waiter);
-                return None;
+                return Waited::InLine(news);
             }
         };
-        Some((waiter, outcome))
+        Waited::Over(waiter, outcome)
     }
 
     /// Takes what a vat waits for here, once it has settled: waiting messages first, then listeners, each
@@ -245,7 +266,20 @@ impl<H: Host> PromiseCell<H> {
     }
 }
 
+/// What came of it that somebody wanted to wait.
+pub(crate) enum Waited<H: Host> {
+    /// He waits, and there may be an update for him.
+    InLine(Option<News<H>>),
+    /// There is nothing to wait for.
+    Over(Waiter<H>, Outcome<H>),
+}
+
 impl<H: Host> Waiter<H> {
+    /// Whether it wants the outcome for somebody. An actor that only holds the promise has asked for nothing.
+    fn asks(&self) -> bool {
+        !matches!(self, Self::Vat(_, Reaction::Describe(_)))
+    }
+
     /// Whether this vat waits.
     pub(crate) fn is_of(&self, vat: &Vat<H>) -> bool {
         matches!(self, Self::Vat(waiting, _) if waiting.id() == vat.id())

@@ -10,7 +10,8 @@ use crate::host::Host;
 use crate::job::{Job, Task};
 use crate::log::Cause;
 use crate::mailbox::Posted;
-use crate::promise::{Outcome, Progress, Reaction, Seen, Waiter, may_see};
+use crate::partial::{self, Hearer, Made};
+use crate::promise::{Outcome, Progress, Reaction, Seen, Waited, Waiter, may_see};
 use crate::vat::Vat;
 
 /// Settlements still to be made: promise, outcome, and whether on behalf of the promise it waits for. They
@@ -20,12 +21,13 @@ pub(crate) type Settlements<H> = VecDeque<(<H as Host>::Promise, Outcome<H>, boo
 /// What a churn has for vats and waiters who may not see it yet.
 pub(crate) struct Outputs<H: Host> {
     pub(crate) messages: Vec<(Arc<Vat<H>>, Job<H>)>,
+    pub(crate) updates: Made<H>,
     pub(crate) promises: Vec<H::Promise>,
 }
 
 impl<H: Host> Outputs<H> {
     pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.promises.is_empty()
+        self.messages.is_empty() && self.updates.is_empty() && self.promises.is_empty()
     }
 
     /// Lets it go: all that it depends on is durable.
@@ -34,6 +36,7 @@ impl<H: Host> Outputs<H> {
             for (vat, job) in self.messages {
                 post(cx, &vat, job, next);
             }
+            partial::show::<H>(cx, &self.updates, Seen::ByAll, next);
             for promise in self.promises {
                 release(cx, promise, Seen::ByAll, next);
             }
@@ -46,6 +49,7 @@ impl<H: Host> Outputs<H> {
             for (vat, job) in self.messages {
                 job.refuse(cx, &vat, why.clone(), next);
             }
+            partial::take_back::<H>(self.updates);
             for promise in self.promises {
                 let broken = Outcome::Broken(H::error(cx, why.clone()));
                 let old = {
@@ -88,7 +92,7 @@ pub(crate) fn post<H: Host>(cx: H::Cx<'_>, vat: &Arc<Vat<H>>, job: Job<H>, next:
 pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen, next: &mut Settlements<H>) {
     let mut outside: Vec<(Waiter<H>, Outcome<H>)> = Vec::new();
     let mut vats: Vec<Arc<Vat<H>>> = Vec::new();
-    let cause = {
+    let (cause, updates) = {
         let mut state = H::promise_cell(&promise).state();
         let state = &mut *state;
         let Progress::Settled(outcome, seen_before) = &mut state.progress else {
@@ -108,8 +112,10 @@ pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen, n
                 _ => state.waiters.push(waiter),
             }
         }
-        state.cause
+        (state.cause, if seen == Seen::ByAll { state.updates.take() } else { None })
     };
+    // Nobody is told of them any more.
+    drop(updates);
     outside.sort_by_key(|(waiter, _)| !waiter.is_forward());
     for (waiter, outcome) in outside {
         tell_waiter(cx, waiter, outcome, cause, next);
@@ -175,9 +181,16 @@ pub fn wait_outside<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, waiter: Waiter
 }
 
 fn wait<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, waiter: Waiter<H>, next: &mut Settlements<H>) {
-    if let Some((waiter, outcome)) = H::promise_cell(promise).wait(cx, None, waiter) {
-        let cause = H::promise_cell(promise).state().cause;
-        tell_waiter(cx, waiter, outcome, cause, next);
+    match H::promise_cell(promise).wait(cx, None, waiter) {
+        Waited::Over(waiter, outcome) => {
+            let cause = H::promise_cell(promise).state().cause;
+            tell_waiter(cx, waiter, outcome, cause, next);
+        }
+        Waited::InLine(Some((Hearer::Chained(promise), value))) => {
+            partial::make_outside(cx, promise, value, true, next);
+        }
+        // Listeners belong to vats.
+        Waited::InLine(news) => drop(news),
     }
 }
 

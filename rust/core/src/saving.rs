@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -11,23 +12,67 @@ use crate::by_hand::ByHand;
 use crate::churn::Churn;
 use crate::durability::Ticket;
 use crate::error::KernelError;
+use crate::history::Purpose;
 use crate::host::Host;
-use crate::ids::{LamportTime, ShapeId, Slot};
+use crate::ids::{Address, LamportTime, ShapeId, Slot};
 use crate::promise::{Progress, Seen};
+use crate::readahead::Ahead;
 use crate::record::{Portrait, Record, Shape, VatRecord};
+use crate::references::FarPromises;
+use crate::registry::Registry;
+use crate::residency::{Limits, Residents};
 use crate::schema::{self, Kind, STORE_PART};
 use crate::storage::Claim;
 use crate::store::{Batch, StoreError};
 use crate::trail::Tracks;
 use crate::turn::Undo;
 
+/// Where actors are spawned that are not stored, the counter of slots is written for so many at once.
+const SLOTS_AHEAD: u64 = 255;
+
 /// A vat's part of a store, and the environment that its actors are made with.
 pub struct Persistence<H: Host> {
     pub(crate) claim: Claim<H>,
-    pub(crate) env: H::Env,
+    /// Exchanged only by the one who runs the vat. Nothing of the host's is called or dropped under this lock.
+    env: Mutex<Arc<H::Env>>,
     /// Slots of stored actors that died in memory since the last churn.
     pub(crate) dropped: Mutex<Vec<Slot>>,
     pub(crate) by_hand: ByHand,
+    /// How much may be awake; not set: any number.
+    pub(crate) limits: OnceLock<Limits>,
+    /// How many actors were awake after the last churn.
+    pub(crate) awake: AtomicUsize,
+    /// Where vats of other stores are found, beside the registry of its own.
+    pub(crate) registry: OnceLock<Arc<Registry<H>>>,
+}
+
+impl<H: Host> Persistence<H> {
+    pub(crate) fn new(claim: Claim<H>, env: H::Env) -> Self {
+        Self {
+            claim,
+            env: Mutex::new(Arc::new(env)),
+            dropped: Mutex::new(Vec::new()),
+            by_hand: ByHand::default(),
+            limits: OnceLock::new(),
+            awake: AtomicUsize::new(0),
+            registry: OnceLock::new(),
+        }
+    }
+
+    /// The environment that the vat has at present.
+    pub fn env(&self) -> Arc<H::Env> {
+        self.env.lock().clone()
+    }
+
+    /// Its place in the store.
+    pub fn claim(&self) -> &Claim<H> {
+        &self.claim
+    }
+
+    /// Gives the vat another environment; the one before is to be dropped where the host may run code.
+    pub(crate) fn exchange_env(&self, env: Arc<H::Env>) -> Arc<H::Env> {
+        std::mem::replace(&mut *self.env.lock(), env)
+    }
 }
 
 /// What is to be written, and what is known of the store.
@@ -35,34 +80,67 @@ pub(crate) struct Saving<H: Host> {
     /// Records that have not been written: those of this churn, or of all since the last save by hand.
     pub(crate) records: HashMap<Slot, Vec<u8>>,
     /// All shapes by number; those from `shapes_saved` on have not been written.
-    pub(crate) shapes: Vec<Arc<Shape>>,
+    shapes: Vec<Arc<Shape>>,
     shapes_saved: usize,
     next_slot_saved: u64,
+    /// The vat stands in the store.
+    founded: bool,
     /// The vat's record, if it is to be written.
     vat: Option<VatRecord>,
     /// The roots; those that a turn wants instead as long as it is open.
     pub(crate) roots: Vec<Slot>,
     /// A save by hand was asked for.
     pub(crate) asked: bool,
-    /// The stored actors that are in memory. A ref to one of them must be the same object (guarantee G6).
-    live: HashMap<Slot, H::WeakActor>,
+    /// Records that will be asked for next, perhaps.
+    pub(crate) ahead: Ahead,
+    /// The stored actors that are in memory.
+    pub(crate) live: Residents<H>,
+    /// The promises for actors of other vats that are in memory.
+    pub(crate) far: FarPromises<H>,
+    /// Actors of other vats whose vats were told to store them.
+    pub(crate) far_kept: HashSet<Address>,
+    /// Actors that vats of other stores refer to, with the name of one of these: to be written.
+    exported: HashMap<Slot, String>,
+    /// Those that were written, as far as it is known.
+    exports_known: HashSet<Slot>,
     /// The last batch that what this vat knows depends on: its own, or that of a vat of the same store.
     pub(crate) ticket: Option<Ticket>,
 }
 
 impl<H: Host> Saving<H> {
-    pub(crate) fn new(shapes: Vec<Arc<Shape>>, next_slot: Slot, roots: Vec<Slot>) -> Self {
+    /// `roots`: those of a vat that stands in the store.
+    pub(crate) fn new(shapes: Vec<Arc<Shape>>, next_slot: Slot, roots: Option<Vec<Slot>>) -> Self {
         Self {
             records: HashMap::new(),
             shapes_saved: shapes.len(),
             shapes,
             next_slot_saved: next_slot.0,
+            founded: roots.is_some(),
             vat: None,
-            roots,
+            roots: roots.unwrap_or_default(),
             asked: false,
-            live: HashMap::new(),
+            ahead: Ahead::default(),
+            live: Residents::new(),
+            far: FarPromises::default(),
+            far_kept: HashSet::new(),
+            exported: HashMap::new(),
+            exports_known: HashSet::new(),
             ticket: None,
         }
+    }
+
+    /// Whether an actor has changes that are not written.
+    pub(crate) fn is_unsaved(&self, slot: Slot) -> bool {
+        self.records.contains_key(&slot)
+    }
+
+    pub(crate) fn shape(&self, id: ShapeId) -> Option<Arc<Shape>> {
+        self.shapes.get(id.0 as usize).cloned()
+    }
+
+    /// All shapes, by number.
+    pub(crate) fn shapes(&self) -> &[Arc<Shape>] {
+        &self.shapes
     }
 
     pub(crate) fn shape_id(&mut self, shape: &Arc<Shape>) -> ShapeId {
@@ -80,18 +158,67 @@ impl<H: Host> Saving<H> {
         ShapeId(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// What is to be written now, if anything is. `by_hand`: only what goes with new roots, or what was asked for.
-    fn batch(&mut self, claim: &Claim<H>, next_slot: u64, by_hand: bool) -> Option<Batch> {
-        let due = std::mem::take(&mut self.asked) || !by_hand || self.vat.is_some();
-        if !due || (self.records.is_empty() && self.vat.is_none()) {
-            return None;
+    /// What a collection must keep for the vat: the stored actors in memory, those of other vats that are waited
+    /// for, and what is about to be written with all that it refers to.
+    pub(crate) fn in_use(&self) -> (Vec<Slot>, Vec<Address>) {
+        let (mut slots, mut far) = self.unwritten();
+        slots.extend(self.live.slots());
+        far.extend(self.far.addresses());
+        (slots, far)
+    }
+
+    /// Those of some actors that are in memory, or about to be referred to.
+    pub(crate) fn used_among(&self, slots: impl Iterator<Item = Slot>) -> Vec<Slot> {
+        let unwritten: HashSet<Slot> = self.unwritten().0.into_iter().collect();
+        slots.filter(|slot| self.live.contains(*slot) || unwritten.contains(slot)).collect()
+    }
+
+    fn unwritten(&self) -> (Vec<Slot>, Vec<Address>) {
+        let mut slots: Vec<_> = self.records.keys().chain(self.exported.keys()).copied().collect();
+        let mut far = Vec::new();
+        for (near, others) in self.records.values().filter_map(|content| Record::references_of(content)) {
+            slots.extend(near);
+            far.extend(others);
         }
+        (slots, far)
+    }
+
+    /// Notes that a vat of another store refers to an actor in its state.
+    pub(crate) fn export(&mut self, slot: Slot, for_vat: &str) {
+        if self.exports_known.insert(slot) {
+            self.exported.insert(slot, for_vat.to_owned());
+        }
+    }
+
+    /// What is to be written now, if anything is. `by_hand`: only what goes with new roots, or what was asked for;
+    /// and the counter of slots.
+    fn batch(&mut self, claim: &Claim<H>, mut next_slot: u64, by_hand: bool) -> Option<Batch> {
+        let due = std::mem::take(&mut self.asked) || !by_hand || self.vat.is_some();
+        let changed = !self.records.is_empty() || self.vat.is_some() || !self.exported.is_empty();
+        let all = due && changed;
+        if !all {
+            // Others may refer to actors that are not stored: their slots must not be given away after a restart.
+            if !self.founded || next_slot <= self.next_slot_saved {
+                return None;
+            }
+            next_slot += SLOTS_AHEAD;
+        }
+        self.founded = true;
         let mut batch = Batch::new();
         let part = claim.part();
         let mut put = |key: Vec<u8>, content: Vec<u8>| {
             let value = schema::seal(&key, content);
             batch.put(key, value);
         };
+        if next_slot > self.next_slot_saved {
+            let mut content = Vec::new();
+            schema::put_varint(&mut content, next_slot);
+            put(schema::key(part, Kind::NextSlot, 0), content);
+            self.next_slot_saved = next_slot;
+        }
+        if !all {
+            return Some(batch);
+        }
         if let Some(vat) = self.vat.take() {
             put(schema::key(STORE_PART, Kind::PartName, u64::from(part.0)), claim.name().as_bytes().to_vec());
             put(schema::key(part, Kind::Vat, 0), vat.encode());
@@ -100,18 +227,22 @@ impl<H: Host> Saving<H> {
             put(schema::shape_key(part, ShapeId(id)), shape.encode());
         }
         self.shapes_saved = self.shapes.len();
-        if next_slot > self.next_slot_saved {
-            let mut content = Vec::new();
-            schema::put_varint(&mut content, next_slot);
-            put(schema::key(part, Kind::NextSlot, 0), content);
-            self.next_slot_saved = next_slot;
+        for (slot, for_vat) in std::mem::take(&mut self.exported) {
+            put(schema::key(part, Kind::Exported, slot.0), for_vat.into_bytes());
         }
         // A drained map keeps its size, and every later churn would pay for the largest one.
         for (slot, content) in std::mem::take(&mut self.records) {
+            self.ahead.forget(slot);
             put(schema::actor_key(part, slot), content);
         }
         Some(batch)
     }
+}
+
+/// The records of actors, and the actors.
+struct Described<H: Host> {
+    records: HashMap<Slot, Vec<u8>>,
+    actors: Vec<H::Actor>,
 }
 
 impl<H: Host> Churn<H> {
@@ -149,8 +280,14 @@ impl<H: Host> Churn<H> {
         if todo.is_empty() {
             return Ok(());
         }
-        let shapes = self.work().saving.as_ref().map_or(0, |saving| saving.shapes.len());
-        let described = self.describe(cx, persistence, todo, scanned);
+        let shapes = self.shapes_known();
+        let described = self.describe(cx, persistence, todo, scanned).and_then(|described| {
+            for actor in &described.actors {
+                let size = described.records.get(&H::actor_cell(actor).slot()).map_or(0, Vec::len);
+                self.remember(cx, actor, size)?;
+            }
+            Ok(described.records)
+        });
         let mut work = self.work();
         let Some(saving) = &mut work.saving else {
             return described.map(drop);
@@ -163,6 +300,25 @@ impl<H: Host> Churn<H> {
         Ok(())
     }
 
+    /// Takes the portraits that [`Churn::seal`] would take, and forgets them.
+    pub(crate) fn try_seal(self: &Rc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
+        let Some(persistence) = self.vat().persistence() else {
+            return Ok(());
+        };
+        let mut scanned = 0;
+        let todo = self.changed(cx, &mut scanned);
+        let shapes = self.shapes_known();
+        let described = self.describe(cx, persistence, todo, scanned);
+        if let Some(saving) = &mut self.work().saving {
+            saving.shapes.truncate(shapes);
+        }
+        described.map(drop)
+    }
+
+    fn shapes_known(&self) -> usize {
+        self.work().saving.as_ref().map_or(0, |saving| saving.shapes.len())
+    }
+
     /// The records of the actors in `todo`, and of all that must be stored with them.
     fn describe(
         self: &Rc<Self>,
@@ -170,16 +326,18 @@ impl<H: Host> Churn<H> {
         persistence: &Persistence<H>,
         mut todo: Vec<H::Actor>,
         mut scanned: usize,
-    ) -> Result<HashMap<Slot, Vec<u8>>, H::Error> {
+    ) -> Result<Described<H>, H::Error> {
+        let env = persistence.env();
         let mut sealed = HashMap::with_capacity(todo.len());
         let mut fresh = Vec::new();
         while let Some(actor) = todo.pop() {
-            let portrait = match self.portrait(cx, persistence, &actor) {
+            let portrait = match self.portrait(cx, &env, &actor) {
                 Ok(portrait) => portrait,
                 Err(error) => return Err(self.traced(cx, error, &actor, Tracks { sealed, todo })),
             };
             let mut slots = Vec::with_capacity(portrait.refs.len());
             for target in portrait.refs {
+                debug_assert!(self.is_near(&target), "the host has told near from far");
                 let cell = H::actor_cell(&target);
                 slots.push(cell.slot());
                 if !cell.set_stored(true) {
@@ -187,9 +345,12 @@ impl<H: Host> Churn<H> {
                     todo.push(target);
                 }
             }
+            H::actor_cell(&actor).set_unsettled(!portrait.unsettled.is_empty());
+            let far = self.keep_far(portrait.far);
+            self.describe_when_settled(cx, &actor, portrait.unsettled);
             if let Some(saving) = &mut self.work().saving {
                 let shape = saving.shape_id(&portrait.shape);
-                let record = Record { shape, name: portrait.name, slots, payload: portrait.payload };
+                let record = Record { shape, name: portrait.name, slots, far, payload: portrait.payload };
                 sealed.insert(H::actor_cell(&actor).slot(), record.encode());
             }
             fresh.push(actor);
@@ -198,28 +359,18 @@ impl<H: Host> Churn<H> {
                 todo = self.changed(cx, &mut scanned);
             }
         }
-        for actor in fresh {
-            self.remember(cx, &actor)?;
-        }
-        Ok(sealed)
+        Ok(Described { records: sealed, actors: fresh })
     }
 
-    /// The portrait of an actor, which must be one that can be stored.
+    /// The portrait of an actor, in the open turn.
     pub(crate) fn portrait(
         self: &Rc<Self>,
         cx: H::Cx<'_>,
-        persistence: &Persistence<H>,
+        env: &H::Env,
         actor: &H::Actor,
-    ) -> Result<Portrait<H::Actor>, H::Error> {
+    ) -> Result<Portrait<H::Actor, H::Promise>, H::Error> {
         self.must_exist(cx, actor)?;
-        let portrait = self.only_look(|| H::portrait(cx, &persistence.env, actor))?;
-        match portrait.refs.iter().find(|target| !self.is_near(target)) {
-            Some(target) => {
-                let (actor, target) = (H::describe_actor(cx, actor), H::describe_actor(cx, target));
-                Err(H::error(cx, KernelError::FarReference { actor, target }))
-            }
-            None => Ok(portrait),
-        }
+        self.only_look(|| H::portrait(cx, env, actor))
     }
 
     /// The stored actors that this turn changed, each once, leaving out the first `scanned` changes.
@@ -235,7 +386,10 @@ impl<H: Host> Churn<H> {
                 Undo::Changed { actor, .. } | Undo::Touched { actor, .. } | Undo::Upgraded { actor } => actor,
                 // Of those stored since the first look the portrait has been taken.
                 Undo::Stored { actor } if first == 0 => actor,
-                Undo::Stored { .. } | Undo::Spawned { .. } | Undo::Rehydrated { .. } => continue,
+                Undo::Stored { .. }
+                | Undo::Spawned { .. }
+                | Undo::Rehydrated { .. }
+                | Undo::Environment { .. } => continue,
             };
             let cell = H::actor_cell(actor);
             if cell.is_stored() && seen.insert(cell.slot()) {
@@ -289,39 +443,12 @@ impl<H: Host> Churn<H> {
         }
     }
 
-    /// Enters an actor into the table of those in memory.
-    fn remember(&self, cx: H::Cx<'_>, actor: &H::Actor) -> Result<(), H::Error> {
-        let slot = H::actor_cell(actor).slot();
-        let known = self.work().saving.as_ref().is_some_and(|saving| saving.live.contains_key(&slot));
-        if !known {
-            let weak = H::downgrade(cx, actor)?;
-            let old = self.work().saving.as_mut().and_then(|saving| saving.live.insert(slot, weak));
-            drop(old);
-        }
-        Ok(())
-    }
-
-    /// The one reference to a stored actor.
-    pub(crate) fn stored_actor(self: &Rc<Self>, cx: H::Cx<'_>, slot: Slot) -> Result<H::Actor, H::Error> {
-        let live = {
-            let work = self.work();
-            work.saving.as_ref().and_then(|saving| H::upgrade(cx, saving.live.get(&slot)?))
-        };
-        if let Some(actor) = live {
-            return Ok(actor);
-        }
-        let actor = H::ghost(cx, self.vat(), slot)?;
-        let weak = H::downgrade(cx, &actor)?;
-        let old = self.work().saving.as_mut().and_then(|saving| saving.live.insert(slot, weak));
-        drop(old);
-        Ok(actor)
-    }
-
     /// The actor's behavior; a ghost is made from its record first (guarantee G7).
     pub fn behavior(self: &Rc<Self>, cx: H::Cx<'_>, actor: &H::Actor) -> Result<H::Behavior, H::Error> {
         let cell = H::actor_cell(actor);
         let gone = {
-            let state = cell.state();
+            let mut state = cell.state();
+            state.used = true;
             match &state.life {
                 Life::Live(behavior) => return Ok(H::clone_behavior(cx, behavior)),
                 Life::Gone => true,
@@ -337,11 +464,14 @@ impl<H: Host> Churn<H> {
     fn rehydrate(self: &Rc<Self>, cx: H::Cx<'_>, actor: &H::Actor) -> Result<H::Behavior, H::Error> {
         let cell = H::actor_cell(actor);
         let slot = cell.slot();
+        if let Some(made) = self.remake(cx, actor) {
+            return made.and_then(|(behavior, upgraded)| self.enliven(cx, actor, behavior, upgraded));
+        }
         let vat = self.vat();
         let Some(persistence) = vat.persistence() else {
             return Err(H::error(cx, KernelError::NotPersistent { vat: vat.name().to_owned() }));
         };
-        let record = self.record_of(cx, persistence, slot);
+        let record = self.fetch(cx, persistence, slot);
         let missing = || KernelError::MissingRecord { slot: slot.0, vat: vat.name().to_owned() };
         let record = match record {
             Ok(Some(record)) => record,
@@ -350,7 +480,7 @@ impl<H: Host> Churn<H> {
         };
         let shape = {
             let work = self.work();
-            work.saving.as_ref().and_then(|saving| saving.shapes.get(record.shape.0 as usize).cloned())
+            work.saving.as_ref().and_then(|saving| saving.shape(record.shape))
         };
         let Some(shape) = shape else {
             let key = schema::actor_key(persistence.claim.part(), slot);
@@ -359,7 +489,24 @@ impl<H: Host> Churn<H> {
             return Err(H::error(cx, schema::corrupt(&store, &key, &reason).into()));
         };
         let refs = record.slots.iter().map(|slot| self.stored_actor(cx, *slot)).collect::<Result<_, _>>()?;
-        let (behavior, upgraded) = H::rehydrate(cx, &persistence.env, actor, &shape, &record, refs)?;
+        let far =
+            record.far.iter().map(|address| self.far_promise(cx, *address)).collect::<Result<_, _>>()?;
+        let env = persistence.env();
+        let (behavior, upgraded) = H::rehydrate(cx, &env, actor, &shape, &record, refs, far)?;
+        let behavior = self.enliven(cx, actor, behavior, upgraded)?;
+        self.woke(slot, record.size());
+        Ok(behavior)
+    }
+
+    /// A ghost gets the behavior that was made for it.
+    fn enliven(
+        &self,
+        cx: H::Cx<'_>,
+        actor: &H::Actor,
+        behavior: H::Behavior,
+        upgraded: bool,
+    ) -> Result<H::Behavior, H::Error> {
+        let cell = H::actor_cell(actor);
         let life = Life::Live(H::clone_behavior(cx, &behavior));
         let already = {
             let mut state = cell.state();
@@ -368,6 +515,7 @@ impl<H: Host> Churn<H> {
                 Life::Live(now) => Some((H::clone_behavior(cx, now), life)),
                 Life::Ghost | Life::Gone => {
                     state.life = life;
+                    state.used = false;
                     None
                 }
             }
@@ -384,49 +532,30 @@ impl<H: Host> Churn<H> {
         Ok(behavior)
     }
 
-    /// The record of a stored actor: the newest may not have been written yet.
-    pub(crate) fn record_of(
-        &self,
-        cx: H::Cx<'_>,
-        persistence: &Persistence<H>,
-        slot: Slot,
-    ) -> Result<Option<Record>, StoreError> {
-        let claim = &persistence.claim;
-        let unsaved = {
-            let work = self.work();
-            work.saving.as_ref().and_then(|saving| Some(Record::decode(saving.records.get(&slot)?)))
-        };
-        match unsaved {
-            Some(record) => record.map(Some).map_err(|reason| {
-                let key = schema::actor_key(claim.part(), slot);
-                schema::corrupt(&claim.storage().name(), &key, &reason)
-            }),
-            None => H::detached(cx, || claim.read_actor(slot)),
-        }
+    /// What the churn has to write, if anything (guarantees G4, G5).
+    pub(crate) fn next_batch(&self, cx: H::Cx<'_>) -> Option<Batch> {
+        let persistence = self.vat().persistence()?;
+        self.forget_dropped(cx, persistence);
+        let mut work = self.work();
+        let next_slot = work.next_slot;
+        let by_hand = persistence.by_hand.is_set();
+        work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot, by_hand))
     }
 
-    /// Appends the churn's batch to the store's log, if there is anything to write (guarantees G4, G5).
-    pub(crate) fn commit(&self, cx: H::Cx<'_>) -> Result<(), Arc<StoreError>> {
-        let Some(persistence) = self.vat().persistence() else {
-            return Ok(());
-        };
-        self.forget_dropped(cx, persistence);
-        let batch = {
-            let mut work = self.work();
-            let next_slot = work.next_slot;
-            let by_hand = persistence.by_hand.is_set();
-            work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot, by_hand))
-        };
-        let Some(batch) = batch else {
+    /// Appends the churn's batch to the store's log.
+    pub(crate) fn commit(&self, cx: H::Cx<'_>, batch: Option<Batch>) -> Result<(), Arc<StoreError>> {
+        let (Some(persistence), Some(batch)) = (self.vat().persistence(), batch) else {
             return Ok(());
         };
         let durability = persistence.claim.storage().durability();
         if let Some(error) = durability.failure() {
             return Err(error);
         }
-        let written = H::detached(cx, || persistence.claim.write(&batch));
+        let next_slot = self.work().next_slot;
+        let written = H::detached(cx, || persistence.claim.write(batch, Purpose::Churn));
         match written {
             Ok(()) => {
+                persistence.claim.gave_out(next_slot);
                 let ticket = durability.wrote();
                 if let Some(saving) = &mut self.work().saving {
                     saving.ticket = Some(ticket);
@@ -439,31 +568,5 @@ impl<H: Host> Churn<H> {
                 Err(error)
             }
         }
-    }
-
-    /// Takes dead actors out of the table of those in memory.
-    fn forget_dropped(&self, cx: H::Cx<'_>, persistence: &Persistence<H>) {
-        let dropped = {
-            let mut dropped = persistence.dropped.lock();
-            if dropped.is_empty() {
-                return;
-            }
-            std::mem::take(&mut *dropped)
-        };
-        let mut removed = Vec::with_capacity(dropped.len());
-        let mut work = self.work();
-        let Some(saving) = &mut work.saving else {
-            return;
-        };
-        for slot in dropped {
-            // A new ghost may have taken the place meanwhile.
-            let alive = saving.live.get(&slot).and_then(|weak| H::upgrade(cx, weak));
-            match alive {
-                Some(actor) => removed.push((None, Some(actor))),
-                None => removed.push((saving.live.remove(&slot), None)),
-            }
-        }
-        drop(work);
-        drop(removed);
     }
 }

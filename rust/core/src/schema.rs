@@ -7,10 +7,14 @@
 //! |---|---|---|---|
 //! | 0 | `Format` | 0 | format version of the store (varint) |
 //! | 0 | `PartName` | part | name of the part (UTF-8) |
+//! | 0 | `Collection` | 0 | what the last walk found ([`crate::collecting`]) |
 //! | n | `Vat` | 0 | the vat's permanent id, roots version, root slots |
-//! | n | `NextSlot` | 0 | the lowest slot never used (varint) |
+//! | n | `NextSlot` | 0 | a slot that was never used, nor any higher one (varint) |
 //! | n | `Shape` | shape id | label and field names |
 //! | n | `Actor` | slot | the actor's record ([`crate::record`]) |
+//! | n | `Generations` | 0 | which older generations can be read ([`crate::history`]) |
+//! | n | `Exported` | slot | the name of a vat of another store that refers to this actor (UTF-8) |
+//! | n | `Past` | generation and piece | what a batch replaced |
 //!
 //! A value is its content followed by the CRC-32C of key and content: a record that was damaged, or that
 //! stands under a key that is not its own, is found out.
@@ -18,7 +22,7 @@
 //! Versions: **1**, the first.
 
 use crate::ids::{PartId, ShapeId, Slot};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// The format that this version writes, and the newest it reads.
 pub const FORMAT: u64 = 1;
@@ -27,21 +31,61 @@ pub const FORMAT: u64 = 1;
 pub const STORE_PART: PartId = PartId(0);
 
 /// What a record is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
     /// The store's format.
     Format = 1,
     /// A part's name.
     PartName = 2,
+    /// What the last collection found.
+    Collection = 3,
     /// A vat's identity and roots.
     Vat = 16,
     /// A vat's slot counter.
     NextSlot = 17,
     /// A label with its field names.
     Shape = 18,
+    /// Which generations of the part can be read.
+    Generations = 19,
+    /// An actor that a vat of another store refers to.
+    Exported = 20,
     /// An actor.
     Actor = 32,
+    /// What a batch replaced.
+    Past = 64,
+}
+
+impl Kind {
+    /// All kinds, in the order of their keys.
+    pub const ALL: [Self; 10] = [
+        Self::Format,
+        Self::PartName,
+        Self::Collection,
+        Self::Vat,
+        Self::NextSlot,
+        Self::Shape,
+        Self::Generations,
+        Self::Exported,
+        Self::Actor,
+        Self::Past,
+    ];
+
+    /// In words, for messages.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::PartName => "part name",
+            Self::Collection => "collection",
+            Self::Vat => "vat",
+            Self::NextSlot => "next slot",
+            Self::Shape => "shape",
+            Self::Generations => "generations",
+            Self::Exported => "exported slot",
+            Self::Actor => "slot",
+            Self::Past => "past",
+        }
+    }
 }
 
 /// Length of every key in bytes.
@@ -74,6 +118,18 @@ pub fn range(part: PartId, kind: Kind) -> (Vec<u8>, Vec<u8>) {
     (start, end)
 }
 
+/// Whether a key is that of a record of this part and kind.
+pub fn is_of(key: &[u8], part: PartId, kind: Kind) -> bool {
+    key.starts_with(&part.0.to_be_bytes()) && key.get(4) == Some(&(kind as u8))
+}
+
+/// Part, kind and id in a key; `None` if it is malformed, or of a kind that is not known.
+pub fn parts_of(key: &[u8]) -> Option<(PartId, Kind, u64)> {
+    let part = PartId(u32::from_be_bytes(key.get(..4)?.try_into().ok()?));
+    let kind = key.get(4)?;
+    Some((part, Kind::ALL.into_iter().find(|known| *known as u8 == *kind)?, id_of(key)?))
+}
+
 /// The id in a key.
 pub fn id_of(key: &[u8]) -> Option<u64> {
     let id = key.get(5..KEY_LEN)?;
@@ -82,22 +138,10 @@ pub fn id_of(key: &[u8]) -> Option<u64> {
 
 /// A key in words, for messages.
 pub fn describe(key: &[u8]) -> String {
-    let part = key.get(..4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
-    match (part, key.get(4), id_of(key)) {
-        (Some(part), Some(kind), Some(id)) => {
-            let kind = match *kind {
-                k if k == Kind::Format as u8 => "format",
-                k if k == Kind::PartName as u8 => "part name",
-                k if k == Kind::Vat as u8 => "vat",
-                k if k == Kind::NextSlot as u8 => "next slot",
-                k if k == Kind::Shape as u8 => "shape",
-                k if k == Kind::Actor as u8 => "slot",
-                _ => "unknown kind of record",
-            };
-            format!("part {part}, {kind} {id}")
-        }
-        _ => format!("key {key:02x?}"),
+    if let Some((part, kind, id)) = parts_of(key) {
+        return format!("part {part}, {} {id}", kind.title());
     }
+    format!("key {key:02x?}, which is of no known kind")
 }
 
 /// Completes a value: appends the checksum over key and content.
@@ -109,10 +153,14 @@ pub fn seal(key: &[u8], mut content: Vec<u8>) -> Vec<u8> {
 
 /// The content of a value, if its checksum fits.
 pub fn open<'a>(store: &str, key: &[u8], value: &'a [u8]) -> Result<&'a [u8], StoreError> {
-    let corrupt = |reason: &str| corrupt(store, key, reason);
-    let (content, sum) = value.split_last_chunk::<4>().ok_or_else(|| corrupt("the value is cut off"))?;
+    content(key, value).map_err(|reason| corrupt(store, key, reason))
+}
+
+/// As [`open`]; the error is the reason.
+pub fn content<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], &'static str> {
+    let (content, sum) = value.split_last_chunk::<4>().ok_or("the value is cut off")?;
     if checksum(key, content) != u32::from_le_bytes(*sum) {
-        return Err(corrupt("the checksum does not fit"));
+        return Err("the checksum does not fit");
     }
     Ok(content)
 }
@@ -120,6 +168,19 @@ pub fn open<'a>(store: &str, key: &[u8], value: &'a [u8]) -> Result<&'a [u8], St
 /// The error for a record that can't be read.
 pub fn corrupt(store: &str, key: &[u8], reason: &str) -> StoreError {
     StoreError::Corrupt { store: store.to_owned(), place: describe(key), reason: reason.to_owned() }
+}
+
+/// The record under a key, its checksum verified; `None` if there is none.
+pub fn read<T>(
+    store: &dyn Store,
+    key: &[u8],
+    decode: impl FnOnce(&[u8]) -> Option<T>,
+) -> Result<Option<T>, StoreError> {
+    let Some(value) = store.get(key)? else {
+        return Ok(None);
+    };
+    let content = open(&store.name(), key, &value)?;
+    decode(content).map(Some).ok_or_else(|| corrupt(&store.name(), key, "the record is malformed"))
 }
 
 fn checksum(key: &[u8], content: &[u8]) -> u32 {
@@ -133,6 +194,11 @@ pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
         number >>= 7;
     }
     out.push(number as u8);
+}
+
+/// How many bytes [`put_varint`] takes for a number.
+pub fn varint_len(number: u64) -> usize {
+    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// Appends bytes with their length before them.
@@ -175,6 +241,13 @@ impl<'a> Reader<'a> {
             }
         }
         None
+    }
+
+    /// The next so many bytes.
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.rest.split_first_chunk::<N>()?;
+        self.rest = rest;
+        Some(*bytes)
     }
 
     /// The next bytes with a length before them.

@@ -2,34 +2,54 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::collecting::Collector;
 use crate::durability::Durability;
 use crate::error::KernelError;
+use crate::history::{self, Generation, History, Kept, Purpose};
 use crate::host::Host;
-use crate::ids::{PartId, ShapeId, Slot};
+use crate::ids::{Address, PartId, Slot};
+use crate::overlay::Overlay;
 use crate::promise::StoreId;
 use crate::record::{Record, Shape, VatRecord};
+use crate::registry::Registry;
 use crate::release::Outputs;
 use crate::schema::{self, FORMAT, Kind, Reader, STORE_PART};
 use crate::store::{Batch, Store, StoreError};
+use crate::sync::Monitor;
 use crate::vat::Vat;
+
+pub use crate::survey::{Fit, Unfit};
 
 /// How long a wait may last before the waiter looks around (interrupts, shutdown).
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
 
+/// What a store does beside keeping what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct StorageOptions {
+    /// How many generations of each part are kept before its newest, for looking back.
+    pub keep_generations: u64,
+    /// Collects in the background when the store has grown.
+    pub auto_collect: bool,
+}
+
 /// A store that vats live in.
 pub struct Storage<H: Host> {
     store: Arc<dyn Store>,
+    options: StorageOptions,
     durability: Arc<Durability<Outputs<H>>>,
-    parts: Mutex<Parts>,
+    parts: Monitor<Parts>,
     vats: Mutex<Vec<Weak<Vat<H>>>>,
+    /// Where its vats find each other.
+    registry: Arc<Registry<H>>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    collector: Collector,
 }
 
 #[derive(Default)]
@@ -37,6 +57,10 @@ struct Parts {
     names: HashMap<String, PartId>,
     claimed: HashSet<PartId>,
     last: u32,
+    /// Taken for a moment, by one who removes records: a claim waits.
+    swept: Option<PartId>,
+    /// A copy of another store is being made here.
+    filling: bool,
 }
 
 /// The right to be the one live vat of a part. Dropping it frees the part.
@@ -46,59 +70,93 @@ pub struct Claim<H: Host> {
     name: String,
     /// A closed vat's part is free, though its actors still hold the vat.
     released: AtomicBool,
+    /// Read at the first write.
+    history: Mutex<Option<History>>,
+    /// The lowest slot never used, as far as it is written.
+    next_slot: AtomicU64,
 }
 
-/// Whether actors of a stored shape can be made.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Fit {
-    /// They can.
-    Fits,
-    /// Their label is not in the environment.
-    Unknown,
-    /// The environment can't deal with their version or their fields, for this reason.
-    Misfit(String),
+/// A part that was taken for a moment.
+struct Taken<'a>(&'a Monitor<Parts>);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.with(|parts| parts.swept = None);
+        self.0.notify_all();
+    }
 }
 
-/// Actors that stand in a part, and can't be made.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Unfit {
-    /// Their label.
-    pub label: String,
-    /// Why they can't be made; `None` if the label is not known.
-    pub reason: Option<String>,
-    /// How many actors have it.
-    pub count: u64,
-    /// One of them.
-    pub slot: Slot,
+impl Parts {
+    /// The number of a part, a new one if need be.
+    fn number(&mut self, name: &str) -> PartId {
+        if let Some(part) = self.names.get(name) {
+            return *part;
+        }
+        self.last += 1;
+        let part = PartId(self.last);
+        self.names.insert(name.to_owned(), part);
+        part
+    }
 }
 
 impl<H: Host> Storage<H> {
     /// Opens a store: a new one gets the format of this version, a newer one is refused (guarantee G11).
     pub fn open(store: impl Store) -> Result<Arc<Self>, StoreError> {
+        Self::open_with(store, StorageOptions::default())
+    }
+
+    /// As [`Storage::open`], with options.
+    pub fn open_with(store: impl Store, options: StorageOptions) -> Result<Arc<Self>, StoreError> {
         let store: Arc<dyn Store> = Arc::new(store);
         let parts = match check_format(&*store) {
             Ok(()) => read_parts(&*store),
             Err(error) => Err(error),
         };
         let parts = match parts {
-            Ok(parts) => Mutex::new(parts),
+            Ok(parts) => Monitor::new(parts),
             Err(error) => {
                 store.close()?;
                 return Err(error);
             }
         };
-        Ok(Arc::new(Self {
+        let storage = Self {
             durability: Arc::new(Durability::new(store.clone())),
             store,
+            options,
             parts,
             vats: Mutex::new(Vec::new()),
+            registry: Registry::new(),
             committer: Mutex::new(None),
-        }))
+            collector: Collector::new(),
+        };
+        if options.auto_collect
+            && let Err(error) = storage.watch_growth()
+        {
+            storage.store.close()?;
+            return Err(error);
+        }
+        Ok(Arc::new(storage))
     }
 
     /// The store's name in messages.
     pub fn name(&self) -> String {
         self.store.name()
+    }
+
+    /// Where its vats find each other.
+    pub fn registry(&self) -> &Arc<Registry<H>> {
+        &self.registry
+    }
+
+    /// A view of the store as it is now, which may be written to and is forgotten in the end: for rehearsals.
+    /// Reads go to a snapshot; it ends with the view, and with the store.
+    pub fn view(&self) -> Result<Arc<Self>, StoreError> {
+        Self::open(Overlay::new(self.store.snapshot()?))
+    }
+
+    /// Where the records are. What is not written through a [`Claim`] is not seen by vats.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     pub(crate) fn id(&self) -> StoreId {
@@ -109,29 +167,144 @@ impl<H: Host> Storage<H> {
         &self.durability
     }
 
+    pub(crate) fn collector(&self) -> &Collector {
+        &self.collector
+    }
+
+    /// The parts that hold a vat.
+    pub(crate) fn stored_parts(&self) -> Result<HashMap<String, PartId>, StoreError> {
+        Ok(read_parts(&*self.store)?.names)
+    }
+
+    /// The vats that live here.
+    pub(crate) fn live_vats(&self) -> Vec<Arc<Vat<H>>> {
+        let vats: Vec<_> = self.vats.lock().iter().filter_map(Weak::upgrade).collect();
+        vats.into_iter().filter(|vat| !vat.is_closed()).collect()
+    }
+
+    /// Notes that it is not known what was written: every vat must stop (guarantee G9).
+    pub(crate) fn failed(&self, error: StoreError) -> Arc<StoreError> {
+        let error = Arc::new(error);
+        self.durability.fail(error.clone());
+        error
+    }
+
+    /// Writes to a part without a vat. `None`: there is one, or there is about to be.
+    pub(crate) fn while_free<T>(
+        self: &Arc<Self>,
+        part: PartId,
+        name: &str,
+        doing: impl FnOnce(&Claim<H>) -> T,
+    ) -> Option<T> {
+        let taken = self.parts.with(|parts| {
+            let free = !parts.claimed.contains(&part) && !parts.filling && parts.swept.is_none();
+            parts.swept = parts.swept.or(free.then_some(part));
+            free
+        });
+        if !taken {
+            return None;
+        }
+        let _taken = Taken(&self.parts);
+        let mut claim = Claim::new(self, part, name);
+        // It was not claimed for long.
+        *claim.released.get_mut() = true;
+        Some(doing(&claim))
+    }
+
     /// Names of the parts that hold a vat, in order.
     pub fn part_names(&self) -> Result<Vec<String>, StoreError> {
-        let mut names: Vec<String> = read_parts(&*self.store)?.names.into_keys().collect();
+        let mut names: Vec<String> = self.stored_parts()?.into_keys().collect();
         names.sort();
         Ok(names)
     }
 
-    /// Takes a part for a live vat.
-    pub fn claim(self: &Arc<Self>, name: &str) -> Result<Claim<H>, StoreError> {
-        let mut parts = self.parts.lock();
-        let part = match parts.names.get(name) {
-            Some(part) => *part,
+    /// The number of a part that holds a vat.
+    fn part_number(&self, name: &str) -> Result<Option<PartId>, StoreError> {
+        Ok(self.stored_parts()?.get(name).copied())
+    }
+
+    /// The generations of a part that can be read, the oldest first (STO-09).
+    pub fn generations(&self, name: &str) -> Result<Vec<Generation>, StoreError> {
+        match self.part_number(name)? {
+            Some(part) => history::generations(&*self.store.snapshot()?, part),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The store as it is, with one part as it was at an older generation (STO-14). What is written there stays in
+    /// memory.
+    pub fn at(&self, name: &str, generation: u64) -> Result<Arc<Self>, StoreError> {
+        let view = Overlay::new(self.store.snapshot()?);
+        let rewound = match self.part_number(name)? {
+            Some(part) => history::rewind(&view, part, name, generation),
             None => {
-                parts.last += 1;
-                let part = PartId(parts.last);
-                parts.names.insert(name.to_owned(), part);
-                part
+                let (store, part, kept) = (self.name(), name.to_owned(), Kept(None));
+                Err(StoreError::NoSuchGeneration { store, part, generation, kept })
             }
         };
-        if !parts.claimed.insert(part) {
-            return Err(StoreError::PartInUse { store: self.name(), part: name.to_owned() });
+        match rewound {
+            Ok(()) => Self::open(view),
+            Err(error) => {
+                view.close()?;
+                Err(error)
+            }
         }
-        Ok(Claim { storage: self.clone(), part, name: name.to_owned(), released: AtomicBool::new(false) })
+    }
+
+    /// Takes a part for a live vat. To be called detached: it may wait for a moment.
+    pub fn claim(self: &Arc<Self>, name: &str) -> Result<Claim<H>, StoreError> {
+        let part = loop {
+            let claimed = self.parts.wait(SLICE, |parts| {
+                if parts.filling {
+                    return Some(Err(StoreError::BeingFilled { store: self.name() }));
+                }
+                let part = parts.number(name);
+                if parts.swept == Some(part) {
+                    return None;
+                }
+                let free = parts.claimed.insert(part);
+                let in_use = || StoreError::PartInUse { store: self.name(), part: name.to_owned() };
+                Some(free.then_some(part).ok_or_else(in_use))
+            });
+            if let Some(part) = claimed {
+                break part?;
+            }
+        };
+        Ok(Claim::new(self, part, name))
+    }
+
+    /// Fills the store, which must be empty, while no vat may be opened in it.
+    pub(crate) fn fill<T>(
+        &self,
+        fill: impl FnOnce(&dyn Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let stored = self.stored_parts()?;
+        let refused = self.parts.with(|parts| {
+            if parts.filling {
+                return Some(StoreError::BeingFilled { store: self.name() });
+            }
+            let claimed = parts.names.iter().filter(|(_, part)| parts.claimed.contains(part));
+            let mut there: Vec<_> = stored.keys().chain(claimed.map(|(name, _)| name)).cloned().collect();
+            there.sort();
+            there.dedup();
+            if !there.is_empty() {
+                return Some(StoreError::NotEmpty { store: self.name(), parts: there });
+            }
+            parts.filling = true;
+            None
+        });
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        let filled = fill(&*self.store);
+        let known = read_parts(&*self.store);
+        self.parts.with(|parts| {
+            parts.filling = false;
+            if let Ok(known) = known {
+                *parts = known;
+            }
+        });
+        filled
     }
 
     /// Remembers a vat, to close it with the store.
@@ -182,6 +355,7 @@ impl<H: Host> Storage<H> {
     /// vat whose turn goes on beyond the deadline stays open, and that is an error.
     pub fn close_before(&self, cx: H::Cx<'_>, deadline: Option<Instant>) -> Result<(), H::Error> {
         let known = self.durability.failure().is_some();
+        H::detached(cx, || self.stop_collecting());
         let vats: Vec<_> = self.vats.lock().iter().filter_map(Weak::upgrade).collect();
         let mut result = vats.iter().map(|vat| vat.close_before(cx, deadline)).fold(Ok(()), Result::and);
         let busy = vats.iter().any(|vat| !vat.is_at_rest());
@@ -205,6 +379,12 @@ impl<H: Host> Storage<H> {
             return result;
         }
         result.and(H::detached(cx, || self.store.close()).map_err(|error| failed(Arc::new(error))))
+    }
+}
+
+impl<H: Host> std::fmt::Debug for Storage<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Storage({})", self.name())
     }
 }
 
@@ -270,7 +450,7 @@ fn read_parts(store: &dyn Store) -> Result<Parts, StoreError> {
 }
 
 /// Visits all records of one kind, their checksums verified.
-fn scan(
+pub(crate) fn scan(
     store: &dyn Store,
     part: PartId,
     kind: Kind,
@@ -290,6 +470,17 @@ fn scan(
 }
 
 impl<H: Host> Claim<H> {
+    fn new(storage: &Arc<Storage<H>>, part: PartId, name: &str) -> Self {
+        Self {
+            storage: storage.clone(),
+            part,
+            name: name.to_owned(),
+            released: AtomicBool::new(false),
+            history: Mutex::new(None),
+            next_slot: AtomicU64::new(0),
+        }
+    }
+
     /// The store.
     pub fn storage(&self) -> &Arc<Storage<H>> {
         &self.storage
@@ -298,7 +489,7 @@ impl<H: Host> Claim<H> {
     /// Frees the part.
     pub(crate) fn release(&self) {
         if !self.released.swap(true, Ordering::Relaxed) {
-            self.storage.parts.lock().claimed.remove(&self.part);
+            self.storage.parts.with(|parts| parts.claimed.remove(&self.part));
         }
     }
 
@@ -322,9 +513,9 @@ impl<H: Host> Claim<H> {
         let Some(value) = self.storage.store.get(&key)? else {
             return Ok(None);
         };
-        let name = self.storage.name();
-        let content = schema::open(&name, &key, &value)?;
-        decode(content).map(Some).map_err(|reason| schema::corrupt(&name, &key, &reason))
+        let corrupt = |reason: &str| schema::corrupt(&self.storage.name(), &key, reason);
+        let content = schema::content(&key, &value).map_err(corrupt)?;
+        decode(content).map(Some).map_err(|reason| corrupt(&reason))
     }
 
     /// The vat that is stored here.
@@ -336,12 +527,47 @@ impl<H: Host> Claim<H> {
     pub fn read_next_slot(&self) -> Result<Slot, StoreError> {
         let slot =
             self.get(Kind::NextSlot, 0, |content| Reader::new(content).varint().ok_or_else(malformed))?;
-        Ok(Slot(slot.unwrap_or(0)))
+        let slot = slot.unwrap_or(0);
+        self.next_slot.store(slot, Ordering::Relaxed);
+        Ok(Slot(slot))
     }
 
     /// The record of an actor.
     pub fn read_actor(&self, slot: Slot) -> Result<Option<Record>, StoreError> {
         self.get(Kind::Actor, slot.0, Record::decode)
+    }
+
+    /// The records of actors from one on, in order, up to the first that can't be read: at most so many, of about so
+    /// many bytes.
+    pub(crate) fn read_actors(
+        &self,
+        from: Slot,
+        most: usize,
+        most_bytes: usize,
+    ) -> Result<Vec<(Slot, Record)>, StoreError> {
+        let (start, end) = (schema::actor_key(self.part, from), schema::range(self.part, Kind::Actor).1);
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        self.storage.store.scan(&start, &end, &mut |key, value| {
+            let content = schema::content(key, value).ok();
+            let found =
+                content.and_then(|content| Some((Slot(schema::id_of(key)?), Record::decode(content).ok()?)));
+            let Some(found) = found else {
+                return ControlFlow::Break(());
+            };
+            bytes += value.len();
+            records.push(found);
+            if records.len() < most && bytes < most_bytes {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        Ok(records)
+    }
+
+    /// Whether an actor has a record.
+    pub(crate) fn has_actor(&self, slot: Slot) -> Result<bool, StoreError> {
+        self.read_actor(slot).map(|record| record.is_some())
     }
 
     /// What a stored actor is called: by its own name, if one was given, or by its label.
@@ -370,50 +596,44 @@ impl<H: Host> Claim<H> {
         Ok(shapes)
     }
 
-    /// Actors of this part that can't be made. Reads the actors' records only if there is a shape to suspect:
-    /// one that nobody has any more is no harm.
-    pub fn find_unfit(
-        &self,
-        shapes: &[Arc<Shape>],
-        fits: impl Fn(&Shape) -> Fit,
-    ) -> Result<Option<Unfit>, StoreError> {
-        let judged = (0u32..).zip(shapes).filter_map(|(id, shape)| {
-            let reason = match fits(shape) {
-                Fit::Fits => return None,
-                Fit::Unknown => None,
-                Fit::Misfit(reason) => Some(reason),
+    /// Appends a batch. To be called by the one who runs the vat, or before there is one.
+    pub(crate) fn write(&self, mut batch: Batch, purpose: Purpose) -> Result<(), StoreError> {
+        let store = &*self.storage.store;
+        {
+            let mut history = self.history.lock();
+            let history = match &mut *history {
+                Some(history) => history,
+                None => {
+                    history.insert(History::read(store, self.part, self.storage.options.keep_generations)?)
+                }
             };
-            Some((ShapeId(id), (shape.label.as_str(), reason)))
-        });
-        let suspects: HashMap<ShapeId, (&str, Option<String>)> = judged.collect();
-        if suspects.is_empty() {
-            return Ok(None);
+            history.extend(store, &mut batch, purpose)?;
         }
-        let mut found: Option<Unfit> = None;
-        scan(&*self.storage.store, self.part, Kind::Actor, |id, _, content| {
-            let suspect = Record::shape_of(content).and_then(|shape| suspects.get(&shape));
-            match (suspect, &mut found) {
-                (Some((label, reason)), None) => {
-                    let (label, reason) = ((*label).to_owned(), reason.clone());
-                    found = Some(Unfit { label, reason, count: 1, slot: Slot(id) });
-                }
-                (Some((label, reason)), Some(found)) if found.label == *label && found.reason == *reason => {
-                    found.count += 1;
-                }
-                _ => {}
-            }
-            Ok(())
-        })?;
-        Ok(found)
+        store.write(&batch)?;
+        self.storage.collector.barrier.wrote(&batch);
+        Ok(())
     }
 
-    /// Appends a batch.
-    pub(crate) fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.storage.store.write(batch)
+    /// Notes which slots a batch that was written has given out.
+    pub(crate) fn gave_out(&self, next_slot: u64) {
+        let before = self.next_slot.swap(next_slot, Ordering::Relaxed);
+        if next_slot > before {
+            self.storage.grew(next_slot - before);
+        }
+    }
+
+    /// Notes that an actor is about to come into memory.
+    pub(crate) fn loaded(&self, slot: Slot) {
+        self.storage.collector.barrier.loaded(self.part, slot);
+    }
+
+    /// Notes that an actor of another vat is about to be waited for.
+    pub(crate) fn asked(&self, address: Address) {
+        self.storage.collector.barrier.asked(address);
     }
 }
 
-fn malformed() -> String {
+pub(crate) fn malformed() -> String {
     "the record is malformed".to_owned()
 }
 

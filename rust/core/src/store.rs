@@ -5,6 +5,9 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::history::Kept;
 
 /// Why a store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,41 @@ pub enum StoreError {
         store: String,
         /// Name of the part.
         part: String,
+    },
+    /// An older state that is not kept.
+    #[error("the store {store} has no generation {generation} of its part {part:?}: {kept}")]
+    NoSuchGeneration {
+        /// The store, as its user named it.
+        store: String,
+        /// Name of the part.
+        part: String,
+        /// What was asked for.
+        generation: u64,
+        /// What there is.
+        kept: Kept,
+    },
+    /// A store to copy into holds something.
+    #[error(
+        "the store {store} is not empty: it has the part(s) {}; copy into a new store, at another path",
+        .parts.join(", ")
+    )]
+    NotEmpty {
+        /// The store, as its user named it.
+        store: String,
+        /// Names of its parts.
+        parts: Vec<String>,
+    },
+    /// The store is being copied into.
+    #[error("the store {store} is just being filled by copy_store; wait until that is done")]
+    BeingFilled {
+        /// The store, as its user named it.
+        store: String,
+    },
+    /// A view of a moment is not written to.
+    #[error("this view of the store {store} shows it as it was at one moment, and can't be written to")]
+    ReadOnly {
+        /// The store, as its user named it.
+        store: String,
     },
     /// Anything else the system said.
     #[error("the store {store} failed while {doing}: {reason}")]
@@ -167,8 +205,23 @@ pub trait Store: Send + Sync + 'static {
     /// batches (a crash of the process does not).
     fn syncs(&self) -> bool;
 
-    /// Makes durable what was written, then lets go of all resources, the lock among them. A second call
-    /// does nothing; every other call afterwards is [`StoreError::Closed`].
+    /// The store as it is at this moment, to be read only: [`Store::write`] is [`StoreError::ReadOnly`] there. It
+    /// costs little, whatever the size of the store, and keeps from being freed what was written before. It ends
+    /// with its own [`Store::close`], and with that of the store: then every call is [`StoreError::Closed`].
+    fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError>;
+
+    /// Gives back the room of what was removed between two keys. May take long. Does nothing where there is nothing
+    /// to give back.
+    fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        let _ = (start, end);
+        Ok(())
+    }
+
+    /// Ends what [`Store::compact`] does, since the store is about to be closed.
+    fn stop_compacting(&self) {}
+
+    /// Makes durable what was written, then lets go of all resources, the lock and the snapshots among them. A
+    /// second call does nothing; every other call afterwards is [`StoreError::Closed`].
     fn close(&self) -> Result<(), StoreError>;
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use actors::{Env, Sketch, cell, counter, list};
-pub use world::{Turn, call, fulfil, notes, outcome, reports, result, send, spawn, tell, wait};
+pub use world::{Turn, call, fulfil, notes, outcome, reports, result, send, spawn, tell, update, wait};
 
 use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
@@ -24,6 +24,7 @@ use crate::ids::Slot;
 use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
+use crate::residency::MaySleep;
 use crate::trail::Trail;
 use crate::vat::Vat;
 
@@ -51,9 +52,18 @@ pub type Behavior = Arc<dyn Act>;
 /// A handler of a settled promise.
 pub type Handler = Box<dyn FnOnce(&Turn<'_>, Option<Outcome<Toy>>) -> Result<Value, Fault> + Send>;
 
+/// A listener for partial updates.
+pub type Listener = Arc<dyn Fn(&Turn<'_>, Value) -> Result<Value, Fault> + Send + Sync>;
+
 /// Code that waits for a promise; it gives `None` if it has suspended itself again.
 pub type Continuation =
     Box<dyn FnOnce(&Turn<'_>, Outcome<Toy>, &Promise) -> Result<Option<Value>, Fault> + Send>;
+
+/// Such code, and the actor whose behavior it is part of, if it is part of one.
+pub struct Suspended {
+    actor: Option<Actor>,
+    go_on: Continuation,
+}
 
 /// A state that is changed in place, and what it was.
 #[derive(Clone, Debug)]
@@ -117,6 +127,11 @@ pub trait Act: Send + Sync + 'static {
     fn sketch(&self) -> Option<Sketch> {
         None
     }
+
+    /// Whether it may change without saying so.
+    fn changes_in_place(&self) -> bool {
+        false
+    }
 }
 
 impl<F> Act for F
@@ -163,8 +178,10 @@ impl Host for Toy {
     type Value = Value;
     type Error = Fault;
     type Promise = Promise;
+    type WeakPromise = Weak<ToyPromise>;
     type Function = Handler;
-    type Suspended = Continuation;
+    type Partial = Listener;
+    type Suspended = Suspended;
     type Right = ();
     type Waker = Sender<Outcome<Toy>>;
     type Saved = Saved;
@@ -199,11 +216,27 @@ impl Host for Toy {
         promise.clone()
     }
 
+    fn clone_partial((): (), listener: &Listener) -> Listener {
+        listener.clone()
+    }
+
     fn downgrade((): (), actor: &Actor) -> Result<Weak<ToyRef>, Fault> {
         Ok(Arc::downgrade(actor))
     }
 
     fn upgrade((): (), weak: &Weak<ToyRef>) -> Option<Actor> {
+        weak.upgrade()
+    }
+
+    fn new_promise((): (), cell: PromiseCell<Self>) -> Result<Promise, Fault> {
+        Ok(Arc::new(ToyPromise { cell }))
+    }
+
+    fn downgrade_promise((): (), promise: &Promise) -> Result<Weak<ToyPromise>, Fault> {
+        Ok(Arc::downgrade(promise))
+    }
+
+    fn upgrade_promise((): (), weak: &Weak<ToyPromise>) -> Option<Promise> {
         weak.upgrade()
     }
 
@@ -223,6 +256,10 @@ impl Host for Toy {
             Value::Actor(actor) => Some(actor.clone()),
             _ => None,
         }
+    }
+
+    fn reference((): (), actor: Actor) -> Value {
+        Value::Actor(actor)
     }
 
     fn describe_value((): (), value: &Value) -> String {
@@ -271,14 +308,18 @@ impl Host for Toy {
         handler(&Turn::new(churn), outcome)
     }
 
+    fn update((): (), churn: &Rc<Churn<Self>>, listener: Listener, value: Value) -> Result<Value, Fault> {
+        listener(&Turn::new(churn), value)
+    }
+
     fn resume(
         (): (),
         churn: &Rc<Churn<Self>>,
-        code: Continuation,
+        code: Suspended,
         outcome: Outcome<Self>,
         answer: &Promise,
     ) -> Result<Option<Value>, Fault> {
-        code(&Turn::new(churn), outcome, answer)
+        (code.go_on)(&Turn::new(churn), outcome, answer)
     }
 
     fn wake((): (), waker: Sender<Outcome<Self>>, outcome: Outcome<Self>) {
@@ -308,12 +349,12 @@ impl Host for Toy {
         saved.clone()
     }
 
-    fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor>, Fault> {
+    fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor, Promise>, Fault> {
         let behavior = match &actor.cell.state().life {
             Life::Live(behavior) => behavior.clone(),
             _ => return Err(Fault::Raised(format!("{:?} has no behavior", actor.cell))),
         };
-        env.portrait(&behavior)
+        env.portrait(actor.cell.vat(), &behavior)
             .map_err(|why| Fault::Raised(format!("{:?} can't be stored: {why}", actor.cell)))
     }
 
@@ -335,8 +376,21 @@ impl Host for Toy {
         shape: &Shape,
         record: &Record,
         refs: Vec<Actor>,
+        far: Vec<Promise>,
     ) -> Result<(Behavior, bool), Fault> {
-        env.rehydrate(shape, record, &refs).map(|behavior| (behavior, false))
+        env.rehydrate(shape, record, &refs, &far).map(|behavior| (behavior, false))
+    }
+
+    fn may_sleep((): (), behavior: &Behavior) -> MaySleep {
+        match Arc::strong_count(behavior) {
+            1 if behavior.changes_in_place() => MaySleep::IfUnchanged,
+            1 => MaySleep::Yes,
+            _ => MaySleep::No,
+        }
+    }
+
+    fn suspended_in(code: &Suspended) -> Option<&Actor> {
+        code.actor.as_ref()
     }
 
     fn ghost((): (), vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Actor, Fault> {

@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::ids::{ShapeId, Slot};
 use crate::record::{Portrait, Record, Shape};
 use crate::saving::Persistence;
+use crate::store::StoreError;
 
 /// So many actors are looked at, at most: the way to one far behind is not worth a walk over the whole store.
 const MOST: usize = 10_000;
@@ -69,16 +70,17 @@ impl<H: Host> Churn<H> {
         tracks: Tracks<H>,
     ) -> Trail {
         let Tracks { sealed, todo } = tracks;
+        let env = persistence.env();
         let decoded = |(slot, record): (_, Vec<u8>)| Some((slot, Record::decode(&record).ok()?));
         let mut fresh: HashMap<Slot, Record> = sealed.into_iter().filter_map(decoded).collect();
         for actor in todo.into_iter().take(MOST) {
             // What it refers to now counts, not what its record says. One that can't be stored either has none.
-            if let Ok(portrait) = self.portrait(cx, persistence, &actor) {
+            if let Ok(portrait) = self.portrait(cx, &env, &actor) {
                 let slots = portrait.refs.iter().map(|target| H::actor_cell(target).slot()).collect();
-                let Portrait { shape, name, payload, refs } = portrait;
+                let Portrait { shape, name, payload, .. } = portrait;
                 let shape = self.work().saving.as_mut().map_or(ShapeId(0), |saving| saving.shape_id(&shape));
-                fresh.insert(H::actor_cell(&actor).slot(), Record { shape, name, slots, payload });
-                drop(refs);
+                let record = Record { shape, name, slots, far: Vec::new(), payload };
+                fresh.insert(H::actor_cell(&actor).slot(), record);
             }
         }
         let roots = self.work().saving.as_ref().map_or_else(Vec::new, |saving| saving.roots.clone());
@@ -144,7 +146,20 @@ impl<H: Host> Churn<H> {
     }
 
     fn shape_of(&self, record: &Record) -> Option<Arc<Shape>> {
-        self.work().saving.as_ref()?.shapes.get(record.shape.0 as usize).cloned()
+        self.work().saving.as_ref()?.shape(record.shape)
+    }
+
+    /// The record of an actor, read for this alone.
+    fn record_of(
+        &self,
+        cx: H::Cx<'_>,
+        persistence: &Persistence<H>,
+        slot: Slot,
+    ) -> Result<Option<Record>, StoreError> {
+        match self.unsaved_record(persistence, slot) {
+            Some(unsaved) => unsaved.map(Some),
+            None => H::detached(cx, || persistence.claim.read_actor(slot)),
+        }
     }
 }
 

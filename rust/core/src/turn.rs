@@ -1,15 +1,17 @@
 //! Turns: changes are made in place, and can be taken back (guarantee G1).
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::actor::Life;
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::{LamportTime, Slot};
+use crate::ids::{Address, LamportTime, Slot};
 use crate::log::Cause;
 use crate::promise::{Outcome, Progress, Reaction};
 use crate::recording::Heading;
+use crate::vat::Vat;
 
 /// How to take one change back.
 pub(crate) enum Undo<H: Host> {
@@ -21,17 +23,40 @@ pub(crate) enum Undo<H: Host> {
     Spawned { actor: H::Actor },
     /// It was made from its record.
     Rehydrated { actor: H::Actor },
-    /// It was made from an upgraded record, which will be written.
+    /// Its record will be written anew: it was upgraded, or a promise in it has settled.
     Upgraded { actor: H::Actor },
     /// It will have a record.
     Stored { actor: H::Actor },
+    /// The vat got another environment.
+    Environment { vat: Arc<Vat<H>>, old: Arc<H::Env> },
 }
 
 /// What a turn wants to happen if it succeeds, in the order in which it said so.
 pub(crate) enum Effect<H: Host> {
-    Send { target: Target<H>, message: H::Message, resolver: Option<H::Promise> },
-    Listen { promise: H::Promise, reaction: Reaction<H> },
-    Settle { promise: H::Promise, outcome: Outcome<H>, right: Option<H::Right> },
+    Send {
+        target: Target<H>,
+        message: H::Message,
+        resolver: Option<H::Promise>,
+    },
+    Listen {
+        promise: H::Promise,
+        reaction: Reaction<H>,
+    },
+    Settle {
+        promise: H::Promise,
+        outcome: Outcome<H>,
+        right: Option<H::Right>,
+    },
+    Update {
+        promise: H::Promise,
+        value: H::Value,
+        right: Option<H::Right>,
+    },
+    /// An actor of another vat is to be stored there.
+    Keep {
+        address: Address,
+        actor: H::Actor,
+    },
 }
 
 /// Where a message goes.
@@ -138,6 +163,7 @@ impl<H: Host> Churn<H> {
         let undo = std::mem::take(&mut work.undo);
         let effects = std::mem::take(&mut work.effects);
         drop(work);
+        self.will_be_ghosts(&undo);
         Self::take_back(undo);
         drop(effects);
     }
@@ -146,6 +172,7 @@ impl<H: Host> Churn<H> {
     pub(crate) fn take_back(undo: Vec<Undo<H>>) {
         // Dropped when all is as it was: the host may run any code then.
         let mut undone = Vec::with_capacity(undo.len());
+        let mut environments = Vec::new();
         for change in undo.into_iter().rev() {
             let (actor, life) = match change {
                 Undo::Changed { actor, old } => (actor, Life::Live(old)),
@@ -163,6 +190,10 @@ impl<H: Host> Churn<H> {
                 Undo::Stored { actor } => {
                     H::actor_cell(&actor).set_stored(false);
                     undone.push((None, actor));
+                    continue;
+                }
+                Undo::Environment { vat, old } => {
+                    environments.extend(vat.persistence().map(|persistence| persistence.exchange_env(old)));
                     continue;
                 }
             };
@@ -312,6 +343,7 @@ impl<H: Host> Churn<H> {
             work.epoch += 1;
             (work.undo.split_off(changes), work.effects.split_off(effects))
         };
+        self.will_be_ghosts(&undo);
         Self::take_back(undo);
         drop(effects);
         result

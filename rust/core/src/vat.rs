@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::by_hand::ByHand;
 use crate::churn::{Churn, Work};
 use crate::durability::{Ticket, Waited};
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::{Slot, VatId};
+use crate::ids::{PermanentId, Slot, VatId};
 use crate::job::Job;
 use crate::log::{Cause, EventKind, Log};
 use crate::mailbox::{Entry, Mailbox};
+use crate::partial;
 use crate::pool::Runtime;
 use crate::promise::{Outcome, Seen, StoreId};
 use crate::record::{Shape, VatRecord};
@@ -24,8 +24,9 @@ use crate::release::{Outputs, post, release, settling};
 use crate::saving::{Persistence, Saving};
 use crate::scheduling::{InboxLimit, Scheduling};
 use crate::session::Session;
-use crate::storage::{Claim, Fit, SLICE, Unfit};
+use crate::storage::{Claim, SLICE};
 use crate::store::StoreError;
+use crate::survey::{Fit, Unfit};
 use crate::watch::Pace;
 
 /// How many churns a worker runs in one vat before the others get their turn.
@@ -34,6 +35,8 @@ const CHURNS_AT_A_TIME: usize = 64;
 /// A vat. Actors hold it; it holds no actor.
 pub struct Vat<H: Host> {
     id: VatId,
+    /// Known from its opening on, or its founding.
+    permanent: OnceLock<PermanentId>,
     name: String,
     runtime: Arc<Runtime<H>>,
     mailbox: Mailbox<Job<H>, Box<Work<H>>>,
@@ -112,6 +115,7 @@ impl<H: Host> Vat<H> {
         let id = runtime.next_vat_id();
         let vat = Arc::new(Self {
             id,
+            permanent: OnceLock::new(),
             name: options.name.unwrap_or_else(|| format!("vat-{id}")),
             runtime: runtime.clone(),
             mailbox: Mailbox::new(Box::new(work)),
@@ -139,7 +143,7 @@ impl<H: Host> Vat<H> {
         let record = claim.read_vat()?;
         let next_slot = claim.read_next_slot()?;
         let shapes = claim.read_shapes()?;
-        if let Some(mut unfit) = claim.find_unfit(&shapes, fits)? {
+        if let Some(mut unfit) = claim.find_unfit(&shapes, fits)?.into_iter().next() {
             let store = claim.storage().name();
             return Err(match unfit.reason.take() {
                 None => OpenError::UnknownLabel { store, unfit },
@@ -147,11 +151,13 @@ impl<H: Host> Vat<H> {
             });
         }
         let storage = claim.storage().clone();
-        let roots = record.as_ref().map_or_else(Vec::new, |record| record.roots.clone());
+        let roots = record.as_ref().map(|record| record.roots.clone());
         let saving = Saving::new(shapes, next_slot, roots);
-        let persistence =
-            Persistence { claim, env, dropped: Mutex::new(Vec::new()), by_hand: ByHand::default() };
+        let persistence = Persistence::new(claim, env);
         let vat = Self::make(runtime, options, Some(persistence), Work::new(next_slot, Some(saving)));
+        if let Some(record) = &record {
+            vat.permanent.get_or_init(|| PermanentId(record.id));
+        }
         storage.adopt(&vat);
         Ok(Opened { vat, record })
     }
@@ -159,6 +165,11 @@ impl<H: Host> Vat<H> {
     /// Its number in this process.
     pub fn id(&self) -> VatId {
         self.id
+    }
+
+    /// The id that it keeps over restarts; `None` without a store, and before it is founded (PV-12).
+    pub fn permanent_id(&self) -> Option<PermanentId> {
+        self.permanent.get().copied()
     }
 
     /// Its name.
@@ -373,6 +384,7 @@ impl<H: Host> Vat<H> {
                     let Some(persistence) = &self.persistence else {
                         return Ok(());
                     };
+                    self.give_up_asking(cx);
                     persistence.claim.release();
                     let durability = persistence.claim.storage().durability();
                     if durability.syncs() && durability.failure().is_none() {
@@ -456,7 +468,7 @@ impl<H: Host> Vat<H> {
             _ => return outputs.emit(cx),
         };
         let here = Some(storage.id());
-        let mut later = Outputs { messages: Vec::new(), promises: Vec::new() };
+        let mut later = Outputs { messages: Vec::new(), updates: Vec::new(), promises: Vec::new() };
         settling(cx, |next| {
             for (vat, job) in outputs.messages {
                 // The log is ordered: what a vat of this store does with the message comes after its cause.
@@ -466,6 +478,8 @@ impl<H: Host> Vat<H> {
                     later.messages.push((vat, job));
                 }
             }
+            partial::show::<H>(cx, &outputs.updates, Seen::ByStore(storage.id()), next);
+            later.updates = outputs.updates;
             for promise in outputs.promises {
                 release(cx, H::clone_promise(cx, &promise), Seen::ByStore(storage.id()), next);
                 later.promises.push(promise);
@@ -493,13 +507,15 @@ impl<H: Host> Vat<H> {
         let session = self.enter(cx)?;
         let churn = session.churn().clone();
         let mut before = None;
+        // Known before the first turn: portraits of other vats may name it.
+        let id = self.permanent.get_or_init(|| PermanentId(id)).0;
         let result = churn.turn(cx, Heading::run(), || {
             let roots = body(&churn)?;
             before = Some(churn.exchange_roots(slots_of::<H>(&roots)));
             for root in &roots {
                 if !churn.is_near(root) {
-                    let (actor, target) = (format!("vat {}", self.name), H::describe_actor(cx, root));
-                    return Err(H::error(cx, KernelError::FarReference { actor, target }));
+                    let (actor, target) = ("a root".to_owned(), H::describe_actor(cx, root));
+                    return Err(H::error(cx, KernelError::FarRoot { actor, target }));
                 }
                 churn.adopt(cx, root);
             }

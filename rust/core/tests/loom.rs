@@ -313,6 +313,10 @@ impl Store for Disk {
         unreachable!()
     }
 
+    fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError> {
+        unreachable!()
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -128,7 +128,7 @@ fn a_vat_whose_founding_failed_leaves_nothing_and_can_be_founded_again() {
     attempt(|turn| Ok(vec![turn.spawn(counter(0)), turn.spawn(puppet(0))])).unwrap_err();
     let elsewhere = spawn(&vat(&shelf.runtime, "elsewhere"), counter(0)).unwrap();
     let far = opened.vat.found((), [7; 16], Vec::new(), |_| Ok(vec![elsewhere]));
-    assert!(matches!(far, Err(Fault::Kernel(KernelError::FarReference { .. }))));
+    assert!(matches!(far, Err(Fault::Kernel(KernelError::FarRoot { .. }))));
     assert_eq!(shelf.store.writes(), before);
     assert!(storage.part_names().unwrap().is_empty());
 

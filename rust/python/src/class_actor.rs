@@ -161,7 +161,7 @@ struct Owner {
 }
 
 /// The fields of an instance as they were, and what their containers held.
-struct Kept {
+pub(crate) struct Kept {
     fields: Py<PyDict>,
     containers: Mutex<Containers>,
 }
@@ -279,7 +279,15 @@ pub(crate) fn class<'a, 'py>(constructor: &'a Bound<'py, PyAny>) -> Option<&'a B
 /// Makes an instance without its fields.
 pub(crate) fn blank<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, ActorBase>> {
     let py = class.py();
-    let made = class.call_method1(intern!(py, "__new__"), (class,))?;
+    // SAFETY: the type is alive, and its slot is called as the interpreter does it for `class.__new__(class)`: with a
+    // tuple of arguments and no dict. It gives an owned reference, or null with an exception set.
+    let made = unsafe {
+        let Some(new) = (*class.as_type_ptr()).tp_new else {
+            return Err(behavior_error(format!("{class} makes no instances")));
+        };
+        let arguments = PyTuple::empty(py);
+        Bound::from_owned_ptr_or_err(py, new(class.as_type_ptr(), arguments.as_ptr(), std::ptr::null_mut()))
+    }?;
     Ok(made.cast_into::<ActorBase>()?)
 }
 
@@ -351,6 +359,16 @@ pub(crate) fn note_grown(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>
     let saved = Saved { instance: instance.clone().unbind(), kept, grown: true };
     churn.touch(instance.py(), actor.as_unbound(), saved);
     Ok(())
+}
+
+/// Forgets what was kept for undoing changes of an instance, outside of turns.
+pub(crate) fn forget_kept(instance: &Bound<'_, ActorBase>) {
+    let before = {
+        let mut link = instance.get().link.lock();
+        link.epoch = 0;
+        link.kept.take()
+    };
+    drop(before);
 }
 
 /// Tells an instance that it was made from its record.
@@ -429,16 +447,35 @@ fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -
 }
 
 /// Keeps all that an instance's fields hold: for code that goes on after a wait, with what it read before.
-pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
+pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<Option<Arc<Kept>>> {
     let Some(kept) = touch(instance)? else {
-        return Ok(());
+        return Ok(None);
     };
     for (_, value) in fields(instance)? {
         if containers::may_change(&value) {
             kept.containers.lock().keep(&value)?;
         }
     }
-    Ok(())
+    Ok(Some(kept))
+}
+
+/// An error if code that went on after a wait has changed an instance that is not the behavior of the actor any more:
+/// nobody would ever see that.
+pub(crate) fn refuse_changes(
+    instance: &Bound<'_, ActorBase>,
+    kept: Arc<Kept>,
+    actor: &Py<Ref>,
+) -> PyResult<()> {
+    let py = instance.py();
+    let saved = Saved { instance: instance.clone().unbind(), kept, grown: false };
+    if !saved.is_changed(py)? {
+        return Ok(());
+    }
+    Err(behavior_error(format!(
+        "{} got another behavior while this code waited, so what the code changes of the one before would be lost: \
+         let it call the actor instead",
+        actor.get().describe(py)
+    )))
 }
 
 impl Saved {
@@ -520,12 +557,7 @@ impl Saved {
                 now.update(self.kept.fields.bind(py).as_mapping())?;
                 self.kept.containers.lock().restore(py)
             });
-            let before = {
-                let mut link = instance.get().link.lock();
-                link.epoch = 0;
-                link.kept.take()
-            };
-            drop(before);
+            forget_kept(instance);
             if let Err(error) = restored {
                 error.write_unraisable(py, Some(instance.as_any()));
             }

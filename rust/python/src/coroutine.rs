@@ -81,6 +81,11 @@ impl Suspended {
         }
     }
 
+    /// The actor that runs it.
+    pub(crate) fn actor(&self) -> Option<&Py<Ref>> {
+        self.actor.as_ref().map(|(actor, _)| actor)
+    }
+
     /// Runs the next stretch with the outcome that was waited for; `None` if the coroutine waits again.
     pub(crate) fn resume(
         self,
@@ -99,15 +104,23 @@ impl Suspended {
         outcome: Option<Outcome<PyHost>>,
         answer: &Py<Promise>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        if let (Some(_), Some((_, behavior))) = (&outcome, &self.actor)
+        let mut orphan = None;
+        if let (Some(_), Some((actor, behavior))) = (&outcome, &self.actor)
             && let Some(instance) = class_actor::instance(behavior.bind(py))
         {
-            class_actor::touch_all(instance)?;
+            let kept = class_actor::touch_all(instance)?;
+            if !actor.get().has_behavior(behavior) {
+                orphan = kept.map(|kept| (instance.clone(), kept, actor.clone_ref(py)));
+            }
         }
         let before = ENTERED.replace(Some(open_blocks()));
         let step = step(self.coroutine.bind(py), outcome);
         ENTERED.set(before);
-        let value = match step? {
+        let step = step?;
+        if let Some((instance, kept, actor)) = orphan {
+            class_actor::refuse_changes(&instance, kept, &actor)?;
+        }
+        let value = match step {
             Step::Waits(promise) => {
                 churn.suspend(promise.unbind(), self, answer.clone_ref(py));
                 return Ok(None);

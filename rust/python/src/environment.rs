@@ -15,6 +15,9 @@ use crate::class_actor::ClassInfo;
 use crate::collections::library_labels;
 use crate::records::Records;
 
+/// Version 0, which a constructor has if it names none, as it is stored.
+const UNVERSIONED: [u8; 1] = [0];
+
 /// What makes actors from records.
 pub(crate) enum Maker {
     /// With a rehydrator, if the environment has one; and the function itself where it is one without `@actor`.
@@ -98,6 +101,81 @@ fn version_text(bytes: &[u8]) -> String {
 }
 
 impl Maker {
+    /// What stands under a label of a `PersistenceEnv`, with the address of the constructor, and version and fields
+    /// of the portraits that it has today.
+    fn of(given: Bound<'_, PyAny>) -> PyResult<(Self, usize, Vec<u8>, Vec<String>)> {
+        let py = given.py();
+        let (constructor, rehydrate, plain) = match given.cast_into_exact::<PyTuple>() {
+            Ok(parts) => parts.extract()?,
+            Err(error) => (error.into_inner(), None, None::<Py<PyAny>>),
+        };
+        let address = plain.as_ref().map_or(constructor.as_ptr(), Py::as_ptr) as usize;
+        match constructor.cast_into_exact::<Constructor>() {
+            Ok(function) => {
+                let this = function.get();
+                let fields = this.parameters.iter().map(|parameter| name(py, parameter)).collect();
+                let version = this.version_bytes.clone();
+                let restore = this.restore.as_ref().map(|restore| restore.clone_ref(py));
+                Ok((
+                    Self::Function(function.unbind(), restore.or(rehydrate), plain),
+                    address,
+                    version,
+                    fields,
+                ))
+            }
+            Err(error) => {
+                let class = error.into_inner().cast_into::<PyType>()?;
+                let info = ClassInfo::of(&class)?;
+                let fields = info.get().fields.iter();
+                let fields = fields.map(|field| field.bind(py).to_string_lossy().into_owned()).collect();
+                let version = info.get().version_bytes.clone();
+                Ok((Self::Class(class.unbind()), address, version, fields))
+            }
+        }
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Function(constructor, restore, plain) => {
+                let [restore, plain] = [restore, plain].map(|one| one.as_ref().map(|one| one.clone_ref(py)));
+                Self::Function(constructor.clone_ref(py), restore, plain)
+            }
+            Self::Class(class) => Self::Class(class.clone_ref(py)),
+        }
+    }
+
+    /// Whether it makes the same of a record as another one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Function(_, restore, _), Self::Function(_, restore_too, _)) => {
+                let same = match (restore, restore_too) {
+                    (Some(restore), Some(other)) => restore.is(other),
+                    (None, None) => true,
+                    _ => false,
+                };
+                self.address() == other.address() && same
+            }
+            (Self::Class(a), Self::Class(b)) => a.is(b),
+            _ => false,
+        }
+    }
+
+    fn address(&self) -> usize {
+        match self {
+            Self::Function(_, _, Some(plain)) => plain.as_ptr() as usize,
+            Self::Function(constructor, ..) => constructor.as_ptr() as usize,
+            Self::Class(class) => class.as_ptr() as usize,
+        }
+    }
+
+    /// Whether a function of the user gives the portrait, so that only it knows the fields.
+    fn has_own_portrait(&self) -> bool {
+        match self {
+            Self::Function(constructor, _, plain) => plain.is_some() || constructor.get().portrait.is_some(),
+            Self::Class(_) => false,
+        }
+    }
+
     fn known(&self, py: Python<'_>) -> PyResult<Known> {
         let texts = |names: &mut dyn Iterator<Item = &Py<PyString>>| -> Vec<String> {
             names.map(|name| name.bind(py).to_string_lossy().into_owned()).collect()
@@ -166,72 +244,72 @@ impl Upgrade {
 
 /// The map between labels and constructors.
 pub(crate) struct Environment {
+    /// The `PersistenceEnv` that it was made of.
+    pub(crate) origin: Py<PyAny>,
+    /// Labels, and old names of labels.
     pub(crate) by_label: HashMap<String, Maker>,
-    /// Labels of old, and those of today.
-    aliases: HashMap<String, String>,
     /// By the constructor's address, which is kept alive by the map above.
     pub(crate) by_constructor: HashMap<usize, Arc<Shape>>,
     pub(crate) records: Records,
 }
 
 impl Environment {
-    pub(crate) fn new(
-        py: Python<'_>,
-        labels: &Bound<'_, PyDict>,
-        records: &Bound<'_, PyDict>,
-    ) -> PyResult<Self> {
-        let (mut by_label, mut aliases) = (HashMap::new(), HashMap::new());
+    /// That of a `PersistenceEnv`.
+    pub(crate) fn new(origin: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = origin.py();
+        let (labels, records, aliases) = origin.call_method0(intern!(py, "_parts"))?.extract::<(
+            Bound<'_, PyDict>,
+            Bound<'_, PyDict>,
+            Bound<'_, PyDict>,
+        )>()?;
+        let mut by_label = HashMap::new();
         let mut by_constructor = HashMap::new();
         let library = library_labels(py).into_iter().flatten();
         for (label, constructor) in labels.iter().chain(library) {
             let label: String = label.extract()?;
-            if let Ok(of) = constructor.cast_exact::<PyString>() {
-                aliases.insert(label, of.to_str()?.to_owned());
-                continue;
-            }
-            let (constructor, rehydrate, plain) = match constructor.cast_into_exact::<PyTuple>() {
-                Ok(parts) => parts.extract()?,
-                Err(error) => (error.into_inner(), None, None::<Py<PyAny>>),
-            };
-            let address = plain.as_ref().map_or(constructor.as_ptr(), Py::as_ptr) as usize;
-            let (maker, version, fields) = match constructor.cast_into_exact::<Constructor>() {
-                Ok(function) => {
-                    let fields =
-                        function.get().parameters.iter().map(|parameter| name(py, parameter)).collect();
-                    let version = function.get().version_bytes.clone();
-                    let restore = function.get().restore.as_ref().map(|restore| restore.clone_ref(py));
-                    (Maker::Function(function.unbind(), restore.or(rehydrate), plain), version, fields)
-                }
-                Err(error) => {
-                    let class = error.into_inner().cast_into::<PyType>()?;
-                    let info = ClassInfo::of(&class)?;
-                    let fields = info.get().fields.iter();
-                    let fields = fields.map(|field| field.bind(py).to_string_lossy().into_owned()).collect();
-                    let version = info.get().version_bytes.clone();
-                    (Maker::Class(class.unbind()), version, fields)
-                }
-            };
+            let (maker, address, version, fields) = Maker::of(constructor)?;
             let shape = Shape { label: label.clone(), version, fields };
             by_constructor.insert(address, Arc::new(shape));
             by_label.insert(label, maker);
         }
-        Ok(Self { by_label, aliases, by_constructor, records: Records::new(records)? })
+        let mut records = Records::new(&records)?;
+        for (alias, name) in aliases {
+            let (alias, name) = (alias.extract::<String>()?, name.extract::<String>()?);
+            match by_label.get(&name).map(|maker| maker.clone_ref(py)) {
+                Some(maker) => drop(by_label.insert(alias, maker)),
+                None => records.add_alias(py, alias, &name),
+            }
+        }
+        Ok(Self { origin: origin.clone().unbind(), by_label, by_constructor, records })
     }
 
-    /// What makes the actors that are stored under a label, and whether that is one of old.
-    pub(crate) fn maker(&self, label: &str) -> Option<(&Maker, bool)> {
-        match self.aliases.get(label) {
-            Some(of) => Some((self.by_label.get(of)?, true)),
-            None => Some((self.by_label.get(label)?, false)),
+    /// The label under which what this makes is stored.
+    pub(crate) fn label_of(&self, maker: &Maker) -> Option<&str> {
+        Some(&self.by_constructor.get(&maker.address())?.label)
+    }
+
+    /// Whether actors of a stored shape would be stored in the same way today.
+    pub(crate) fn is_today(&self, shape: &Shape) -> bool {
+        let Some(maker) = self.by_label.get(&shape.label) else {
+            // Nobody can make them, so nobody can store them otherwise.
+            return true;
+        };
+        let Some(today) = self.by_constructor.get(&maker.address()) else {
+            return true;
+        };
+        if maker.has_own_portrait() {
+            // Its version may be one that the function gives.
+            return shape.label == today.label
+                && (shape.version == today.version || today.version == UNVERSIONED);
         }
+        shape == &**today
     }
 
     /// What the environment knows of stored shapes, to be asked without Python.
     pub(crate) fn judge(&self, py: Python<'_>) -> PyResult<Judge> {
-        let labels = self.by_label.keys().chain(self.aliases.keys());
-        let by_label = labels.filter_map(|label| {
-            let (maker, _) = self.maker(label)?;
-            Some(maker.known(py).map(|known| (label.clone(), known)))
+        let by_label = self.by_label.iter().map(|(label, maker)| {
+            let info = maker.known(py)?;
+            Ok((label.clone(), info))
         });
         Ok(Judge { by_label: by_label.collect::<PyResult<_>>()? })
     }

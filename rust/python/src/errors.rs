@@ -226,13 +226,16 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         KernelError::VatClosed { .. } => "VatClosedError",
         KernelError::Poisoned { .. }
         | KernelError::NotPersistent { .. }
+        | KernelError::WithoutId { .. }
         | KernelError::NotReopened { .. }
         | KernelError::Unsaved { .. }
         | KernelError::MissingRecord { .. } => "PersistenceError",
         KernelError::StaleBecome { .. } | KernelError::ForeignBecome { .. } => "BehaviorError",
         KernelError::NotAnActor { .. } | KernelError::PromiseCycle => "BrokenPromiseError",
-        KernelError::FarReference { .. } => "NotPortableError",
-        KernelError::NoSuchActor { .. } | KernelError::NotYetSpawned { .. } => "NoSuchActorError",
+        KernelError::FarRoot { .. } | KernelError::WithoutStore { .. } => "NotPortableError",
+        KernelError::NotStored { .. }
+        | KernelError::NoSuchActor { .. }
+        | KernelError::NotYetSpawned { .. } => "NoSuchActorError",
         KernelError::NotInLog { .. } => "EventLogError",
         KernelError::WrongMoment { .. } => "NoTurnError",
         KernelError::TimedOut { .. } => "VatTimeoutError",
@@ -270,6 +273,12 @@ pub(crate) fn add_trail(py: Python<'_>, error: &Fault, way: &str, actor: &str) {
     let told = module(py).and_then(|module| module.call_method1("add_trail", (error.value(py), way, actor)));
     // An error that can't be changed goes on as it is.
     drop(told);
+}
+
+/// Adds a note to an error.
+pub(crate) fn add_note(py: Python<'_>, error: &Fault, text: &str) {
+    // An error that takes no notes goes on without.
+    drop(error.value(py).bind(py).call_method1("add_note", (text,)));
 }
 
 /// Notes in an error where it left a turn, unless an earlier turn has done so.

@@ -5,6 +5,7 @@ mod calls;
 mod cbor;
 mod class_actor;
 mod collections;
+mod collector;
 mod containers;
 mod copies;
 mod coroutine;
@@ -13,20 +14,29 @@ mod environment;
 mod errors;
 mod event_loop;
 mod host;
+mod identifiers;
+mod listening;
 mod log;
 mod methods;
 mod opening;
+mod origin;
 mod portrait;
 mod portrayed;
 mod promise;
 mod records;
 mod refs;
+mod registry;
+mod rehearsing;
+mod replacing;
+mod resolver;
 mod restore;
 mod runtime;
 mod send;
 mod shapes;
+mod sleep;
 mod stores;
 mod trail;
+mod upkeep;
 mod values;
 mod vat;
 
@@ -47,6 +57,10 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::errors::_use_errors;
     #[pymodule_export]
+    use crate::identifiers::{PersistableId, persistable_id};
+    #[pymodule_export]
+    use crate::listening::on;
+    #[pymodule_export]
     use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]
     use crate::methods::{Methods, methods};
@@ -55,17 +69,27 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::portrayed::{Portrayed, portraitize};
     #[pymodule_export]
-    use crate::promise::{Promise, Resolver, on, promise_and_resolver};
+    use crate::promise::Promise;
     #[pymodule_export]
     use crate::records::RecordClass;
     #[pymodule_export]
     use crate::refs::{BoundMessage, Ref};
+    #[pymodule_export]
+    use crate::registry::Registry;
+    #[pymodule_export]
+    use crate::rehearsing::Rehearsal;
+    #[pymodule_export]
+    use crate::replacing::{_constructors, _find_unfit, _outdated, _renew, _replace, _to_walk};
+    #[pymodule_export]
+    use crate::resolver::{Resolver, promise_and_resolver};
     #[pymodule_export]
     use crate::runtime::{_after_fork_in_child, _at_exit};
     #[pymodule_export]
     use crate::send::{send, spawn, spawn_named, tell};
     #[pymodule_export]
     use crate::stores::{MemoryStore, RocksStore, Store, StorePart};
+    #[pymodule_export]
+    use crate::upkeep::_copy_store;
     #[pymodule_export]
     use crate::values::{_decode, _encode};
     #[pymodule_export]

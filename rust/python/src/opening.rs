@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use goblins_core::SaveOn;
 use goblins_core::record::VatRecord;
+use goblins_core::residency::Limits;
 use goblins_core::vat::{Vat as KernelVat, VatOptions};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::behavior::type_name;
 use crate::calls;
@@ -18,6 +19,7 @@ use crate::environment::Environment;
 use crate::errors::{behavior_error, deadlock, kernel_error, migration_error, open_error, store_error};
 use crate::host::PyHost;
 use crate::refs::Ref;
+use crate::registry::Registry;
 use crate::runtime::{check, runtime};
 use crate::stores::Store;
 use crate::vat::Vat;
@@ -25,11 +27,14 @@ use crate::vat::Vat;
 /// A vat about to be opened from a store: it is given to the vat's constructor, which makes the vat of it.
 #[pyclass(frozen, module = "goblins", name = "_Opening")]
 pub(crate) struct Opening {
-    labels: Py<PyDict>,
-    records: Py<PyDict>,
+    /// A `PersistenceEnv`.
+    env: Py<PyAny>,
     store: Py<Store>,
     part: String,
     save_on: SaveOn,
+    /// How many actors may be awake, and how many bytes of them.
+    limits: Limits,
+    registry: Option<Py<Registry>>,
     opened: Mutex<Option<OpenedVat>>,
 }
 
@@ -39,13 +44,20 @@ type OpenedVat = (Arc<KernelVat<PyHost>>, Option<VatRecord>);
 impl Opening {
     /// The vat, with what stands in the store.
     pub(crate) fn open(&self, py: Python<'_>, options: VatOptions) -> PyResult<Arc<KernelVat<PyHost>>> {
-        let env = Environment::new(py, self.labels.bind(py), self.records.bind(py))?;
+        let env = Environment::new(self.env.bind(py))?;
         let judge = env.judge(py)?;
-        let claim = self.store.get().storage().claim(&self.part).map_err(|error| store_error(&error))?;
+        let storage = self.store.get().storage();
+        let claim = py.detach(|| storage.claim(&self.part)).map_err(|error| store_error(&error))?;
         let opened = py
             .detach(|| KernelVat::open(runtime(), options, claim, env, |shape| judge.fits(shape)))
             .map_err(|error| open_error(&error))?;
         opened.vat.set_save_on(self.save_on);
+        if self.limits != Limits::default() {
+            opened.vat.set_sleep(self.limits);
+        }
+        if let Some(registry) = &self.registry {
+            opened.vat.use_registry(registry.get().registry.clone());
+        }
         *self.opened.lock() = Some((opened.vat.clone(), opened.record));
         Ok(opened.vat)
     }
@@ -54,11 +66,13 @@ impl Opening {
 #[pymethods]
 impl Opening {
     #[new]
+    #[pyo3(signature = (env, store, part, sleep=(None, None), registry=None, by_hand=false))]
     fn new(
-        labels: Py<PyDict>,
-        records: Py<PyDict>,
+        env: Py<PyAny>,
         store: Py<Store>,
         part: String,
+        sleep: (Option<usize>, Option<u64>),
+        registry: Option<Py<Registry>>,
         by_hand: bool,
     ) -> PyResult<Self> {
         check()?;
@@ -67,8 +81,9 @@ impl Opening {
                 "a persistent vat can't be opened in a turn: open it outside, and pass refs on",
             ));
         }
+        let limits = Limits { actors: sleep.0, bytes: sleep.1 };
         let save_on = if by_hand { SaveOn::Request } else { SaveOn::Churn };
-        Ok(Self { labels, records, store, part, save_on, opened: Mutex::new(None) })
+        Ok(Self { env, store, part, save_on, limits, registry, opened: Mutex::new(None) })
     }
 
     /// The roots: those that are stored, or those that `spawn_roots` makes if there are none. After an error the
@@ -92,6 +107,7 @@ impl Opening {
         let roots = made.and_then(|made| {
             let roots = roots_of(&kernel, record, spawn_roots, version, upgrade)?;
             made.get().hold(roots.iter().map(|root| root.clone_ref(py)).collect());
+            kernel.publish(py);
             Ok(roots)
         });
         if roots.is_err()
@@ -136,18 +152,27 @@ fn upgraded(
     bytes: Vec<u8>,
 ) -> PyResult<Vec<Py<Ref>>> {
     let py = upgrade.py();
-    let stored = cbor::decode_all(py, &record.roots_version, &cbor::NoActors)
-        .map_err(|error| migration_error(format!("the version of the roots can't be read: {error}")))?;
     let old = vat.roots(py, record)?;
-    let roots = vat.found(py, record.id, bytes, |_| {
-        let old = PyTuple::new(py, &old)?;
-        let module = py.import("goblins._migrations")?;
-        Ok(made_roots(vat, module.call_method1("upgrade_roots", (upgrade, stored, old, version))?)?)
-    })?;
-    Ok(roots)
+    Ok(vat.found(py, record.id, bytes, |_| Ok(new_roots(vat, record, &old, upgrade, version)?))?)
 }
 
-fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+/// What an upgrade makes of the stored roots, in the open turn.
+pub(crate) fn new_roots(
+    vat: &Arc<KernelVat<PyHost>>,
+    record: &VatRecord,
+    old: &[Py<Ref>],
+    upgrade: &Bound<'_, PyAny>,
+    version: &Bound<'_, PyAny>,
+) -> PyResult<Vec<Py<Ref>>> {
+    let py = upgrade.py();
+    let stored = cbor::decode_all(py, &record.roots_version, &cbor::NoActors)
+        .map_err(|error| migration_error(format!("the version of the roots can't be read: {error}")))?;
+    let old = PyTuple::new(py, old)?;
+    let module = py.import("goblins._migrations")?;
+    made_roots(vat, module.call_method1("upgrade_roots", (upgrade, stored, old, version))?)
+}
+
+pub(crate) fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     let mut bytes = Vec::new();
     cbor::encode(version, &mut cbor::NoRefs, &mut bytes).map_err(|error| {
         behavior_error(format!("the version of the roots must be a plain value: {}", error.reason))
@@ -155,7 +180,7 @@ fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     Ok(bytes)
 }
 
-fn version_differs(py: Python<'_>, stored: &[u8], wanted: &Bound<'_, PyAny>) -> PyErr {
+pub(crate) fn version_differs(py: Python<'_>, stored: &[u8], wanted: &Bound<'_, PyAny>) -> PyErr {
     let stored = cbor::decode_all(py, stored, &cbor::NoActors)
         .map_or_else(|error| error.to_string(), |value| value.to_string());
     migration_error(format!(
@@ -180,7 +205,7 @@ fn made_roots(vat: &Arc<KernelVat<PyHost>>, made: Bound<'_, PyAny>) -> PyResult<
 fn as_root(vat: &Arc<KernelVat<PyHost>>, root: Bound<'_, PyAny>) -> PyResult<Py<Ref>> {
     match root.cast_into_exact::<Ref>() {
         Ok(root) if Arc::ptr_eq(root.get().cell.vat(), vat) => Ok(root.unbind()),
-        Ok(root) => Err(kernel_error(&goblins_core::error::KernelError::FarReference {
+        Ok(root) => Err(kernel_error(&goblins_core::error::KernelError::FarRoot {
             actor: "a root".to_owned(),
             target: root.get().describe(root.py()),
         })),

@@ -7,17 +7,19 @@ use goblins_core::error::KernelError;
 use goblins_core::ids::Slot;
 use goblins_core::promise::{Outcome, Progress, PromiseCell, Reaction, Waiter};
 use goblins_core::vat::Vat;
-use goblins_core::{settle_outside, wait_outside};
+use goblins_core::wait_outside;
 use parking_lot::{Condvar, Mutex};
-use pyo3::exceptions::{PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::calls::Args;
 use crate::current::{current, current_turn};
-use crate::errors::{as_exception, broken_promise, deadlock, kernel_error, log_unheard, no_turn_error};
+use crate::errors::{deadlock, kernel_error, log_unheard, no_turn_error};
 use crate::host::{Handler, PyHost, Waker};
+use crate::listening;
+use crate::origin::Origin;
 use crate::refs::{self, BoundMessage, Ref, Target, invoke, is_hidden, own_attribute};
 
 /// A value that is still to come.
@@ -28,6 +30,8 @@ pub(crate) struct Promise {
     helped: bool,
     /// The message whose answer it is.
     sent: Option<Sent>,
+    /// Where it was made, if by a program and not by the library.
+    origin: Option<Origin>,
 }
 
 /// A message, for the report of an error that nobody asked for.
@@ -39,12 +43,18 @@ pub(crate) struct Sent {
 }
 
 impl Promise {
+    /// One of the library's own.
     pub(crate) fn pending(py: Python<'_>) -> PyResult<Py<Self>> {
-        Self::sent_to(py, false, None)
+        Py::new(py, Self { cell: PromiseCell::new(), helped: false, sent: None, origin: None })
     }
 
-    pub(crate) fn sent_to(py: Python<'_>, helped: bool, sent: Option<Sent>) -> PyResult<Py<Self>> {
-        Py::new(py, Self { cell: PromiseCell::new(), helped, sent })
+    /// One that the program asked for, where it is now.
+    pub(crate) fn asked_for(py: Python<'_>, helped: bool, sent: Option<Sent>) -> PyResult<Py<Self>> {
+        Py::new(py, Self { cell: PromiseCell::new(), helped, sent, origin: Origin::here(py) })
+    }
+
+    pub(crate) fn around(py: Python<'_>, cell: PromiseCell<PyHost>) -> PyResult<Py<Self>> {
+        Py::new(py, Self { cell, helped: false, sent: None })
     }
 }
 
@@ -169,10 +179,10 @@ impl Promise {
     }
 
     fn __getitem__(slf: &Bound<'_, Self>, key: Py<PyAny>) -> PyResult<Py<Self>> {
-        part(slf, key)
+        listening::part(slf, key)
     }
 
-    fn __repr__(&self) -> String {
+    pub(crate) fn __repr__(&self) -> String {
         let state = self.cell.state();
         let progress = match &state.progress {
             Progress::Pending => "pending",
@@ -195,6 +205,9 @@ impl Promise {
             Progress::Settled(Outcome::Fulfilled(value), _) => visit.call(value)?,
             Progress::Settled(Outcome::Broken(error), _) => error.traverse(&visit)?,
             Progress::Pending => {}
+        }
+        if let Some(updates) = &state.updates {
+            updates.iter().try_for_each(|update| visit.call(update.value()))?;
         }
         state.waiters.iter().try_for_each(|waiter| visit_waiter(waiter, &visit))
     }
@@ -236,6 +249,8 @@ fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTr
                 visit.call(answer)
             }
             Reaction::Chain(promise) => visit.call(promise),
+            Reaction::Partial(listener) => visit.call(listener),
+            Reaction::Describe(actor) => visit.call(actor),
         },
     }
 }
@@ -261,7 +276,10 @@ impl Promise {
         };
         if let (Progress::Settled(Outcome::Broken(error), _), false) = (&state.progress, state.heard) {
             Python::try_attach(|py| {
-                let what = format!("{} broke, and nobody asked for its outcome", describe(py, self));
+                let origin = self.origin.as_ref().and_then(|origin| origin.describe(py));
+                let verb = if self.sent.is_some() { "sent" } else { "made" };
+                let place = origin.map_or_else(String::new, |place| format!(", {verb} at {place},"));
+                let what = format!("{}{place} broke, and nobody asked for its outcome", describe(py, self));
                 log_unheard(py, &what, error);
             });
         }
@@ -323,156 +341,5 @@ pub(crate) fn call<'py>(
                 Err(kernel_error(&KernelError::NotAnActor { value }))
             }
         },
-    }
-}
-
-/// A part of what a promise will be fulfilled with (ASY-37): `promise[key]`.
-fn part(promise: &Bound<'_, Promise>, key: Py<PyAny>) -> PyResult<Py<Promise>> {
-    let py = promise.py();
-    let part = Promise::pending(py)?;
-    let derived = part.clone_ref(py);
-    match current() {
-        Some(churn) if churn.in_turn() => {
-            let fulfilled = Some(Handler::Part(key));
-            churn.listen(promise.clone().unbind(), Reaction::Listen { fulfilled, broken: None, derived });
-        }
-        _ => {
-            let waker = Waker::Part { key, part: derived };
-            wait_outside::<PyHost>(py, promise.as_unbound(), Waiter::Outside(waker));
-        }
-    }
-    Ok(part)
-}
-
-/// The part of a value that a promise was fulfilled with.
-pub(crate) fn part_of<'py>(value: &Bound<'py, PyAny>, key: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = value.py();
-    if let Ok(actor) = value.cast_exact::<Ref>() {
-        let text = format!(
-            "the promise became {}, an actor, which has no parts: send it a message instead",
-            actor.get().describe(py)
-        );
-        return Err(PyTypeError::new_err(text));
-    }
-    value.get_item(key.bind(py))
-}
-
-/// Settles its promise as abandoned when it goes, if nobody has settled it.
-pub(crate) struct Right {
-    promise: Py<Promise>,
-}
-
-impl Drop for Right {
-    fn drop(&mut self) {
-        {
-            let mut state = self.promise.get().cell.state();
-            if !matches!(state.progress, Progress::Pending) {
-                return;
-            }
-            // Whoever waits is told. If nobody does, it is no error that was missed.
-            state.heard = true;
-        }
-        Python::try_attach(|py| {
-            let error = broken_promise("the promise was abandoned: nothing can settle it any more");
-            settle_outside::<PyHost>(py, self.promise.clone_ref(py), Outcome::Broken(error.into()), false);
-        });
-    }
-}
-
-/// The right to settle a promise.
-#[pyclass(frozen, module = "goblins", name = "Resolver")]
-pub(crate) struct Resolver {
-    right: Arc<Right>,
-}
-
-#[pymethods]
-impl Resolver {
-    /// Settles the promise with a value; with another promise, it will settle as that one does. Only the
-    /// first settlement counts (ASY-10). In a turn it happens if the turn succeeds.
-    fn fulfil(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
-        let py = value.py();
-        self.settle(py, Outcome::Fulfilled(crate::containers::handed_out(value)?.unbind()));
-        Ok(())
-    }
-
-    /// Breaks the promise with an exception, or with any other value as the problem (ASY-17).
-    fn break_(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
-        self.settle(py, Outcome::Broken(as_exception(error)?.into()));
-        Ok(())
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<Resolver of {}>", self.right.promise.get().__repr__())
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.right.promise)
-    }
-}
-
-impl Resolver {
-    fn settle(&self, py: Python<'_>, outcome: Outcome<PyHost>) {
-        let promise = self.right.promise.clone_ref(py);
-        match current() {
-            Some(churn) if churn.in_turn() => churn.settle(promise, outcome, Some(self.right.clone())),
-            _ => settle_outside::<PyHost>(py, promise, outcome, false),
-        }
-    }
-}
-
-/// Makes a promise and the right to settle it.
-#[pyfunction]
-pub(crate) fn promise_and_resolver(py: Python<'_>) -> PyResult<(Py<Promise>, Resolver)> {
-    let promise = Promise::pending(py)?;
-    let resolver = Resolver { right: Arc::new(Right { promise: promise.clone_ref(py) }) };
-    Ok((promise, resolver))
-}
-
-/// Calls a handler in a later turn of this vat, once a promise has settled (ASY-19 to ASY-26).
-#[pyfunction]
-#[pyo3(signature = (promise, fulfilled=None, *, catch=None, finally_=None))]
-pub(crate) fn on(
-    py: Python<'_>,
-    promise: Bound<'_, PyAny>,
-    fulfilled: Option<Bound<'_, PyAny>>,
-    catch: Option<Bound<'_, PyAny>>,
-    finally_: Option<Bound<'_, PyAny>>,
-) -> PyResult<Py<Promise>> {
-    let churn = current_turn("on(...)")?;
-    let fulfilled = handler(fulfilled, "fulfilled")?;
-    let broken = handler(catch, "catch")?;
-    let finally_ = handler(finally_, "finally_")?;
-    let promise = match promise.cast_into_exact::<Promise>() {
-        Ok(promise) => promise.unbind(),
-        Err(error) => {
-            let settled = Promise::pending(py)?;
-            churn.settle(settled.clone_ref(py), Outcome::Fulfilled(error.into_inner().unbind()), None);
-            settled
-        }
-    };
-    let derived = Promise::pending(py)?;
-    let Some(handler) = finally_ else {
-        churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: derived.clone_ref(py) });
-        return Ok(derived);
-    };
-    let handled = if fulfilled.is_none() && broken.is_none() {
-        // At once: in between, younger listeners would be told.
-        promise
-    } else {
-        let handled = Promise::pending(py)?;
-        churn.listen(promise, Reaction::Listen { fulfilled, broken, derived: handled.clone_ref(py) });
-        handled
-    };
-    churn.listen(handled, Reaction::Finally { handler, derived: derived.clone_ref(py) });
-    Ok(derived)
-}
-
-fn handler(function: Option<Bound<'_, PyAny>>, name: &str) -> PyResult<Option<Handler>> {
-    match function {
-        Some(function) if !function.is_callable() => Err(PyTypeError::new_err(format!(
-            "{name} must be a callable or None, not {}",
-            crate::behavior::type_name(&function)
-        ))),
-        function => Ok(function.map(|function| Handler::Call(function.unbind()))),
     }
 }

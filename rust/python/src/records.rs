@@ -201,6 +201,21 @@ impl Records {
         Ok(found)
     }
 
+    /// Instances that were stored under another name are made by the class that has this one.
+    pub(crate) fn add_alias(&mut self, py: Python<'_>, alias: String, name: &str) {
+        if let Some(record) = self.by_name.get(name).map(|record| record.clone_ref(py)) {
+            self.by_name.insert(alias, record);
+        }
+    }
+
+    /// Whether another environment has the same classes under all names of this one.
+    pub(crate) fn are_among(&self, other: &Self) -> bool {
+        self.by_name.iter().all(|(name, record)| {
+            let same = |other: &Py<RecordClass>| other.get().class.is(&record.get().class);
+            other.by_name.get(name).is_some_and(same)
+        })
+    }
+
     /// That of the class of a value.
     pub(crate) fn of<'py>(&self, value: &Bound<'py, PyAny>) -> Option<Bound<'py, RecordClass>> {
         if self.by_class.is_empty() {

@@ -129,9 +129,9 @@ pub(crate) fn send(
             let (actor, method) = (actor.get(), method.as_ref().map(|method| method.clone_ref(py)));
             let name = actor.name.get(py).map(|name| name.text.clone_ref(py));
             let sent = Sent { vat: actor.cell.vat().clone(), slot: actor.cell.slot(), name, method };
-            Promise::sent_to(py, !in_turn(), Some(sent))?
+            Promise::asked_for(py, !in_turn(), Some(sent))?
         }
-        Target::Promise(_) => Promise::pending(py)?,
+        Target::Promise(_) => Promise::asked_for(py, false, None)?,
     };
     let promise = resolver.clone_ref(py);
     dispatch(py, target, method, args, kwargs, Some(resolver))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use goblins_core::memory::MemoryStore as KernelMemoryStore;
-use goblins_core::storage::Storage;
+use goblins_core::storage::{Storage, StorageOptions};
 use goblins_store_rocksdb::RocksStore as KernelRocksStore;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -13,11 +13,14 @@ use crate::current::current;
 use crate::errors::{deadlock, store_error};
 use crate::host::PyHost;
 use crate::runtime::{check, is_forked, remember};
+use crate::upkeep;
 
 /// A place where portraits live. Made as `MemoryStore()` or `RocksStore(path)`.
 #[pyclass(subclass, frozen, weakref, module = "goblins", name = "Store")]
 pub(crate) struct Store {
     storage: Arc<Storage<PyHost>>,
+    /// What it is, for `repr`, if that is not all that its name says.
+    view: Option<String>,
 }
 
 impl Store {
@@ -32,7 +35,7 @@ impl Store {
         check()?;
         let storage = py.detach(make).map_err(|error| store_error(&error))?;
         remember(&storage);
-        Ok(Self { storage })
+        Ok(Self { storage, view: None })
     }
 }
 
@@ -55,6 +58,12 @@ impl Store {
     /// Names of the parts that hold a vat.
     fn vats(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         py.detach(|| self.storage.part_names()).map_err(|error| store_error(&error))
+    }
+
+    /// Removes the stored actors that no root reaches.
+    #[pyo3(signature = (progress=None))]
+    fn collect<'py>(&self, py: Python<'py>, progress: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        upkeep::collect(py, &self.storage, progress.as_ref())
     }
 
     /// Closes the vats that live here, then the store. Closing twice does nothing.
@@ -85,7 +94,10 @@ impl Store {
     }
 
     fn __repr__(&self) -> String {
-        format!("<store {}>", self.storage.name())
+        match &self.view {
+            Some(view) => format!("<view of the store {}: {view}>", self.storage.name()),
+            None => format!("<store {}>", self.storage.name()),
+        }
     }
 }
 
@@ -96,8 +108,10 @@ pub(crate) struct MemoryStore;
 #[pymethods]
 impl MemoryStore {
     #[new]
-    fn new(py: Python<'_>) -> PyResult<PyClassInitializer<Self>> {
-        let store = Store::open(py, || Storage::open(KernelMemoryStore::new()))?;
+    #[pyo3(signature = (*, keep_generations=100, auto_collect=true))]
+    fn new(py: Python<'_>, keep_generations: u64, auto_collect: bool) -> PyResult<PyClassInitializer<Self>> {
+        let options = StorageOptions { keep_generations, auto_collect };
+        let store = Store::open(py, move || Storage::open_with(KernelMemoryStore::new(), options))?;
         Ok(PyClassInitializer::from(store).add_subclass(Self))
     }
 }
@@ -112,12 +126,29 @@ pub(crate) struct RocksStore {
 #[pymethods]
 impl RocksStore {
     #[new]
-    #[pyo3(signature = (path, *, sync=true))]
-    fn new(py: Python<'_>, path: PathBuf, sync: bool) -> PyResult<PyClassInitializer<Self>> {
+    #[pyo3(signature = (path, *, sync=true, keep_generations=0, auto_collect=true))]
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        sync: bool,
+        keep_generations: u64,
+        auto_collect: bool,
+    ) -> PyResult<PyClassInitializer<Self>> {
         crate::runtime::rocksdb_runs();
         let folder = path.clone();
-        let store = Store::open(py, move || Storage::open(KernelRocksStore::open(folder, sync)?))?;
+        let options = StorageOptions { keep_generations, auto_collect };
+        let store =
+            Store::open(py, move || Storage::open_with(KernelRocksStore::open(folder, sync)?, options))?;
         Ok(PyClassInitializer::from(store).add_subclass(Self { path, sync }))
+    }
+
+    /// A store in a folder that is only read: no file there changes.
+    #[staticmethod]
+    fn _open_read_only(py: Python<'_>, path: PathBuf) -> PyResult<Py<Self>> {
+        crate::runtime::rocksdb_runs();
+        let folder = path.clone();
+        let store = Store::open(py, move || Storage::open(KernelRocksStore::open_read_only(folder)?))?;
+        Py::new(py, PyClassInitializer::from(store).add_subclass(Self { path, sync: false }))
     }
 
     /// The folder.
@@ -150,6 +181,19 @@ impl StorePart {
     #[getter]
     fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The states of this part that can be looked at.
+    fn generations<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        upkeep::generations(py, self.store.get().storage(), &self.name)
+    }
+
+    /// The part as it was, in a view of the store.
+    fn at(&self, py: Python<'_>, generation: u64) -> PyResult<Self> {
+        let storage = self.store.get().storage();
+        let mut view = Store::open(py, || storage.at(&self.name, generation))?;
+        view.view = Some(format!("part {} at generation {generation}", self.name));
+        Ok(Self { store: Py::new(py, view)?, name: self.name.clone() })
     }
 
     fn __repr__(&self) -> String {

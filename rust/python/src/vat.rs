@@ -157,6 +157,12 @@ impl Vat {
         self.vat.backlog()
     }
 
+    /// How many stored actors were awake after the last churn; None without a store.
+    #[getter]
+    fn awake(&self) -> Option<usize> {
+        self.vat.awake()
+    }
+
     /// How many seconds a turn may take before it is reported; None for any time.
     #[getter]
     fn slow_turn(&self) -> Option<f64> {
@@ -279,6 +285,52 @@ impl Vat {
             Scheduling::Loop(home) => Some(home.object(py)),
             Scheduling::Pool | Scheduling::Manual => None,
         }
+    }
+
+    /// As `run`, but nothing of the turn is kept.
+    #[pyo3(signature = (function, /, *args, **kwargs))]
+    fn _try_out<'py>(
+        slf: &Bound<'py, Self>,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let this = slf.get();
+        if let Some(elsewhere) = Elsewhere::of(slf.py(), &this.vat)? {
+            return elsewhere.call_method(slf, "_try_out", function, args, kwargs);
+        }
+        Ok(this.vat.rehearse(function.py(), |_| Ok(Args::Packed(args, kwargs).call(function)?))?)
+    }
+
+    /// The environment; None without a store.
+    #[getter]
+    fn _env(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        crate::replacing::env_of(py, &self.vat)
+    }
+
+    /// Gives the actors the code of another environment behind the same Refs (HOT-01 to HOT-13).
+    #[pyo3(signature = (env=None, *, only=None, dry_run=false))]
+    fn replace_behavior<'py>(
+        slf: &Bound<'py, Self>,
+        env: Option<&Bound<'py, PyAny>>,
+        only: Option<&Bound<'py, PyAny>>,
+        dry_run: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().refuse_in_turn("replace_behavior()")?;
+        let module = slf.py().import("goblins._replacing")?;
+        module.call_method1("replace_behavior", (slf, env, only, dry_run))
+    }
+
+    /// Upgrades all stored actors that have not been used since their code has changed.
+    #[pyo3(signature = (progress=None, batch=1000))]
+    fn upgrade_all<'py>(
+        slf: &Bound<'py, Self>,
+        progress: Option<&Bound<'py, PyAny>>,
+        batch: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().refuse_in_turn("upgrade_all()")?;
+        let module = slf.py().import("goblins._upgrading")?;
+        module.call_method1("upgrade_all", (slf, progress, batch))
     }
 
     /// Makes an actor in this vat, in a turn of its own.

@@ -4,6 +4,8 @@
 mod errors;
 mod lock;
 mod options;
+mod snapshot;
 mod store;
+mod synced;
 
 pub use store::RocksStore;

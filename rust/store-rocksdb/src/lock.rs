@@ -12,7 +12,8 @@ use goblins_core::store::StoreError;
 /// Held as long as the store is open.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    /// Nothing for a folder that has no file to lock, and is only read.
+    _file: Option<File>,
 }
 
 /// Name of the file that holds the lock.
@@ -37,7 +38,25 @@ impl Lock {
         let written =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
         written.map_err(unusable)?;
-        Ok(Self { _file: file })
+        Ok(Self { _file: Some(file) })
+    }
+
+    /// Takes the lock of a folder that is only read, without writing who has it.
+    pub(crate) fn take_quietly(folder: &Path) -> Result<Self, StoreError> {
+        let unusable = |reason: std::io::Error| StoreError::Unusable {
+            path: folder.to_owned(),
+            reason: format!("can't lock it: {reason}"),
+        };
+        let mut file = match File::open(folder.join(OWNER)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self { _file: None }),
+            Err(error) => return Err(unusable(error)),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: Some(file) }),
+            Err(TryLockError::WouldBlock) => Err(held(folder, &mut file)),
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
     }
 }
 

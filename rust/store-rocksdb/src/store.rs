@@ -2,14 +2,18 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use goblins_core::store::{Batch, Change, Store, StoreError, Visit};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::errors::translate;
 use crate::lock::{Lock, OWNER};
 use crate::options::options;
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::synced::{SYNCED, Synced};
 
 /// As much as may be left for the next opening to replay, in bytes: a few milliseconds.
 const REPLAY: u64 = 4 << 20;
@@ -18,13 +22,41 @@ const REPLAY: u64 = 4 << 20;
 pub struct RocksStore {
     path: PathBuf,
     sync: bool,
+    read_only: bool,
     /// `None` once closed. Readers and writers share it; only closing excludes them.
-    open: RwLock<Option<Open>>,
+    open: RwLock<Option<Arc<Open>>>,
+    snapshots: Arc<Snapshots>,
+    compacting: Compacting,
+}
+
+impl Open {
+    /// Makes all that was written before durable, and notes that.
+    fn sync(&self) -> Result<(), rocksdb::Error> {
+        if let Some(synced) = &self.synced {
+            let written = self.db.latest_sequence_number();
+            self.db.flush_wal(true)?;
+            synced.note(written);
+        }
+        Ok(())
+    }
+}
+
+/// At most one compaction is asked for at a time.
+#[derive(Default)]
+struct Compacting {
+    /// Held by the one that runs. Nothing else is locked under this lock.
+    running: Mutex<()>,
+    /// There will be no other: the store is about to be closed.
+    stopped: AtomicBool,
+    /// RocksDB does no more work in the background.
+    cancelled: AtomicBool,
 }
 
 /// The fields are dropped in this order: the lock outlives the database.
-struct Open {
-    db: DB,
+pub(crate) struct Open {
+    pub(crate) db: DB,
+    /// `None`: nothing is written.
+    synced: Option<Synced>,
     _lock: Lock,
 }
 
@@ -37,8 +69,33 @@ impl RocksStore {
         prepare(path)?;
         let lock = Lock::take(path)?;
         let db = DB::open(&options(), path).map_err(|error| translate(path, "opening", &error))?;
-        let open = RwLock::new(Some(Open { db, _lock: lock }));
-        Ok(Self { path: path.to_owned(), sync, open })
+        let synced = Synced::open(path)?;
+        Self::new(path, sync, db, Some(synced), lock)
+    }
+
+    /// Opens the store in a folder to be read only: no file in the folder changes. What stands in its log is read
+    /// from there.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        if !path.join("CURRENT").is_file() {
+            let reason = "there is no store; name the folder of one".to_owned();
+            return Err(StoreError::Unusable { path: path.to_owned(), reason });
+        }
+        let lock = Lock::take_quietly(path)?;
+        let db = DB::open_for_read_only(&options(), path, false)
+            .map_err(|error| translate(path, "opening", &error))?;
+        Synced::read(path)?.check(path, db.latest_sequence_number())?;
+        Self::new(path, false, db, None, lock)
+    }
+
+    fn new(path: &Path, sync: bool, db: DB, synced: Option<Synced>, lock: Lock) -> Result<Self, StoreError> {
+        if let Some(synced) = &synced {
+            synced.check(path, db.latest_sequence_number())?;
+        }
+        let read_only = synced.is_none();
+        let open = RwLock::new(Some(Arc::new(Open { db, synced, _lock: lock })));
+        let (snapshots, compacting) = (Arc::new(Snapshots::new()), Compacting::default());
+        Ok(Self { path: path.to_owned(), sync, read_only, open, snapshots, compacting })
     }
 
     fn with<R>(
@@ -46,10 +103,18 @@ impl RocksStore {
         doing: &'static str,
         f: impl FnOnce(&DB) -> Result<R, rocksdb::Error>,
     ) -> Result<R, StoreError> {
+        self.with_open(doing, |open| f(&open.db))
+    }
+
+    fn with_open<R>(
+        &self,
+        doing: &'static str,
+        f: impl FnOnce(&Open) -> Result<R, rocksdb::Error>,
+    ) -> Result<R, StoreError> {
         // Recursive: the visitor of a scan may use the store while somebody waits to close it.
         let open = self.open.read_recursive();
         let open = open.as_ref().ok_or_else(|| StoreError::Closed { store: self.name() })?;
-        f(&open.db).map_err(|error| translate(&self.path, doing, &error))
+        f(open).map_err(|error| translate(&self.path, doing, &error))
     }
 }
 
@@ -70,7 +135,7 @@ fn prepare(path: &Path) -> Result<(), StoreError> {
             return Ok(());
         }
         // A crash while a store was being made leaves such files.
-        if entry.file_name() != OWNER && entry.file_name() != "LOCK" && entry.file_name() != "LOG" {
+        if ![OWNER, SYNCED, "LOCK", "LOG"].iter().any(|name| entry.file_name() == *name) {
             foreign = Some(entry.file_name());
         }
     }
@@ -96,6 +161,27 @@ fn spare_replay(db: &DB) -> Result<(), rocksdb::Error> {
     }
 }
 
+/// What an iterator needs to know of a range.
+pub(crate) fn range<'a>(start: &'a [u8], end: &[u8]) -> (IteratorMode<'a>, ReadOptions) {
+    let mut options = ReadOptions::default();
+    options.set_iterate_upper_bound(end);
+    (IteratorMode::From(start, Direction::Forward), options)
+}
+
+/// Visits what an iterator finds, until the visitor breaks.
+pub(crate) fn visit_all(
+    found: impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>>,
+    visit: &mut Visit<'_>,
+) -> Result<(), rocksdb::Error> {
+    for entry in found {
+        let (key, value) = entry?;
+        if let ControlFlow::Break(()) = visit(&key, &value) {
+            break;
+        }
+    }
+    Ok(())
+}
+
 fn write_options() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.set_sync(false);
@@ -116,19 +202,16 @@ impl Store for RocksStore {
             return self.with("reading", |_| Ok(()));
         }
         self.with("reading", |db| {
-            let mut options = ReadOptions::default();
-            options.set_iterate_upper_bound(end);
-            for entry in db.iterator_opt(IteratorMode::From(start, Direction::Forward), options) {
-                let (key, value) = entry?;
-                if let ControlFlow::Break(()) = visit(&key, &value) {
-                    break;
-                }
-            }
-            Ok(())
+            let (mode, options) = range(start, end);
+            visit_all(db.iterator_opt(mode, options), visit)
         })
     }
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.read_only {
+            self.with("writing", |_| Ok(()))?;
+            return Err(StoreError::ReadOnly { store: self.name() });
+        }
         let mut changes = WriteBatch::default();
         for change in batch.changes() {
             match change {
@@ -140,18 +223,58 @@ impl Store for RocksStore {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.with("syncing", |db| db.flush_wal(true))
+        self.with_open("syncing", Open::sync)
     }
 
     fn syncs(&self) -> bool {
         self.sync
     }
 
+    fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError> {
+        let open = self.open.read_recursive();
+        let taken = open.as_ref().and_then(|open| Snapshot::take(&self.path, open, &self.snapshots));
+        match taken {
+            Some(snapshot) => Ok(Arc::new(snapshot)),
+            None => Err(StoreError::Closed { store: self.name() }),
+        }
+    }
+
+    fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        let _running = self.compacting.running.lock();
+        // Not under the lock of readers: one who waits to close the store would keep them out.
+        let open = self.open.read_recursive().clone();
+        match open {
+            Some(_) if self.read_only || self.compacting.stopped.load(Ordering::SeqCst) => Ok(()),
+            Some(open) => {
+                open.db.compact_range(Some(start), Some(end));
+                Ok(())
+            }
+            None => Err(StoreError::Closed { store: self.name() }),
+        }
+    }
+
+    fn stop_compacting(&self) {
+        self.compacting.stopped.store(true, Ordering::SeqCst);
+        let open = self.open.read_recursive().clone();
+        if let Some(open) = open
+            && self.compacting.running.is_locked()
+        {
+            self.compacting.cancelled.store(true, Ordering::SeqCst);
+            open.db.cancel_all_background_work(false);
+        }
+    }
+
     fn close(&self) -> Result<(), StoreError> {
+        self.stop_compacting();
         let Some(open) = self.open.write().take() else {
             return Ok(());
         };
-        let synced = open.db.flush_wal(true).and_then(|()| spare_replay(&open.db));
+        // It has the database still.
+        drop(self.compacting.running.lock());
+        // They hold the database, and so the lock.
+        self.snapshots.end();
+        let spare = !self.read_only && !self.compacting.cancelled.load(Ordering::SeqCst);
+        let synced = open.sync().and_then(|()| if spare { spare_replay(&open.db) } else { Ok(()) });
         drop(open);
         synced.map_err(|error| translate(&self.path, "closing", &error))
     }

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Act, Actor, Behavior, Fault, Message, Reply, Turn, Value};
-use crate::record::{Portrait, Record, Shape};
+use super::{Act, Actor, Behavior, Fault, Message, Promise, Reply, Toy, Turn, Value};
+use crate::promise::Outcome;
+use crate::record::{FarReference, Portrait, Record, Shape};
+use crate::references::{Kept, Reference, kept, reference, settle_restored};
 use crate::schema::{Reader, put_bytes, put_varint};
+use crate::vat::Vat;
 
 /// A portrait: the label, and the values of the fields.
 pub struct Sketch {
@@ -53,15 +56,26 @@ impl Env {
         self.makers.contains_key(label)
     }
 
-    pub(super) fn portrait(&self, behavior: &Behavior) -> Result<Portrait<Actor>, String> {
+    pub(super) fn portrait(
+        &self,
+        vat: &Arc<Vat<Toy>>,
+        behavior: &Behavior,
+    ) -> Result<Portrait<Actor, Promise>, String> {
         let sketch = behavior.sketch().ok_or("it has no portrait")?;
         let (shape, _) =
             self.makers.get(sketch.label).ok_or_else(|| format!("no label {:?}", sketch.label))?;
-        let (mut refs, mut payload) = (Vec::new(), Vec::new());
+        let mut portrait = Portrait {
+            shape: shape.clone(),
+            name: None,
+            refs: Vec::new(),
+            far: Vec::new(),
+            unsettled: Vec::new(),
+            payload: Vec::new(),
+        };
         for field in sketch.fields {
-            encode(field, &mut refs, &mut payload)?;
+            encode(field, vat, &mut portrait)?;
         }
-        Ok(Portrait { shape: shape.clone(), name: None, refs, payload })
+        Ok(portrait)
     }
 
     pub(super) fn rehydrate(
@@ -69,19 +83,21 @@ impl Env {
         shape: &Shape,
         record: &Record,
         refs: &[Actor],
+        far: &[Promise],
     ) -> Result<Behavior, Fault> {
         let (_, make) =
             self.makers.get(shape.label.as_str()).ok_or_else(|| raised("the label is not known"))?;
         let mut reader = Reader::new(&record.payload);
         let mut fields = Vec::new();
         while !reader.rest().is_empty() {
-            fields.push(decode(&mut reader, refs).ok_or_else(|| raised("the payload is malformed"))?);
+            fields.push(decode(&mut reader, refs, far).ok_or_else(|| raised("the payload is malformed"))?);
         }
         Ok(make(fields))
     }
 }
 
-fn encode(value: Value, refs: &mut Vec<Actor>, out: &mut Vec<u8>) -> Result<(), String> {
+fn encode(value: Value, vat: &Arc<Vat<Toy>>, portrait: &mut Portrait<Actor, Promise>) -> Result<(), String> {
+    let out = &mut portrait.payload;
     match value {
         Value::Unit => out.push(0),
         Value::Int(number) => {
@@ -92,22 +108,55 @@ fn encode(value: Value, refs: &mut Vec<Actor>, out: &mut Vec<u8>) -> Result<(), 
             out.push(2);
             put_bytes(out, text.as_bytes());
         }
-        Value::Actor(actor) => {
-            out.push(3);
-            put_varint(out, refs.len() as u64);
-            refs.push(actor);
-        }
+        Value::Actor(actor) => match reference::<Toy>((), vat, &actor).map_err(|error| error.to_string())? {
+            Reference::Near => {
+                out.push(3);
+                put_varint(out, portrait.refs.len() as u64);
+                portrait.refs.push(actor);
+            }
+            Reference::Far(address) => put_far(FarReference { address, actor: Some(actor) }, portrait),
+        },
+        Value::Promise(promise) => match kept::<Toy>((), vat, &promise) {
+            Kept::Far(address) => put_far(FarReference { address, actor: None }, portrait),
+            Kept::Settled(Outcome::Fulfilled(value)) => {
+                out.push(5);
+                encode(value, vat, portrait)?;
+            }
+            Kept::Settled(Outcome::Broken(fault)) => {
+                out.push(6);
+                put_bytes(out, fault.to_string().as_bytes());
+            }
+            Kept::Unsettled => {
+                out.push(6);
+                put_bytes(out, b"it had not settled");
+                portrait.unsettled.push(promise);
+            }
+        },
         other => return Err(format!("{other:?} is not portable")),
     }
     Ok(())
 }
 
-fn decode(reader: &mut Reader<'_>, refs: &[Actor]) -> Option<Value> {
+fn put_far(far: FarReference<Actor>, portrait: &mut Portrait<Actor, Promise>) {
+    portrait.payload.push(4);
+    put_varint(&mut portrait.payload, portrait.far.len() as u64);
+    portrait.far.push(far);
+}
+
+fn decode(reader: &mut Reader<'_>, refs: &[Actor], far: &[Promise]) -> Option<Value> {
+    let settled = |outcome| {
+        let promise = Promise::default();
+        settle_restored::<Toy>((), promise.clone(), outcome);
+        Value::Promise(promise)
+    };
     Some(match reader.byte()? {
         0 => Value::Unit,
         1 => Value::Int(reader.varint()? as i64),
         2 => Value::Text(reader.text()?.into()),
         3 => Value::Actor(refs.get(usize::try_from(reader.varint()?).ok()?)?.clone()),
+        4 => Value::Promise(far.get(usize::try_from(reader.varint()?).ok()?)?.clone()),
+        5 => settled(Outcome::Fulfilled(decode(reader, refs, far)?)),
+        6 => settled(Outcome::Broken(raised(reader.text()?))),
         _ => return None,
     })
 }

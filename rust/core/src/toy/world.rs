@@ -6,15 +6,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::{
-    Actor, Behavior, Continuation, Fault, Handler, Message, NOTES, Promise, REPORTS, Toy, ToyPromise, ToyRef,
-    Value,
+    Actor, Behavior, Continuation, Fault, Handler, Listener, Message, NOTES, Promise, REPORTS, Suspended,
+    Toy, ToyPromise, ToyRef, Value,
 };
 use crate::actor::ActorCell;
 use crate::churn::Churn;
 use crate::host::Host;
 use crate::promise::{Outcome, Reaction, Waiter};
 use crate::vat::Vat;
-use crate::{Target, send_outside, settle_outside, wait_outside};
+use crate::{Target, send_outside, settle_outside, update_outside, wait_outside};
 
 /// Longer than any test may take: a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -73,6 +73,21 @@ impl<'a> Turn<'a> {
         self.churn.settle(promise.clone(), Outcome::Broken(Fault::Raised(why.to_owned())), None);
     }
 
+    /// Updates a promise.
+    pub fn update(&self, promise: &Promise, value: Value) {
+        self.churn.update(promise.clone(), value, None);
+    }
+
+    /// Runs a listener for each partial update of the promise.
+    pub fn on_update(
+        &self,
+        promise: &Promise,
+        listener: impl Fn(&Turn<'_>, Value) -> Result<Value, Fault> + Send + Sync + 'static,
+    ) {
+        let listener: Listener = Arc::new(listener);
+        self.churn.listen(promise.clone(), Reaction::Partial(listener));
+    }
+
     /// Runs a handler once the promise has settled, in either way.
     pub fn on(
         &self,
@@ -88,6 +103,12 @@ impl<'a> Turn<'a> {
 
     /// Goes on with `code` once the promise has settled. `answer` is the promise of what it gives in the end.
     pub fn suspend(&self, promise: &Promise, code: Continuation, answer: &Promise) {
+        self.churn.suspend(promise.clone(), Suspended { actor: None, go_on: code }, answer.clone());
+    }
+
+    /// As [`Turn::suspend`], for code of an actor's behavior.
+    pub fn suspend_in(&self, actor: &Actor, promise: &Promise, code: Continuation, answer: &Promise) {
+        let code = Suspended { actor: Some(actor.clone()), go_on: code };
         self.churn.suspend(promise.clone(), code, answer.clone());
     }
 
@@ -161,6 +182,11 @@ pub fn tell(actor: &Actor, method: &'static str, value: Value) {
 /// Settles a promise from outside.
 pub fn fulfil(promise: &Promise, value: Value) {
     settle_outside::<Toy>((), promise.clone(), Outcome::Fulfilled(value), false);
+}
+
+/// Updates a promise from outside.
+pub fn update(promise: &Promise, value: Value) {
+    update_outside::<Toy>((), promise.clone(), value);
 }
 
 /// Gives what the promise settles to, when it has, to the receiver.

@@ -115,6 +115,13 @@ pub fn try_open(runtime: &Arc<Runtime<Toy>>, claim: Claim<Toy>, env: Env) -> Res
     })
 }
 
+/// The permanent id of the vat in a part.
+fn id_of(part: &str) -> [u8; 16] {
+    let mut id = [7; 16];
+    part.bytes().zip(&mut id).for_each(|(byte, place)| *place = byte);
+    id
+}
+
 /// Opens a new vat and makes its roots.
 pub fn found<const N: usize>(
     runtime: &Arc<Runtime<Toy>>,
@@ -124,10 +131,11 @@ pub fn found<const N: usize>(
 ) -> (ToyVat, [Actor; N]) {
     let opened = open(runtime, storage, part);
     assert!(opened.record.is_none(), "the part is not empty");
-    let made = opened.vat.found((), [7; 16], Vec::new(), |churn| {
+    let made = opened.vat.found((), id_of(part), Vec::new(), |churn| {
         let turn = Turn::new(churn);
         Ok(roots.into_iter().map(|root| turn.spawn(root)).collect())
     });
+    opened.vat.publish(());
     (opened.vat, made.unwrap().try_into().unwrap())
 }
 
@@ -139,6 +147,7 @@ pub fn reopen<const N: usize>(
 ) -> (ToyVat, [Actor; N]) {
     let opened = open(runtime, storage, part);
     let roots = opened.vat.roots((), &opened.record.expect("nothing is stored")).unwrap();
+    opened.vat.publish(());
     (opened.vat, roots.try_into().unwrap())
 }
 
@@ -272,6 +281,10 @@ impl Store for Reins {
 
     fn syncs(&self) -> bool {
         !self.relaxed.load(SeqCst)
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Err(self.failed("taking a snapshot"))
     }
 
     fn close(&self) -> Result<(), StoreError> {

@@ -1,0 +1,237 @@
+"""Hot replacement: the actors of a running vat get new code behind the same Refs (HOT-01 to HOT-13)."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from goblins import _goblins
+from goblins._class import Actor
+from goblins._errors import MigrationError, PersistenceError, UnknownLabelError
+from goblins._goblins import Constructor, Ref, Vat, _RecordClass
+from goblins._migrations import Migrations
+from goblins._persistence import PersistenceEnv, information
+from goblins._records import describe
+from goblins._report import Problem, Report, count, table
+
+
+@dataclass(kw_only=True, repr=False)
+class Replacement(Report):
+    """What ``vat.replace_behavior()`` did, or would do.
+
+    Actors that are not in memory are not counted: they get the new code when they are first used.
+
+    Attributes:
+        replaced: how many actors got new code, by label.
+        left: how many were left alone, since nothing has changed for them, by label.
+        unknown: labels that stored actors have and the new environment does not, with their number. They keep
+            their code, and their label.
+        missing: labels whose constructor was not found again, so that it stays as it is.
+        dry_run: whether all was taken back.
+    """
+
+    replaced: dict[str, int] = field(default_factory=dict[str, int])
+    left: dict[str, int] = field(default_factory=dict[str, int])
+    unknown: dict[str, int] = field(default_factory=dict[str, int])
+    missing: list[str] = field(default_factory=list[str])
+    dry_run: bool = False
+
+    def _summary(self) -> str:
+        done = "would be replaced" if self.dry_run else "replaced"
+        text = f"{count(sum(self.replaced.values()), 'actor')} {done}"
+        text += f", {sum(self.left.values()):,} left alone"
+        if self.unknown:
+            text += f", {count(sum(self.unknown.values()), 'actor')} with unknown labels"
+        return text + (f", {count(len(self.problems), 'problem')}" if self.problems else "")
+
+    def _table(self) -> list[str]:
+        labels = sorted({*self.replaced, *self.left, *self.unknown})
+        rows = [
+            (label, self.replaced.get(label, 0), self.left.get(label, 0), self.unknown.get(label, 0))
+            for label in labels
+        ]
+        lines = table(("label", "replaced", "left alone", "unknown"), rows)
+        return lines + [f"not found again: {label}" for label in self.missing]
+
+
+def replace_behavior(
+    vat: Vat,
+    env: PersistenceEnv | None,
+    only: Iterable[Any] | Any = None,
+    dry_run: bool = False,
+    prepare: Callable[[], object] = lambda: None,
+) -> Replacement:
+    """See ``Vat.replace_behavior``. ``prepare`` runs at the beginning of the same turn."""
+    if env is not None and not isinstance(env, PersistenceEnv):
+        raise TypeError(f"env is a PersistenceEnv, or None, not {env!r}")
+    if env is not None and vat._env is None:
+        raise PersistenceError(
+            f"vat {vat.name} has no store, and so no environment: leave env= away, and the constructors of "
+            "its actors are looked up again"
+        )
+    begin = time.perf_counter()
+    run = vat._try_out if dry_run else vat.run
+    report: Replacement = run(_replace, vat, env, only, dry_run, prepare)
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def _replace(
+    vat: Vat,
+    env: PersistenceEnv | None,
+    only: Iterable[Any] | Any,
+    dry_run: bool,
+    prepare: Callable[[], object],
+) -> Replacement:
+    """What happens in the turn."""
+    others = [one for one in gc.get_objects() if type(one) is Ref]
+    present = vat._env
+    if present is None:
+        present = _env_of_memory(_goblins._constructors(others))
+    prepare()
+    report = Replacement(dry_run=dry_run)
+    if env is None:
+        env, report.missing = _found_again(present)
+    if only is not None:
+        env = _chosen(present, env, only)
+    kept = []
+    for label, reason, number, slot in _goblins._find_unfit(env):
+        if reason is None:
+            kept.append(label)
+            report.unknown[label] = number
+        elif dry_run:
+            report.problems.append(Problem(label, slot, reason, count=number))
+        else:
+            raise MigrationError(
+                f"{count(number, 'actor')} of vat {vat.name} with the label {label!r} (slot {slot} for one) "
+                f"can't be made by the new code: {reason} (nothing was changed)"
+            )
+    if kept:
+        env = _keeping(present, env, kept)
+    report.replaced, report.left, failures = _goblins._replace(present, env, others, dry_run)
+    for label, slot, words, error in failures:
+        report.problems.append(Problem.of(label, slot, error, words))
+    return report
+
+
+def _env_of_memory(constructors: Iterable[Any]) -> PersistenceEnv:
+    """An environment for a vat without one: each constructor under the name by which it is found again."""
+    named = {f"{one.__module__}.{one.__qualname__}": one for one in constructors if _is_findable(one)}
+    return _env(named)
+
+
+def _is_findable(constructor: Any) -> bool:
+    module, name = getattr(constructor, "__module__", None), getattr(constructor, "__qualname__", "<locals>")
+    return isinstance(module, str) and "<" not in name and not module.startswith("goblins.")
+
+
+def _env(
+    constructors: dict[str, Any],
+    rehydrators: dict[str, Any] | None = None,
+    records: dict[str, _RecordClass] | None = None,
+    aliases: dict[str, str] | None = None,
+) -> PersistenceEnv:
+    """An environment of parts that were checked before."""
+    env = PersistenceEnv({})
+    env._constructors.update(constructors)
+    env._rehydrators.update(rehydrators or {})
+    env._records.update(records or {})
+    env._aliases.update(aliases or {})
+    return env
+
+
+def _found_again(env: PersistenceEnv) -> tuple[PersistenceEnv, list[str]]:
+    """The same labels, with each constructor as its module has it now; and labels for which it has none."""
+    constructors: dict[str, Any] = {}
+    missing = []
+    for label, old in env._constructors.items():
+        new = _look_up(old)
+        if not _is_constructor(new):
+            missing.append(label)
+            new = old
+        upgrade = information(new).upgrade
+        if isinstance(upgrade, Migrations):
+            upgrade._check(new.__name__, information(new).version)
+        constructors[label] = new
+    rehydrators = {label: _function_again(old) for label, old in env._rehydrators.items()}
+    records = {name: _record_again(name, old) for name, old in env._records.items()}
+    return _env(constructors, rehydrators, records, env._aliases), missing
+
+
+def _look_up(old: Any) -> Any:
+    """What stands in the module of a function or a class under its name now; None if nothing does."""
+    found = sys.modules.get(getattr(old, "__module__", None) or "")
+    for part in getattr(old, "__qualname__", "<locals>").split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _is_constructor(found: Any) -> bool:
+    return isinstance(found, Constructor) or (isinstance(found, type) and issubclass(found, Actor))
+
+
+def _function_again(old: Callable[..., Any]) -> Callable[..., Any]:
+    found = _look_up(old)
+    return found if callable(found) else old
+
+
+def _record_again(name: str, old: _RecordClass) -> _RecordClass:
+    found = _look_up(old.record)
+    return old if found is old.record or not isinstance(found, type) else describe(name, found)
+
+
+def _chosen(present: PersistenceEnv, new: PersistenceEnv, only: Iterable[Any] | Any) -> PersistenceEnv:
+    """The present environment, with some labels as a new one has them."""
+    if isinstance(only, str) or not isinstance(only, Iterable):
+        only = [only]
+    constructors, rehydrators = dict(present._constructors), dict(present._rehydrators)
+    for one in only:
+        label = _label_of(one, new, present)
+        constructors[label] = new._constructors[label]
+        rehydrators.pop(label, None)
+        if label in new._rehydrators:
+            rehydrators[label] = new._rehydrators[label]
+    known = {**constructors, **present._records}
+    aliases = {
+        alias: name
+        for alias, name in {**new._aliases, **present._aliases}.items()
+        if name in known and alias not in known
+    }
+    return _env(constructors, rehydrators, present._records, aliases)
+
+
+def _label_of(one: Any, new: PersistenceEnv, present: PersistenceEnv) -> str:
+    if isinstance(one, str) and one in new._constructors:
+        return one
+    for env in (new, present):
+        for label, constructor in env._constructors.items():
+            if constructor is one and label in new._constructors:
+                return label
+    raise UnknownLabelError(f"only= names {one!r}, which is not in the environment")
+
+
+def _keeping(present: PersistenceEnv, new: PersistenceEnv, labels: list[str]) -> PersistenceEnv:
+    """A new environment, with labels that only the present one has: their actors go on as they are."""
+    kept = {label: present._constructors[label] for label in labels if label in present._constructors}
+    rehydrators = {label: present._rehydrators[label] for label in kept if label in present._rehydrators}
+    aliases = {
+        alias: name
+        for alias, name in present._aliases.items()
+        if alias in labels and (name in kept or name in new._constructors)
+    }
+    for alias in labels:
+        name = present._aliases.get(alias)
+        if name is not None and alias not in aliases:
+            kept[name] = present._constructors[name]
+            aliases[alias] = name
+    # A constructor that has a label in the new environment is stored under that.
+    return _env(
+        {**kept, **new._constructors},
+        {**rehydrators, **new._rehydrators},
+        new._records,
+        {**aliases, **new._aliases},
+    )

@@ -1,0 +1,347 @@
+//! Looking back at a part of a store: each batch leaves behind what it replaced, for a while (STO-09, STO-14).
+//!
+//! A *generation* is what a part was after one batch. Generation `n` is reached from `n + 1` by putting back what
+//! the batch `n + 1` replaced: its *reverse delta*, written in that very batch. So the cost is that of the records
+//! which changed, and nothing is copied.
+
+use std::collections::HashSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::ids::PartId;
+use crate::schema::{self, Kind, Reader, put_bytes, put_varint};
+use crate::store::{Batch, Change, Store, StoreError};
+
+/// What a part was after one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number; the first is 1.
+    pub number: u64,
+    /// When it was written, in milliseconds since 1970. Of the first one that is kept, in a part that had kept none
+    /// before, the moment of the next batch.
+    pub millis: u64,
+    /// How many records its batch has put or removed.
+    pub records: u64,
+}
+
+/// Which generations a part has. It stands in the store, and is written with each batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ledger {
+    newest: Generation,
+    /// The oldest that can be read: of those after it there are reverse deltas.
+    oldest: u64,
+    /// Batches were written since without being noted.
+    broken: bool,
+    /// How many further deltas a generation has, where it has any: what collecting removed later.
+    pieces: Vec<(u64, u64)>,
+}
+
+/// What kind of batch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A churn's: it makes a generation.
+    Churn,
+    /// It removes what nobody can reach: the newest generation looks the same without it.
+    Sweep,
+}
+
+/// The generations of a part that is written to.
+#[derive(Debug)]
+pub(crate) struct History {
+    part: PartId,
+    /// How many generations before the newest are kept.
+    keep: u64,
+    ledger: Option<Ledger>,
+}
+
+/// Pieces of one generation: the rest of a key's number.
+const PIECES: u32 = 16;
+
+impl Ledger {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let Generation { number, millis, records } = self.newest;
+        for number in [number, millis, records, self.oldest, u64::from(self.broken)] {
+            put_varint(&mut out, number);
+        }
+        put_varint(&mut out, self.pieces.len() as u64);
+        for (generation, count) in &self.pieces {
+            put_varint(&mut out, *generation);
+            put_varint(&mut out, *count);
+        }
+        out
+    }
+
+    fn decode(content: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(content);
+        let newest =
+            Generation { number: reader.varint()?, millis: reader.varint()?, records: reader.varint()? };
+        let oldest = reader.varint()?;
+        let broken = reader.varint()? != 0;
+        let pieces = (0..reader.varint()?)
+            .map(|_| Some((reader.varint()?, reader.varint()?)))
+            .collect::<Option<Vec<_>>>()?;
+        reader.rest().is_empty().then_some(Self { newest, oldest, broken, pieces })
+    }
+
+    fn read(store: &dyn Store, part: PartId) -> Result<Option<Self>, StoreError> {
+        schema::read(store, &ledger_key(part), Self::decode)
+    }
+
+    fn pieces_of(&self, generation: u64) -> u64 {
+        self.pieces.iter().find(|(number, _)| *number == generation).map_or(0, |(_, count)| *count)
+    }
+
+    /// Forgets the oldest generation.
+    fn drop_oldest(&mut self, part: PartId, batch: &mut Batch) {
+        self.oldest += 1;
+        for piece in 0..=self.pieces_of(self.oldest) {
+            batch.delete(past_key(part, self.oldest, piece));
+        }
+        self.pieces.retain(|(number, _)| *number > self.oldest);
+    }
+}
+
+fn ledger_key(part: PartId) -> Vec<u8> {
+    schema::key(part, Kind::Generations, 0)
+}
+
+fn past_key(part: PartId, generation: u64, piece: u64) -> Vec<u8> {
+    schema::key(part, Kind::Past, generation << PIECES | piece)
+}
+
+impl History {
+    /// What the store knows of a part; `keep`: how many generations before the newest are to be kept.
+    pub(crate) fn read(store: &dyn Store, part: PartId, keep: u64) -> Result<Self, StoreError> {
+        Ok(Self { part, keep, ledger: Ledger::read(store, part)? })
+    }
+
+    /// Adds to a batch what it needs for looking back, and removes what is too old.
+    pub(crate) fn extend(
+        &mut self,
+        store: &dyn Store,
+        batch: &mut Batch,
+        purpose: Purpose,
+    ) -> Result<(), StoreError> {
+        match purpose {
+            Purpose::Churn if self.keep > 0 => self.note(store, batch),
+            Purpose::Churn => {
+                self.stop(batch);
+                Ok(())
+            }
+            Purpose::Sweep => self.amend(store, batch),
+        }
+    }
+
+    fn note(&mut self, store: &dyn Store, batch: &mut Batch) -> Result<(), StoreError> {
+        // A counter alone is no change of anything.
+        let counts = |change: &Change| matches!(change, Change::Put(key, _) if schema::is_of(key, self.part, Kind::NextSlot));
+        if self.ledger.is_some() && batch.changes().iter().all(counts) {
+            return Ok(());
+        }
+        let (entries, count) = self.replaced(store, batch)?;
+        let millis = now();
+        let baseline = |number| {
+            let newest = Generation { number, millis, records: 0 };
+            Ledger { newest, oldest: number, broken: false, pieces: Vec::new() }
+        };
+        let mut ledger = match self.ledger.take() {
+            Some(ledger) if !ledger.broken => ledger,
+            Some(ledger) => baseline(ledger.newest.number + 1),
+            // Nothing is to be seen of a part before it had a vat.
+            None if store.get(&schema::key(self.part, Kind::Vat, 0))?.is_none() => {
+                let newest = Generation { number: 1, millis, records: count };
+                let founded = Ledger { newest, ..baseline(1) };
+                put(batch, ledger_key(self.part), founded.encode());
+                self.ledger = Some(founded);
+                return Ok(());
+            }
+            None => baseline(1),
+        };
+        let number = ledger.newest.number + 1;
+        let mut content = Vec::new();
+        put_varint(&mut content, ledger.newest.millis);
+        put_varint(&mut content, ledger.newest.records);
+        put_varint(&mut content, count);
+        content.extend_from_slice(&entries);
+        put(batch, past_key(self.part, number, 0), content);
+        ledger.newest = Generation { number, millis: millis.max(ledger.newest.millis), records: count };
+        while number - ledger.oldest > self.keep {
+            ledger.drop_oldest(self.part, batch);
+        }
+        put(batch, ledger_key(self.part), ledger.encode());
+        self.ledger = Some(ledger);
+        Ok(())
+    }
+
+    /// From this batch on no generation is kept.
+    fn stop(&mut self, batch: &mut Batch) {
+        if let Some(ledger) = &mut self.ledger
+            && !ledger.broken
+        {
+            while ledger.oldest < ledger.newest.number {
+                ledger.drop_oldest(self.part, batch);
+            }
+            ledger.broken = true;
+            put(batch, ledger_key(self.part), ledger.encode());
+        }
+    }
+
+    /// Older generations may need what is removed now.
+    fn amend(&mut self, store: &dyn Store, batch: &mut Batch) -> Result<(), StoreError> {
+        let Some(mut ledger) = self.ledger.clone().filter(|ledger| !ledger.broken) else {
+            return Ok(());
+        };
+        let generation = ledger.newest.number;
+        if ledger.oldest == generation {
+            return Ok(());
+        }
+        let piece = ledger.pieces_of(generation) + 1;
+        if piece >> PIECES != 0 {
+            // No key is left for it.
+            while ledger.oldest < generation {
+                ledger.drop_oldest(self.part, batch);
+            }
+        } else {
+            let (entries, count) = self.replaced(store, batch)?;
+            let mut content = vec![0, 0];
+            put_varint(&mut content, count);
+            content.extend_from_slice(&entries);
+            put(batch, past_key(self.part, generation, piece), content);
+            ledger.pieces.retain(|(number, _)| *number != generation);
+            ledger.pieces.push((generation, piece));
+        }
+        put(batch, ledger_key(self.part), ledger.encode());
+        self.ledger = Some(ledger);
+        Ok(())
+    }
+
+    /// What stands under the keys of this part that a batch changes, and how many they are.
+    fn replaced(&self, store: &dyn Store, batch: &Batch) -> Result<(Vec<u8>, u64), StoreError> {
+        let mut entries = Vec::new();
+        let mut seen = HashSet::new();
+        for change in batch.changes() {
+            let (Change::Put(key, _) | Change::Delete(key)) = change;
+            if !key.starts_with(&self.part.0.to_be_bytes()) || !seen.insert(key) {
+                continue;
+            }
+            entries.extend_from_slice(&key[4..]);
+            match store.get(key)? {
+                Some(value) => {
+                    entries.push(1);
+                    put_bytes(&mut entries, &value);
+                }
+                None => entries.push(0),
+            }
+        }
+        Ok((entries, seen.len() as u64))
+    }
+}
+
+fn put(batch: &mut Batch, key: Vec<u8>, content: Vec<u8>) {
+    let value = schema::seal(&key, content);
+    batch.put(key, value);
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A reverse delta: the generation before it, and what to put back.
+struct Past {
+    millis: u64,
+    records: u64,
+    restored: Batch,
+}
+
+fn read_past(store: &dyn Store, part: PartId, generation: u64, piece: u64) -> Result<Past, StoreError> {
+    let key = past_key(part, generation, piece);
+    let decode = |content: &[u8]| decode_past(part, content);
+    let missing = || schema::corrupt(&store.name(), &key, "the record is missing");
+    schema::read(store, &key, decode)?.ok_or_else(missing)
+}
+
+fn decode_past(part: PartId, content: &[u8]) -> Option<Past> {
+    let mut reader = Reader::new(content);
+    let (millis, records) = (reader.varint()?, reader.varint()?);
+    let mut restored = Batch::new();
+    for _ in 0..reader.varint()? {
+        let mut key = part.0.to_be_bytes().to_vec();
+        for _ in 4..schema::KEY_LEN {
+            key.push(reader.byte()?);
+        }
+        match reader.byte()? {
+            0 => restored.delete(key),
+            _ => restored.put(key, reader.bytes()?.to_vec()),
+        }
+    }
+    reader.rest().is_empty().then_some(Past { millis, records, restored })
+}
+
+/// The generations of a part that can be read, the oldest first.
+pub(crate) fn generations(store: &dyn Store, part: PartId) -> Result<Vec<Generation>, StoreError> {
+    let Some(ledger) = Ledger::read(store, part)?.filter(|ledger| !ledger.broken) else {
+        return Ok(Vec::new());
+    };
+    let mut found = vec![ledger.newest];
+    for number in (ledger.oldest + 1..=ledger.newest.number).rev() {
+        let Past { millis, records, .. } = read_past(store, part, number, 0)?;
+        found.push(Generation { number: number - 1, millis, records });
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// Takes a part back to a generation. The part keeps no generations from there on.
+pub(crate) fn rewind(store: &dyn Store, part: PartId, name: &str, generation: u64) -> Result<(), StoreError> {
+    let ledger = Ledger::read(store, part)?.filter(|ledger| !ledger.broken);
+    let kept = ledger.as_ref().map(|ledger| (ledger.oldest, ledger.newest.number));
+    let Some(ledger) = ledger.filter(|ledger| (ledger.oldest..=ledger.newest.number).contains(&generation))
+    else {
+        let part = name.to_owned();
+        return Err(StoreError::NoSuchGeneration { store: store.name(), part, generation, kept: Kept(kept) });
+    };
+    for number in (generation + 1..=ledger.newest.number).rev() {
+        // What was collected after a batch was there when it was written.
+        for piece in (0..=ledger.pieces_of(number)).rev() {
+            store.write(&read_past(store, part, number, piece)?.restored)?;
+        }
+    }
+    let mut batch = Batch::new();
+    batch.delete(ledger_key(part));
+    store.write(&batch)
+}
+
+/// Numbers of the generations that a part keeps, from and to; `None`: it keeps none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept(pub Option<(u64, u64)>);
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some((oldest, newest)) => write!(f, "it keeps {oldest} to {newest}"),
+            None => f.write_str("it keeps none: open the store with keep_generations= from now on"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_ledger_comes_back(number: u64, millis: u64, records: u64, oldest: u64, broken: bool, pieces: Vec<(u64, u64)>) {
+            let newest = Generation { number, millis, records };
+            let ledger = Ledger { newest, oldest, broken, pieces };
+            prop_assert_eq!(Ledger::decode(&ledger.encode()), Some(ledger));
+        }
+
+        #[test]
+        fn malformed_records_never_panic(bytes: Vec<u8>) {
+            let _ = Ledger::decode(&bytes);
+            let _ = decode_past(PartId(1), &bytes);
+        }
+    }
+}

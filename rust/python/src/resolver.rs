@@ -1,0 +1,96 @@
+//! Resolvers: the right to settle a promise.
+
+use std::sync::Arc;
+
+use goblins_core::promise::{Outcome, Progress};
+use goblins_core::{settle_outside, update_outside};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use crate::current::current;
+use crate::errors::{as_exception, broken_promise};
+use crate::host::PyHost;
+use crate::promise::Promise;
+
+/// Settles its promise as abandoned when it goes, if nobody has settled it.
+pub(crate) struct Right {
+    promise: Py<Promise>,
+}
+
+impl Drop for Right {
+    fn drop(&mut self) {
+        {
+            let mut state = self.promise.get().cell.state();
+            if !matches!(state.progress, Progress::Pending) {
+                return;
+            }
+            // Whoever waits is told. If nobody does, it is no error that was missed.
+            state.heard = true;
+        }
+        Python::try_attach(|py| {
+            let error = broken_promise("the promise was abandoned: nothing can settle it any more");
+            settle_outside::<PyHost>(py, self.promise.clone_ref(py), Outcome::Broken(error.into()), false);
+        });
+    }
+}
+
+/// The right to settle a promise.
+#[pyclass(frozen, module = "goblins", name = "Resolver")]
+pub(crate) struct Resolver {
+    right: Arc<Right>,
+}
+
+#[pymethods]
+impl Resolver {
+    /// Settles the promise with a value; with another promise, it will settle as that one does. Only the
+    /// first settlement counts (ASY-10). In a turn it happens if the turn succeeds.
+    fn fulfil(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = value.py();
+        self.settle(py, Outcome::Fulfilled(crate::containers::handed_out(value)?.unbind()));
+        Ok(())
+    }
+
+    /// Breaks the promise with an exception, or with any other value as the problem (ASY-17).
+    fn break_(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
+        self.settle(py, Outcome::Broken(as_exception(error)?.into()));
+        Ok(())
+    }
+
+    /// Tells those who listen with `on(..., partial=...)` of a value before the promise settles (ASY-29).
+    fn update(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = value.py();
+        let value = crate::containers::handed_out(value)?.unbind();
+        let promise = self.right.promise.clone_ref(py);
+        match current() {
+            Some(churn) if churn.in_turn() => churn.update(promise, value, Some(self.right.clone())),
+            _ => update_outside::<PyHost>(py, promise, value),
+        }
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Resolver of {}>", self.right.promise.get().__repr__())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.right.promise)
+    }
+}
+
+impl Resolver {
+    fn settle(&self, py: Python<'_>, outcome: Outcome<PyHost>) {
+        let promise = self.right.promise.clone_ref(py);
+        match current() {
+            Some(churn) if churn.in_turn() => churn.settle(promise, outcome, Some(self.right.clone())),
+            _ => settle_outside::<PyHost>(py, promise, outcome, false),
+        }
+    }
+}
+
+/// Makes a promise and the right to settle it.
+#[pyfunction]
+pub(crate) fn promise_and_resolver(py: Python<'_>) -> PyResult<(Py<Promise>, Resolver)> {
+    let promise = Promise::asked_for(py, false, None)?;
+    let resolver = Resolver { right: Arc::new(Right { promise: promise.clone_ref(py) }) };
+    Ok((promise, resolver))
+}

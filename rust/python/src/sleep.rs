@@ -1,0 +1,119 @@
+//! Whether an actor may go to sleep: nobody else may hold what will be made anew when it wakes, or he would go on
+//! with a stale copy.
+
+use std::collections::HashMap;
+
+use goblins_core::residency::MaySleep;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use crate::behavior;
+use crate::class_actor::{self, ActorBase};
+use crate::containers::may_change;
+use crate::shapes;
+
+/// An instance must be held by nobody but the actor, and so must the containers in its fields. A function is never
+/// changed, but what it was given may have been.
+pub(crate) fn may_sleep(behavior: &Bound<'_, PyAny>) -> PyResult<MaySleep> {
+    if let Some(instance) = class_actor::instance(behavior) {
+        if references(instance) > 1 {
+            return Ok(MaySleep::No);
+        }
+        let found = in_fields(instance)?;
+        return Ok(match found.is_owned() {
+            true => found.verdict(),
+            false => MaySleep::No,
+        });
+    }
+    let Some(source) = behavior::source(behavior) else {
+        return Ok(MaySleep::No);
+    };
+    if source.constructor.get().portrait.is_some() {
+        return Ok(MaySleep::Yes);
+    }
+    let mut found = Found::default();
+    let py = behavior.py();
+    source.args.bind(py).iter().for_each(|value| found.add(value));
+    if let Some(kwargs) = &source.kwargs {
+        kwargs.bind(py).values().iter().for_each(|value| found.add(value));
+    }
+    found.look_inside()?;
+    Ok(found.verdict())
+}
+
+/// The containers in a state, each once, and how often the state refers to it.
+#[derive(Default)]
+struct Found<'py> {
+    by_address: HashMap<usize, usize>,
+    containers: Vec<(Bound<'py, PyAny>, isize)>,
+}
+
+impl<'py> Found<'py> {
+    /// Counts a reference from within.
+    fn add(&mut self, value: Bound<'py, PyAny>) {
+        if !may_change(&value) {
+            return;
+        }
+        let next = self.containers.len();
+        match *self.by_address.entry(value.as_ptr() as usize).or_insert(next) {
+            index if index < next => self.containers[index].1 += 1,
+            _ => self.containers.push((value, 1)),
+        }
+    }
+
+    /// Finds those within those found.
+    fn look_inside(&mut self) -> PyResult<()> {
+        let mut index = 0;
+        while let Some((container, _)) = self.containers.get(index) {
+            let container = container.clone();
+            index += 1;
+            if let Ok(list) = container.cast_exact::<PyList>() {
+                list.iter().for_each(|item| self.add(item));
+            } else if let Ok(dict) = container.cast_exact::<PyDict>() {
+                dict.values().iter().for_each(|value| self.add(value));
+            } else if let Ok(tuple) = container.cast_exact::<PyTuple>() {
+                tuple.iter().for_each(|item| self.add(item));
+            } else if let Some(shape) = shapes::of(&container) {
+                shape.values(&container)?.into_iter().for_each(|value| self.add(value));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nobody else holds one of those that can be changed.
+    fn is_owned(&self) -> bool {
+        // One reference more is that of the list of those found.
+        self.containers
+            .iter()
+            .all(|(container, inside)| is_constant(container) || references(container) == inside + 1)
+    }
+
+    fn verdict(&self) -> MaySleep {
+        match self.containers.iter().all(|(container, _)| is_constant(container)) {
+            true => MaySleep::Yes,
+            false => MaySleep::IfUnchanged,
+        }
+    }
+}
+
+fn in_fields<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Found<'py>> {
+    // What the last turn kept for undoing holds them as well.
+    class_actor::forget_kept(instance);
+    let mut found = Found::default();
+    class_actor::fields(instance)?.values().iter().for_each(|value| found.add(value));
+    found.look_inside()?;
+    Ok(found)
+}
+
+/// How many references to an object there are.
+fn references<T>(object: &Bound<'_, T>) -> isize {
+    // SAFETY: the object is alive, and this thread is attached.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// A container whose own contents can't be changed, whoever holds it.
+fn is_constant(container: &Bound<'_, PyAny>) -> bool {
+    container.is_exact_instance_of::<PyTuple>()
+        || shapes::of(container).is_some_and(|shape| !shape.is_mutable())
+}
