@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, cast, overload
 
 from goblins._actor import hand_made
 from goblins._cells import CELLS
@@ -29,7 +29,7 @@ MAIN_PART = "main"
 Root = TypeVar("Root")
 Roots = TypeVarTuple("Roots")
 
-AnyConstructor = Constructor | type[Actor] | Callable[..., Any]
+AnyConstructor: TypeAlias = Constructor | type[Actor] | Callable[..., Any]
 
 
 class PersistenceEnv:
