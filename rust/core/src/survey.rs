@@ -66,7 +66,8 @@ impl<H: Host> Claim<H> {
             return Ok(found);
         }
         scan(self.storage().store(), self.part(), Kind::Actor, |id, _, content| {
-            let Some((label, reason)) = Record::shape_of(content).and_then(|shape| suspects.get(&shape)) else {
+            let Some((label, reason)) = Record::shape_of(content).and_then(|shape| suspects.get(&shape))
+            else {
                 return Ok(());
             };
             match found.iter_mut().find(|one| one.label == *label && one.reason == *reason) {
@@ -84,7 +85,8 @@ impl<H: Host> Claim<H> {
     /// The actors in a range of slots, in order.
     pub(crate) fn actors_in(&self, slots: Range<u64>) -> Result<Vec<Found>, StoreError> {
         let (store, part) = (self.storage().store(), self.part());
-        let (start, end) = (schema::actor_key(part, Slot(slots.start)), schema::actor_key(part, Slot(slots.end)));
+        let (start, end) =
+            (schema::actor_key(part, Slot(slots.start)), schema::actor_key(part, Slot(slots.end)));
         let name = store.name();
         let mut found = Vec::new();
         let mut outcome = Ok(());

@@ -251,9 +251,11 @@ impl Environment {
     /// That of a `PersistenceEnv`.
     pub(crate) fn new(origin: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = origin.py();
-        let (labels, records, aliases) = origin
-            .call_method0(intern!(py, "_parts"))?
-            .extract::<(Bound<'_, PyDict>, Bound<'_, PyDict>, Bound<'_, PyDict>)>()?;
+        let (labels, records, aliases) = origin.call_method0(intern!(py, "_parts"))?.extract::<(
+            Bound<'_, PyDict>,
+            Bound<'_, PyDict>,
+            Bound<'_, PyDict>,
+        )>()?;
         let mut by_label = HashMap::new();
         let mut by_constructor = HashMap::new();
         let pages = page_labels(py).into_iter().flatten();
@@ -286,7 +288,8 @@ impl Environment {
         };
         if maker.has_own_portrait() {
             // Its version may be one that the function gives.
-            return shape.label == today.label && (shape.version == today.version || today.version == UNVERSIONED);
+            return shape.label == today.label
+                && (shape.version == today.version || today.version == UNVERSIONED);
         }
         shape == &**today
     }

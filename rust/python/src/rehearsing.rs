@@ -18,7 +18,7 @@ use crate::current::current;
 use crate::environment::Environment;
 use crate::errors::{Fault, deadlock, kernel_error, migration_error, open_error, store_error};
 use crate::host::PyHost;
-use crate::opening::{new_roots, version_differs, plain_version};
+use crate::opening::{new_roots, plain_version, version_differs};
 use crate::refs::Ref;
 use crate::runtime::{check, runtime};
 use crate::stores::Store;
@@ -123,7 +123,13 @@ impl Rehearsal {
 
     /// Makes the actors of a range of slots, each in a turn of its own that is undone. `body` may ask each: it gets
     /// the label and the Ref.
-    fn walk(&self, py: Python<'_>, first: u64, end: u64, body: Option<&Bound<'_, PyAny>>) -> PyResult<Walked> {
+    fn walk(
+        &self,
+        py: Python<'_>,
+        first: u64,
+        end: u64,
+        body: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Walked> {
         let found = py.detach(|| self.vat.stored_actors(first..end)).map_err(|error| kernel_error(&error))?;
         let session = self.vat.enter(py)?;
         let churn = session.churn().clone();

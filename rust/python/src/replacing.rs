@@ -142,7 +142,12 @@ pub(crate) fn _replace(
             failures.push((label, cell.slot().0, words(stage), value.into_any()));
             return Ok(());
         }
-        let place = format!("while {} of vat {} was replaced: {}", actor.get().title(py), cell.vat().name(), words(stage));
+        let place = format!(
+            "while {} of vat {} was replaced: {}",
+            actor.get().title(py),
+            cell.vat().name(),
+            words(stage)
+        );
         errors::add_note(py, &error, &place);
         Err(error)
     };
