@@ -213,7 +213,7 @@ class TestPortraits:
     def test_are_taken_in_a_turn_and_may_call_near_actors(self, place):
         """LIM-46, HOT-10"""
 
-        def look(box):
+        def look(box, seen):
             box.put(box.get() + 1)
             return {"box": box, "seen": box.get()}
 
