@@ -173,7 +173,7 @@ def watch(vat: Vat, *modules: ModuleType | str, on_change: Callable[[Any], objec
         ValueError: a module has no source file, or was not imported.
     """
     try:
-        import watchfiles  # noqa: F401
+        importlib.import_module("watchfiles")
     except ImportError as error:
         raise ImportError(
             "goblins.watch needs the library watchfiles: pip install 'goblins[watch]'"
