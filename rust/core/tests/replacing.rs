@@ -61,7 +61,7 @@ fn replace_in(turn: &Turn<'_>, env: Env) -> Result<usize, Fault> {
     let churn = turn.churn();
     let old = churn.vat().persistence().unwrap().env();
     let mut failed = |_: &Actor, _: Stage, error: Fault| Err(error);
-    churn.replace((), &old, Arc::new(env), churn.live_actors(()), &mut failed).map(|made| made.len())
+    churn.replace((), &old, Arc::new(env), churn.live_actors(()), &mut failed).map(|made| made.actors.len())
 }
 
 fn replace(vat: &ToyVat, env: Env) -> Result<usize, Fault> {
@@ -245,7 +245,7 @@ fn a_rehearsal_tells_all_failures_and_takes_all_back() {
             let made = churn.replace((), &old, env.clone(), churn.live_actors(()), &mut failed)?;
             churn.try_to_store((), &env, &made, &mut failed)?;
             assert_eq!(Turn::new(churn).call(&count, "add", Value::Int(1))?, Value::Int(11));
-            Ok(made.len())
+            Ok(made.actors.len())
         })
         .unwrap();
     assert_eq!(made, 1);
