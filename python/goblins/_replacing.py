@@ -64,8 +64,11 @@ def replace_behavior(
     only: Iterable[Any] | Any = None,
     dry_run: bool = False,
     prepare: Callable[[], object] = lambda: None,
+    put_back: Callable[[], object] = lambda: None,
 ) -> Replacement:
-    """See ``Vat.replace_behavior``. ``prepare`` runs at the beginning of the same turn."""
+    """See ``Vat.replace_behavior``. ``prepare`` runs at the beginning of the same turn, and ``put_back`` in
+    that turn if something fails in it.
+    """
     if env is not None and not isinstance(env, PersistenceEnv):
         raise TypeError(f"env is a PersistenceEnv, or None, not {env!r}")
     if env is not None and vat._env is None:
@@ -75,7 +78,16 @@ def replace_behavior(
         )
     begin = time.perf_counter()
     run = vat._try_out if dry_run else vat.run
-    report: Replacement = run(_replace, vat, env, only, dry_run, prepare)
+
+    def attempt() -> Replacement:
+        try:
+            prepare()
+            return _replace(vat, env, only, dry_run)
+        except BaseException:
+            put_back()
+            raise
+
+    report = run(attempt)
     report.seconds = time.perf_counter() - begin
     return report
 
@@ -85,14 +97,12 @@ def _replace(
     env: PersistenceEnv | None,
     only: Iterable[Any] | Any,
     dry_run: bool,
-    prepare: Callable[[], object],
 ) -> Replacement:
     """What happens in the turn."""
     others = [one for one in gc.get_objects() if type(one) is Ref]
     present = vat._env
     if present is None:
         present = _env_of_memory(_goblins._constructors(others))
-    prepare()
     report = Replacement(dry_run=dry_run)
     if env is None:
         env, report.missing = _found_again(present)

@@ -34,6 +34,14 @@ pub enum Stage {
     Store,
 }
 
+/// Actors that were replaced.
+pub struct Replaced<H: Host> {
+    /// Those that were made again.
+    pub actors: Vec<H::Actor>,
+    /// Whether none failed that the old code has described.
+    pub all: bool,
+}
+
 /// Told of each actor that could not be replaced. An error ends the turn.
 pub type Failed<'a, H> =
     dyn FnMut(&<H as Host>::Actor, Stage, <H as Host>::Error) -> Result<(), <H as Host>::Error> + 'a;
@@ -77,7 +85,7 @@ impl<H: Host> Churn<H> {
         new: Arc<H::Env>,
         actors: Vec<H::Actor>,
         failed: &mut Failed<'_, H>,
-    ) -> Result<Vec<H::Actor>, H::Error> {
+    ) -> Result<Replaced<H>, H::Error> {
         let mut portraits = HashMap::with_capacity(actors.len());
         let mut chosen = Vec::with_capacity(actors.len());
         for actor in actors {
@@ -96,32 +104,32 @@ impl<H: Host> Churn<H> {
         self.adopt_env(new.clone());
         self.empty(cx, &chosen);
         self.work().replacing = Some(Replacing { env: new, portraits });
+        let count = chosen.len();
         let made = self.make_again(cx, chosen, failed);
         let rest = self.work().replacing.take();
         drop(rest);
-        made
+        made.map(|actors| Replaced { all: actors.len() == count, actors })
     }
 
-    /// Takes the portraits that the end of this turn would take of `actors`, and of all else that it changed,
-    /// and forgets them.
+    /// Takes the portraits that the end of this turn would take of those that were replaced, and of all else that it
+    /// changed, and forgets them.
     pub fn try_to_store(
         self: &Rc<Self>,
         cx: H::Cx<'_>,
         env: &H::Env,
-        actors: &[H::Actor],
+        replaced: &Replaced<H>,
         failed: &mut Failed<'_, H>,
     ) -> Result<(), H::Error> {
-        let mut all_fine = true;
-        for actor in actors {
+        let mut all = replaced.all;
+        for actor in &replaced.actors {
             if let Err(error) = self.only_look(|| H::portrait(cx, env, actor)) {
-                all_fine = false;
+                all = false;
                 failed(actor, Stage::Store, error)?;
             }
         }
-        if !all_fine {
-            return Ok(());
-        }
-        match (self.try_seal(cx), actors.first()) {
+        // What failed before would fail again here, and not by itself.
+        let sealed = if all { self.try_seal(cx) } else { Ok(()) };
+        match (sealed, replaced.actors.first()) {
             (Err(error), Some(actor)) => failed(actor, Stage::Store, error),
             (other, _) => other,
         }
