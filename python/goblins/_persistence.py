@@ -102,9 +102,9 @@ class PersistenceEnv:
                 raise DuplicateLabelError(
                     f"the constructor {constructor.__name__} has two labels: {known!r} and {label!r}"
                 )
-        upgrade = information(constructor).upgrade
+        upgrade = _information(constructor).upgrade
         if isinstance(upgrade, Migrations):
-            upgrade._check(constructor.__name__, information(constructor).version)
+            upgrade._check(constructor.__name__, _information(constructor).version)
         self._constructors[label] = constructor
 
     def _add_record(self, record: _RecordClass) -> None:
@@ -209,13 +209,13 @@ def _named(
         yield f"{namespace}.{getattr(record, '__name__', record)}", record
 
 
-def information(constructor: Constructor | type[Actor]) -> Constructor | _ClassInfo:
+def _information(constructor: Constructor | type[Actor]) -> Constructor | _ClassInfo:
     return constructor.__goblins__ if isinstance(constructor, type) else constructor
 
 
 def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:
     """The label of a constructor in a namespace. One that names a namespace itself is taken as it is."""
-    given = information(constructor).label
+    given = _information(constructor).label
     return given if given and "." in given else f"{namespace}.{given or constructor.__name__}"
 
 
