@@ -69,6 +69,7 @@ def test_upgrade_all_stores_all_under_the_new_label(place):
 
 
 def test_an_alias_goes_together_with_an_upgrade_and_a_rehydrator(place):
+    """LIM-20: an upgrade always counts, whatever else a constructor has."""
     steps, seen = Migrations(), []
 
     @steps.to(1)
