@@ -14,14 +14,23 @@ use crate::class_actor::{self, ClassInfo};
 use crate::current::current_turn;
 use crate::environment::{Environment, Maker};
 use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
+use crate::portrait::Likeness;
 use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::{Name, Ref};
 
+/// What stands for actors of other vats.
+#[derive(Clone, Copy)]
+pub(crate) enum Far<'a> {
+    /// Promises for them.
+    Promises(&'a [Py<Promise>]),
+    /// They themselves, and promises: see [`Likeness`].
+    AsIs(&'a [Py<PyAny>]),
+}
+
 struct Stored<'a> {
     refs: &'a [Py<Ref>],
-    /// What stands for actors of other vats.
-    far: &'a [Py<Promise>],
+    far: Far<'a>,
     promises: Vec<Py<Promise>>,
     records: &'a Records,
 }
@@ -33,8 +42,11 @@ impl Actors for Stored<'_> {
     }
 
     fn far<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
-        let promise = self.far.get(usize::try_from(number).ok()?)?;
-        Some(promise.bind(py).clone().into_any())
+        let number = usize::try_from(number).ok()?;
+        match self.far {
+            Far::Promises(promises) => Some(promises.get(number)?.bind(py).clone().into_any()),
+            Far::AsIs(values) => Some(values.get(number)?.bind(py).clone()),
+        }
     }
 
     fn promise<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
@@ -100,6 +112,17 @@ impl<'a> Today<'a> {
     }
 }
 
+/// The behavior that a likeness describes, and whether that was upgraded.
+pub(crate) fn remake(
+    py: Python<'_>,
+    env: &Environment,
+    actor: &Bound<'_, Ref>,
+    likeness: &Likeness,
+) -> PyResult<(Py<PyAny>, bool)> {
+    let far = Far::AsIs(&likeness.as_is);
+    rehydrate(py, env, actor, &likeness.shape, &likeness.record, (&likeness.refs, far))
+}
+
 /// The behavior that a record describes, and whether that was upgraded.
 pub(crate) fn rehydrate(
     py: Python<'_>,
@@ -107,7 +130,7 @@ pub(crate) fn rehydrate(
     actor: &Bound<'_, Ref>,
     shape: &Shape,
     record: &Record,
-    (refs, far): (&[Py<Ref>], &[Py<Promise>]),
+    (refs, far): (&[Py<Ref>], Far<'_>),
 ) -> PyResult<(Py<PyAny>, bool)> {
     let cell = &actor.get().cell;
     let place = || format!("slot {} of vat {} (label {:?})", cell.slot(), cell.vat().name(), shape.label);
