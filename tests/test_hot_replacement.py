@@ -7,6 +7,7 @@ import textwrap
 import types
 from dataclasses import dataclass
 
+import goblins
 import pytest
 from goblins import (
     Actor,
@@ -24,6 +25,7 @@ from goblins import (
     Vat,
     actor,
     methods,
+    portraitize,
     promise_and_resolver,
     send,
     spawn,
@@ -199,6 +201,52 @@ class TestActors:
         box.put([new(6)])
         _, box, _ = place.restart(vat, env=env_of(cell, records={"Money": new}))
         assert box.get() == [new(6)]
+
+    def test_keep_references_to_other_vats_and_promises_as_they_are(self, place):
+        """What waits to be settled, and who is far, is not what a restart would make of it."""
+
+        @actor(label="cell")
+        def newer(bcom, value=None):
+            return methods(get=lambda: value, put=lambda new: bcom(newer(bcom, new)))
+
+        vat, box = place.spawn(lambda: spawn(cell), part="a")
+        other, far = place.spawn(lambda: spawn(cell, "far"), part="b")
+        waiting, resolver = promise_and_resolver()
+        known, settle = promise_and_resolver()
+        settle.fulfil(5)
+        box.put([far, waiting, known, {"again": waiting}, box])
+        vat.replace_behavior(env_of(newer, counter))
+        now = box.get()
+        assert now[0] is far
+        assert now[1] is waiting
+        assert now[3]["again"] is waiting
+        assert now[4] is box
+        assert now[2].result(30) == 5
+        resolver.fulfil("settled later")
+        assert now[1].result(30) == "settled later"
+        vat.drain(30)
+        other.close()
+        _, box = place.restart(vat, env=env_of(newer, counter), part="a")
+        assert box.get()[1].result(30) == "settled later"
+
+    def test_with_portraits_by_hand_and_actors_of_the_library(self, place):
+        def teller_of(text):
+            def teller(bcom, number=0):
+                def tell():
+                    return bcom(teller(bcom, number + 1), f"{text} {number}")
+
+                return portraitize(tell, lambda: {"number": number})
+
+            return teller
+
+        old, new = teller_of("old"), teller_of("new")
+        roots = lambda: (spawn(old), spawn(goblins.cell, 7))  # noqa: E731
+        vat, teller, box = place.spawn(roots, env=PersistenceEnv({"teller": old}))
+        assert teller() == "old 0"
+        assert vat.replace_behavior(PersistenceEnv({"teller": new})).replaced == {"teller": 1}
+        assert (teller(), box()) == ("new 1", 7)
+        _, teller, box = place.restart(vat, env=PersistenceEnv({"teller": new}))
+        assert (teller(), box()) == ("new 2", 7)
 
 
 def money_class():

@@ -12,10 +12,10 @@ from typing_extensions import disjoint_base
 
 from goblins._log import EventLog
 from goblins._persistence import PersistenceEnv
-from goblins._replacing import Replacement
-from goblins._upgrading import Upgrade
-from goblins._stores import CollectionReport, Generation
 from goblins._registry import PendingReference
+from goblins._replacing import Replacement
+from goblins._stores import CollectionReport, Generation
+from goblins._upgrading import Upgrade
 
 __all__ = [
     "AsyncioVat",
@@ -29,6 +29,7 @@ __all__ = [
     "Methods",
     "PersistableId",
     "PersistenceRegistry",
+    "Portrayed",
     "Promise",
     "Ref",
     "Resolver",
@@ -70,6 +71,7 @@ __all__ = [
     "methods",
     "on",
     "persistable_id",
+    "portraitize",
     "promise_and_resolver",
     "send",
     "spawn",
@@ -142,6 +144,13 @@ class Constructor:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Makes a behavior: to be given to ``bcom``, or returned by another constructor."""
+
+@final
+class Portrayed:
+    """A behavior with a portrait made by hand: see ``portraitize``."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the code: for a constructor that hands on the behavior of another."""
 
 @final
 class Methods:
@@ -279,7 +288,9 @@ class _Collection:
     def _is_near(self) -> bool: ...
     def _run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
 
-def _register_collections(make: Callable[[int, Ref], Any], pages: dict[str, Constructor]) -> None: ...
+def _register_collections(
+    make: Callable[[int, Ref], Any], known: dict[str, Constructor | type[_ActorBase]]
+) -> None: ...
 def _page(page: Ref) -> tuple[Any, ...]: ...
 def _page_find(
     top: Ref, levels: int, number: int, relative: bool
@@ -440,12 +451,24 @@ class Vat:
         """
 
     def save(self) -> None:
-        """Returns when all that the vat did is in its store. It saves by itself after each churn.
+        """Writes all that has changed since the last save, in one batch, and returns when it is durable.
+
+        That is for vats opened with ``persist_on="manual"``. Another vat with a store saves by itself after
+        each churn: then this waits until all that it did is durable.
 
         Raises:
             PersistenceError: the vat has no store (PV-20).
+            StoreError: the store failed: the vat has stopped; in the store is the save before, or this one.
+            DeadlockError: this is a turn.
         """
 
+    def save_async(self) -> Coroutine[Any, Any, None]:
+        """As ``save``, for coroutines: while the disk is busy, the loop goes on.
+
+        Raises: as ``save``.
+        """
+
+    def _save_soon(self) -> None: ...
     def replace_behavior(
         self,
         env: PersistenceEnv | None = None,
@@ -516,6 +539,7 @@ class Vat:
     def close(self) -> None:
         """Closes the vat: the running turn ends, messages that wait are broken with VatClosedError.
 
+        A vat opened with ``persist_on="manual"`` is not saved by that; if changes get lost, it is logged.
         Closing twice does nothing. Raises DeadlockError in a turn.
         """
 
@@ -850,6 +874,31 @@ def methods(*, extends: Any = None, **named: Callable[..., Any]) -> Methods:
         TypeError: one is not callable, or its name starts with an underscore.
     """
 
+def portraitize(
+    behavior: Any, portrait: Callable[[], Any], /, *, constructor: Callable[..., Any] | None = None
+) -> Portrayed:
+    """Gives a behavior a portrait that is made by hand, for constructors without ``@actor`` (POR-22).
+
+    The constructor stands in an environment by its label, perhaps with a rehydrator:
+    ``PersistenceEnv({"bank.till": (till, restore_till)})``.
+
+    Args:
+        behavior: what the constructor would return otherwise: a callable, or ``methods(...)``.
+        portrait: called when the actor is stored; returns fields in a dict, or arguments in a tuple, in the
+            order of the constructor's parameters, or ``versioned(...)``. It may call near actors; what it
+            changes is not kept.
+        constructor: whose behavior it is, and so which label is stored. Without it, that is the one which was
+            spawned; an actor that becomes such a behavior keeps the label that it has.
+
+    Returns:
+        The behavior with the portrait, for the constructor to return.
+
+    Raises:
+        BehaviorError: ``behavior`` is none, or has a portrait already.
+
+    Idea: ``portraitize`` of Spritely Goblins.
+    """
+
 @overload
 def send(
     target: Callable[_P, Coroutine[Any, Any, _T]], /, *args: _P.args, **kwargs: _P.kwargs
@@ -1012,6 +1061,7 @@ class _Opening:
         part: str,
         sleep: tuple[int | None, int | None] = (None, None),
         registry: PersistenceRegistry | None = None,
+        by_hand: bool = False,
     ) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
 

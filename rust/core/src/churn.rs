@@ -400,7 +400,8 @@ impl<H: Host> Churn<H> {
         };
         let syncs = persistence.claim.storage().durability().syncs();
         let work = self.work();
-        syncs && persistence.limits.get().is_none() && work.outbox.is_empty() && work.settled.is_empty()
+        let silent = work.outbox.is_empty() && work.updated.is_empty() && work.settled.is_empty();
+        syncs && persistence.limits.get().is_none() && silent
     }
 
     /// As [`Churn::end`], with what is to be written.

@@ -155,6 +155,17 @@ pub enum KernelError {
         /// The vat's name.
         vat: String,
     },
+    /// A vat that is saved by hand was closed with changes that were not.
+    #[error(
+        "vat {vat} has changed {actors} actor(s) since its last save, and these changes are lost: call save() \
+         before it is closed"
+    )]
+    Unsaved {
+        /// The vat's name.
+        vat: String,
+        /// How many actors have changed.
+        actors: usize,
+    },
     /// A turn is open already, or none is.
     #[error("vat {vat} can't be called here: {reason}")]
     WrongMoment {

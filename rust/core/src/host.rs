@@ -12,6 +12,7 @@ use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
 use crate::residency::MaySleep;
+use crate::trail::Trail;
 use crate::vat::Vat;
 
 /// A language that actors are written in.
@@ -156,6 +157,10 @@ pub trait Host: Sized + 'static {
         env: &Self::Env,
         actor: &Self::Actor,
     ) -> Result<Portrait<Self::Actor, Self::Promise>, Self::Error>;
+    /// The field of a record in which the reference with this index stands.
+    fn field_of(shape: &Shape, record: &Record, index: usize) -> Option<String>;
+    /// An error of a portrait, with the way from a root to its actor.
+    fn traced(cx: Self::Cx<'_>, error: Self::Error, actor: &Self::Actor, trail: &Trail) -> Self::Error;
     /// The actor's behavior, made from what is stored, and whether that was upgraded: then its portrait is stored
     /// again. `refs` are the actors that the payload refers to, and `far` stand for those of other vats.
     fn rehydrate(

@@ -25,6 +25,7 @@ use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
 use crate::residency::MaySleep;
+use crate::trail::Trail;
 use crate::vat::Vat;
 
 /// The language of the kernel's own tests.
@@ -356,6 +357,17 @@ impl Host for Toy {
         };
         env.portrait(actor.cell.vat(), &behavior)
             .map_err(|why| Fault::Raised(format!("{:?} can't be stored: {why}", actor.cell)))
+    }
+
+    fn field_of(shape: &Shape, record: &Record, index: usize) -> Option<String> {
+        actors::field_of(shape, record, index)
+    }
+
+    fn traced((): (), error: Fault, _: &Actor, trail: &Trail) -> Fault {
+        match error {
+            Fault::Raised(why) => Fault::Raised(format!("{why} (reached by {trail})")),
+            other => other,
+        }
     }
 
     fn rehydrate(

@@ -15,6 +15,7 @@ use crate::cbor;
 use crate::class_actor;
 use crate::errors::{behavior_error, no_such_method};
 use crate::methods::Methods;
+use crate::portrayed::Portrayed;
 use crate::promise::Promise;
 use crate::refs::Ref;
 
@@ -192,6 +193,16 @@ impl Constructor {
             return Ok(made);
         }
         let py = slf.py();
+        if let Ok(portrayed) = made.cast_exact::<Portrayed>() {
+            if portrayed.get().origin().is_some() {
+                return Ok(made);
+            }
+            let name = slf.get().name.bind(py).to_string_lossy();
+            return Err(behavior_error(format!(
+                "the constructor {name} has a portrait by @actor, and its behavior has one by portraitize: give \
+                 the function to @actor(portrait=...)"
+            )));
+        }
         if !is_behavior(&made) {
             return Err(not_a_behavior(&slf.get().name.bind(py).to_string_lossy(), &made));
         }
@@ -251,7 +262,10 @@ pub(crate) fn source<'a>(behavior: &'a Bound<'_, PyAny>) -> Option<&'a Source> {
 
 /// The code of a behavior, without the call that it came from.
 pub(crate) fn code<'a, 'py>(behavior: &'a Bound<'py, PyAny>) -> &'a Bound<'py, PyAny> {
-    match behavior.cast_exact::<Behavior>() {
+    if let Ok(behavior) = behavior.cast_exact::<Behavior>() {
+        return behavior.get().code.bind(behavior.py());
+    }
+    match behavior.cast_exact::<Portrayed>() {
         Ok(behavior) => behavior.get().code.bind(behavior.py()),
         Err(_) => behavior,
     }

@@ -14,6 +14,7 @@ use goblins_core::record::{Portrait, Record, Shape};
 use goblins_core::recording::Place;
 use goblins_core::residency::MaySleep;
 use goblins_core::settle_outside;
+use goblins_core::trail::Trail;
 use goblins_core::vat::Vat;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -34,6 +35,7 @@ use crate::refs::{Ref, invoke};
 use crate::resolver::Right;
 use crate::restore::{self, Far};
 use crate::sleep;
+use crate::trail;
 
 unsafe extern "C" {
     fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
@@ -304,6 +306,14 @@ impl Host for PyHost {
         actor: &Py<Ref>,
     ) -> Result<Portrait<Py<Ref>, Py<Promise>>, Fault> {
         Ok(portrait::take(py, env, actor.bind(py))?)
+    }
+
+    fn field_of(shape: &Shape, record: &Record, index: usize) -> Option<String> {
+        trail::field_of(shape, record, index)
+    }
+
+    fn traced(py: Python<'_>, error: Fault, actor: &Py<Ref>, trail: &Trail) -> Fault {
+        trail::traced(py, error, actor, trail)
     }
 
     fn rehydrate(

@@ -10,15 +10,16 @@ use goblins_core::references::{Kept, Reference, kept, reference};
 use goblins_core::vat::Vat;
 use minicbor::Encoder;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::behavior::{self, Parameter, ParameterKind, Source, version_bytes};
 use crate::calls::Args;
 use crate::cbor::{self, Handle, NotPortable, Refs};
 use crate::class_actor::{self, ActorBase};
-use crate::environment::{Environment, name};
+use crate::environment::{Environment, Maker, name};
 use crate::errors::{hidden_state, not_portable, persistence_error};
 use crate::host::PyHost;
+use crate::portrayed::Portrayed;
 use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::Ref;
@@ -186,6 +187,9 @@ fn describe<'a>(
     if let Some(instance) = class_actor::instance(behavior.bind(py)) {
         return take_of_class(py, env, actor, instance, as_is);
     }
+    if let Ok(portrayed) = behavior.bind(py).cast_exact::<Portrayed>() {
+        return take_by_hand(py, env, actor, portrayed.get(), as_is);
+    }
     let Some(source) = behavior::source(behavior.bind(py)) else {
         let reason = "a behavior without a portrait: make it with an @actor constructor";
         return Err(not_portable(&described(), "", cell.slot().0, vat, "its behavior", reason));
@@ -259,10 +263,20 @@ fn by_hand<'py>(
     }
     let names = fields.keys();
     let given = Args::Packed(&PyTuple::empty(py), Some(&fields)).call(portrait.bind(py))?;
-    let read = py.import("goblins._migrations")?.call_method1(
-        "read_portrait",
-        (given, names, constructor.version.bind(py), place.actor.describe(py)),
-    )?;
+    given_fields(&given, names.as_any(), constructor.version.bind(py), place)
+}
+
+/// Shape and values of what a portrait function has returned.
+fn given_fields<'py>(
+    given: &Bound<'py, PyAny>,
+    names: &Bound<'py, PyAny>,
+    version: &Bound<'py, PyAny>,
+    place: &Place<'_, 'py>,
+) -> PyResult<(Arc<Shape>, Vec<Bound<'py, PyAny>>)> {
+    let py = given.py();
+    let read = py
+        .import("goblins._migrations")?
+        .call_method1("read_portrait", (given, names, version, place.actor.describe(py)))?;
     let (version, fields) = read.extract::<(Bound<'py, PyAny>, Bound<'py, PyDict>)>()?;
     let mut shape = Shape {
         label: place.shape.label.clone(),
@@ -275,6 +289,44 @@ fn by_hand<'py>(
         values.push(value);
     }
     Ok((Arc::new(shape), values))
+}
+
+/// The portrait of a behavior that has one made by hand (POR-22).
+fn take_by_hand(
+    py: Python<'_>,
+    env: &Environment,
+    actor: &Bound<'_, Ref>,
+    portrayed: &Portrayed,
+    as_is: AsIs<'_>,
+) -> PyResult<Taken> {
+    let this = actor.get();
+    let (cell, vat) = (&this.cell, this.cell.vat().name());
+    let refuse =
+        |reason: &str| not_portable(&this.describe(py), "", cell.slot().0, vat, "its behavior", reason);
+    let Some(origin) = portrayed.origin() else {
+        return Err(refuse(
+            "one whose constructor is not known: add it as portraitize(..., constructor=...)",
+        ));
+    };
+    let constructor = origin.constructor.bind(py);
+    let Some(shape) = env.by_constructor.get(&(constructor.as_ptr() as usize)) else {
+        let name = behavior::constructor_name(constructor)?;
+        return Err(refuse(&format!(
+            "made by {name}, which is not in the vat's PersistenceEnv: add it there"
+        )));
+    };
+    if let Some(Maker::Function(known, ..)) = env.by_label.get(&shape.label)
+        && let Some((function, variable)) = &known.get().hidden
+    {
+        return Err(hidden_state(&this.describe(py), &shape.label, cell.slot().0, vat, function, variable));
+    }
+    let place = Place { py, env, actor: this, shape, before: "args.", as_is };
+    let given = Args::Packed(&PyTuple::empty(py), None).call(portrayed.portrait.bind(py))?;
+    let version = cbor::decode_all(py, &shape.version, &cbor::NoActors)
+        .map_err(|error| persistence_error(format!("the version of {}: {error}", this.describe(py))))?;
+    let names = PyList::new(py, &shape.fields)?;
+    let (shape, values) = given_fields(&given, names.as_any(), &version, &place)?;
+    place.portrait(shape, values)
 }
 
 /// The portrait of an actor that is an instance of a class.

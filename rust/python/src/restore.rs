@@ -15,6 +15,7 @@ use crate::current::current_turn;
 use crate::environment::{Environment, Maker};
 use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
 use crate::portrait::Likeness;
+use crate::portrayed::{self, Portrayed};
 use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::{Name, Ref};
@@ -149,7 +150,7 @@ pub(crate) fn rehydrate(
         DecodeError::Malformed(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
     })?;
     let (behavior, called, upgraded) = match maker {
-        Maker::Function(constructor, restore) => {
+        Maker::Function(constructor, restore, plain) => {
             let constructor = constructor.bind(py);
             let this = constructor.get();
             let (made, upgraded) = match restore {
@@ -168,7 +169,12 @@ pub(crate) fn rehydrate(
                             let version = this.version.bind(py).clone();
                             from_rehydrator(py, actor, restore, version, &names, fields, &place)?
                         }
-                        None => from_function(py, actor, constructor, &names, fields, &place)?,
+                        None => match plain {
+                            None => from_function(py, actor, constructor, &names, fields, &place)?,
+                            Some(plain) => {
+                                from_plain(py, actor, (constructor, plain), &names, fields, &place)?
+                            }
+                        },
                     };
                     (made, upgraded)
                 }
@@ -190,7 +196,9 @@ pub(crate) fn rehydrate(
         None => Name { text: called, given: false },
     };
     let _ = actor.get().name.set(py, name);
-    Ok((behavior, upgraded))
+    // Under a label of old it is stored no longer.
+    let renamed = env.label_of(maker).is_some_and(|label| label != shape.label);
+    Ok((behavior, upgraded || renamed))
 }
 
 fn from_function<'py>(
@@ -212,6 +220,25 @@ fn from_function<'py>(
             Err(not_a_behavior(&name, &error.into_inner()))
         }
     }
+}
+
+/// The behavior of a function without `@actor`: it has a portrait made by hand.
+fn from_plain<'py>(
+    py: Python<'py>,
+    actor: &Bound<'py, Ref>,
+    (constructor, plain): (&Bound<'py, Constructor>, &Py<PyAny>),
+    names: &[String],
+    fields: Vec<Bound<'py, PyAny>>,
+    place: &dyn Fn() -> String,
+) -> PyResult<Py<PyAny>> {
+    let (args, kwargs) = arguments(py, actor, constructor.get(), names, fields, place)?;
+    let made = Args::Packed(&args, kwargs.as_ref()).call(plain.bind(py))?;
+    let Ok(portrayed) = made.cast_exact::<Portrayed>() else {
+        let name = constructor.get().name.bind(py).to_string_lossy();
+        return Err(not_a_behavior(&name, &made));
+    };
+    portrayed.get().made_by(plain.bind(py), Some(&args.get_item(0)?));
+    Ok(made.unbind())
 }
 
 /// What a rehydrator makes (POR-14): it spawns an actor, and the behavior of that becomes the one of this.
@@ -244,10 +271,7 @@ fn from_rehydrator<'py>(
     if let Some(instance) = class_actor::instance(behavior.bind(py)) {
         class_actor::bind(instance, actor)?;
     }
-    if let Some(source) = behavior::source(behavior.bind(py))
-        && let Ok(first) = source.args.bind(py).get_item(0)
-        && let Ok(bcom) = first.cast_exact::<Bcom>()
-    {
+    if let Some(bcom) = portrayed::bcom_of(behavior.bind(py)) {
         bcom.get().hand_over(actor.get().cell.slot());
     }
     Ok(behavior)
