@@ -516,7 +516,7 @@ class Vat:
 
         It goes in batches, each a churn of its own; other threads may use the vat in between. Begun again
         after an interruption, it goes on with what is left. The memory does not grow with the number of
-        actors.
+        actors; but where ``persist_on="manual"``, all that was upgraded waits there for ``save()``.
 
         Args:
             progress: called with the number of actors done and the number of all, after each batch; True for
