@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, cast, overload
 
 from goblins._actor import hand_made
 from goblins._cells import CELLS
@@ -29,7 +29,7 @@ MAIN_PART = "main"
 Root = TypeVar("Root")
 Roots = TypeVarTuple("Roots")
 
-AnyConstructor = Constructor | type[Actor] | Callable[..., Any]
+AnyConstructor: TypeAlias = Constructor | type[Actor] | Callable[..., Any]
 
 
 class PersistenceEnv:
@@ -256,7 +256,7 @@ def information(constructor: Any) -> Constructor | _ClassInfo:
 
 def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:
     """The label of a constructor in a namespace. One that names a namespace itself is taken as it is."""
-    given = _information(constructor).label
+    given = information(constructor).label
     return given if given and "." in given else f"{namespace}.{given or constructor.__name__}"
 
 
