@@ -1,7 +1,7 @@
 """A reference to an actor of another vat is stored with the state that holds it.
 
-After a restart it is a promise for that very actor: fulfilled as soon as the other vat is open, whichever comes
-first. The vats of one store find each other by themselves.
+After a restart it is a promise for that very actor: fulfilled as soon as the other vat is open, whichever
+comes first. The vats of one store find each other by themselves.
 """
 
 import logging
@@ -124,7 +124,8 @@ class TestWhatComesBack:
         b, *targets = open_b(place, lambda: [spawn(counter, n) for n in range(5)])
         one, two, three, four, five = targets
         a, root = open_a(
-            place, lambda: spawn(bag, one, (two, [three]), {four: "key", "value": one}, frozenset({five, one}))
+            place,
+            lambda: spawn(bag, one, (two, [three]), {four: "key", "value": one}, frozenset({five, one})),
         )
         leave(place)
         b, *targets = open_b(place)
@@ -426,7 +427,9 @@ def test_a_vat_keeps_its_permanent_id(tmp_path):
         seen = set()
         for _ in range(3):
             registry = PersistenceRegistry()
-            vat, root = spawn_persistent_vat(ENV, lambda: spawn(counter), store, persistence_registry=registry)
+            vat, root = spawn_persistent_vat(
+                ENV, lambda: spawn(counter), store, persistence_registry=registry
+            )
             seen.add(persistable_id(root))
             assert isinstance(root, Ref)
             vat.close()

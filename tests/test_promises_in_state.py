@@ -1,7 +1,8 @@
 """Promises in the state of actors.
 
-One that has settled is stored as it settled. One that has not is stored as such, and once it settles, the actors that
-hold it are stored again. What had not settled when the process ended comes back broken, with an error that says so.
+One that has settled is stored as it settled. One that has not is stored as such, and once it settles, the
+actors that hold it are stored again. What had not settled when the process ended comes back broken, with an
+error that says so.
 """
 
 import logging
@@ -11,6 +12,7 @@ import pytest
 from goblins import (
     Actor,
     BrokenPromiseError,
+    Map,
     NotPortableError,
     PersistenceEnv,
     Promise,
@@ -210,7 +212,7 @@ class TestBrokenOnes:
         root.put([settled(error=NoFunds("3 only")), settled(error=ValueError(1))])
         for n in range(3):
             vat, root = restarted(place, vat)
-            root.put(root.get()[:2] + [n])
+            root.put([*root.get()[:2], n])
         first, second = map(error_of, root.get()[:2])
         assert (first.kind.rpartition(".")[2], first.text) == ("NoFunds", "3 only")
         assert second.args == (1,)
@@ -406,8 +408,6 @@ class TestKeys:
         assert [the(p) for p in things["order"]] == [0, 1, 2]
 
     def test_a_promise_is_no_key_of_a_map(self, vat):
-        from goblins import Map
-
         def fill():
             Map()[settled(1)] = 2
 

@@ -256,8 +256,8 @@ def spawn_persistent_vat(
             was.
         vat_constructor: what makes the vat of the keywords it gets: ``Vat``, ``ManualVat``, ``AsyncioVat``,
             or a function that passes all its keywords on to one of them, with some of its own.
-        persistence_registry: where this vat finds those of other stores, and is found by them (PV-11). Vats of one
-            store find each other without.
+        persistence_registry: where this vat finds those of other stores, and is found by them (PV-11). Vats
+            of one store find each other without.
         persist_on, sleep: only the defaults are there yet; anything else raises NotImplementedError.
 
     Returns:

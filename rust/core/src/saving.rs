@@ -96,10 +96,11 @@ impl<H: Host> Saving<H> {
         ShapeId(u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    fn batch(&mut self, claim: &Claim<H>, mut next_slot: u64) -> Option<Batch> {
+    fn batch(&mut self, claim: &Claim<H>, mut next_slot: u64, done: &[Undo<H>]) -> Option<Batch> {
         if self.records.is_empty() && self.vat.is_none() && self.marks.is_empty() {
             // Others may refer to actors that are not stored: their slots must not be given away after a restart.
-            if !self.founded || next_slot <= self.next_slot_saved {
+            let spawned = || done.iter().any(|undo| matches!(undo, Undo::Spawned { .. }));
+            if !self.founded || next_slot <= self.next_slot_saved || !spawned() {
                 return None;
             }
             next_slot += SLOTS_AHEAD;
@@ -390,8 +391,9 @@ impl<H: Host> Churn<H> {
         self.forget_dropped(cx, persistence);
         let batch = {
             let mut work = self.work();
-            let next_slot = work.next_slot;
-            work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot))
+            let work = &mut **work;
+            let saving = work.saving.as_mut();
+            saving.and_then(|saving| saving.batch(&persistence.claim, work.next_slot, &work.done))
         };
         let Some(batch) = batch else {
             return Ok(());
