@@ -6,6 +6,7 @@ error that says so.
 """
 
 import logging
+import weakref
 from decimal import Decimal
 
 import pytest
@@ -334,6 +335,22 @@ class TestOpenOnes:
         vat.drain(timeout=PATIENCE)
         vat, root = restarted(place, vat)
         assert the(root.get()[1].get()) == "heard"
+
+    def test_a_ring_of_a_promise_its_holder_and_its_resolver_is_collected(self, place):
+        """A promise knows who holds it, to store that again: the garbage collector sees that."""
+        vat, root = opened(place, lambda: spawn(cell))
+        promise, resolver = promise_and_resolver()
+        holder = vat.run(lambda: spawn(cell, promise))
+        root.put(holder)
+        root.put(None)
+        ring = [resolver, promise, holder]
+        ring.append(ring)
+        gone = weakref.ref(holder)
+        del promise, resolver, holder, ring
+        collect()
+        vat.drain(timeout=PATIENCE)
+        collect()
+        assert gone() is None
 
     def test_settling_with_what_can_not_be_stored_is_reported(self, place, caplog):
         """G8, G10"""
