@@ -340,7 +340,7 @@ class TestOpenOnes:
         """A promise knows who holds it, to store that again: the garbage collector sees that."""
         vat, root = opened(place, lambda: spawn(cell))
         promise, resolver = promise_and_resolver()
-        holder = vat.run(lambda: spawn(cell, promise))
+        holder = vat.run(spawn, cell, promise)
         root.put(holder)
         root.put(None)
         ring = [resolver, promise, holder]
