@@ -25,6 +25,8 @@ COMPLETE = {
     "SLP": 6,
     "MIG": 9,
     "HOT": 13,
+    "REG": 14,
+    "OID": 7,
 }
 
 

@@ -789,8 +789,9 @@ class StorePart:
 class PersistenceRegistry:
     """Joins the vats of several stores, so that references between them come back (REG-01).
 
-    Give one to each ``spawn_persistent_vat``, in any order (REG-05). A vat that is opened again takes the place of the
-    closed one; what is asked of a vat that is not open waits until it is. Vats of one store need no registry.
+    Give one to each ``spawn_persistent_vat``, in any order (REG-05). A vat that is opened again takes the
+    place of the closed one; what is asked of a vat that is not open waits until it is. Vats of one store need
+    no registry.
     """
 
     def __new__(cls) -> Self: ...
