@@ -39,6 +39,7 @@ pub mod sync;
 pub mod toy;
 mod turn;
 pub mod vat;
+pub mod waits;
 mod watch;
 
 pub use job::send_outside;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::churn::{Churn, Work};
-use crate::event::{Cause, Entry, EventKind, Facts, Held, Stamp, Trace};
+use crate::event::{Cause, Entries, Entry, EventKind, Facts, Held, Stamp, Trace};
 use crate::host::Host;
 use crate::ids::{ChurnId, LamportTime, TurnId};
 use crate::turn::Undo;
@@ -86,24 +86,33 @@ pub(crate) struct Timing {
 
 /// Events of the churn that runs which are not in the log yet.
 pub(crate) struct Recorded<H: Host> {
-    entries: Vec<Entry<H>>,
+    entries: Entries<H>,
+    /// Places for the next ones, which hold nothing.
+    spare: Entries<H>,
     /// What state the log had when they were made.
     state: u64,
 }
 
 impl<H: Host> Default for Recorded<H> {
     fn default() -> Self {
-        Self { entries: Vec::new(), state: 0 }
+        Self { entries: Vec::new(), spare: Vec::new(), state: 0 }
     }
 }
 
 impl<H: Host> Recorded<H> {
     /// Adds one; gives back those of before, if the log was switched or cleared since: the caller drops them.
     #[inline(always)]
-    fn push(&mut self, state: u64, entry: Entry<H>) -> Option<Vec<Entry<H>>> {
+    fn push(&mut self, state: u64, facts: Facts, held: Held<H>) -> Option<Entries<H>> {
         let outdated = (state != self.state).then(|| std::mem::take(&mut self.entries));
         self.state = state;
-        self.entries.push(entry);
+        match self.spare.pop() {
+            Some(mut place) => {
+                place.facts = facts;
+                place.held = held;
+                self.entries.push(place);
+            }
+            None => self.entries.push(Box::new(Entry { facts, held })),
+        }
         outdated
     }
 }
@@ -236,8 +245,7 @@ impl<H: Host> Churn<H> {
             let stamp = work.timing.end(vat.runtime().watch().tick());
             let failed = matches!(trace, Trace::Error(_));
             let facts = Facts::new(heading.kind, times, heading.cause, stamp);
-            let outdated =
-                work.recorded.push(vat.log().state(), Entry { facts, held: Held { actor, method, trace } });
+            let outdated = work.recorded.push(vat.log().state(), facts, Held { actor, method, trace });
             // What a failed turn is told of has a number.
             (stamp.ended != 0 || failed || work.recorded.entries.len() >= AT_ONCE, outdated)
         };
@@ -254,11 +262,16 @@ impl<H: Host> Churn<H> {
             (std::mem::take(&mut work.recorded.entries), work.recorded.state)
         };
         let number = self.vat().log().enter(&mut entries, state, ended);
-        // As above.
-        entries.clear();
+        // What the log has no room for any more. As above.
+        entries.iter_mut().for_each(|entry| entry.held.empty());
         let mut work = self.work();
-        if work.recorded.entries.capacity() == 0 {
-            work.recorded.entries = entries;
+        let recorded = &mut work.recorded;
+        if recorded.spare.len() < AT_ONCE {
+            recorded.spare.append(&mut entries);
+        }
+        if recorded.entries.capacity() == 0 {
+            entries.clear();
+            recorded.entries = entries;
         }
         number
     }
@@ -283,10 +296,10 @@ impl<H: Host> Churn<H> {
         let state = self.vat().log().state();
         if self.vat().log().is_on() {
             let (actor, method) = (Some(H::clone_actor(cx, actor)), H::method(cx, message));
-            let entry = Entry { facts, held: Held { actor, method, trace: Trace::Nothing } };
+            let held = Held { actor, method, trace: Trace::Nothing };
             let (full, outdated) = {
                 let mut work = self.work();
-                let outdated = work.recorded.push(state, entry);
+                let outdated = work.recorded.push(state, facts, held);
                 (work.recorded.entries.len() >= AT_ONCE, outdated)
             };
             drop(outdated);
