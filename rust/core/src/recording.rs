@@ -100,20 +100,17 @@ impl<H: Host> Default for Recorded<H> {
 }
 
 impl<H: Host> Recorded<H> {
-    /// Adds one; gives back those of before, if the log was switched or cleared since: the caller drops them.
     #[inline(always)]
-    fn push(&mut self, state: u64, facts: Facts, held: Held<H>) -> Option<Entries<H>> {
-        let outdated = (state != self.state).then(|| std::mem::take(&mut self.entries));
-        self.state = state;
+    fn push(&mut self, facts: Facts, held: Held<H>) {
         match self.spare.pop() {
             Some(mut place) => {
                 place.facts = facts;
-                place.held = held;
+                // It holds nothing: there is nothing to drop.
+                std::mem::forget(std::mem::replace(&mut place.held, held));
                 self.entries.push(place);
             }
             None => self.entries.push(Box::new(Entry { facts, held })),
         }
-        outdated
     }
 }
 
@@ -238,20 +235,38 @@ impl<H: Host> Churn<H> {
     fn record(&self, cx: H::Cx<'_>, heading: Heading<'_, H>, trace: Trace<H>) -> Option<u64> {
         let actor = heading.actor.map(|actor| H::clone_actor(cx, actor));
         let method = heading.method.map(|method| H::clone_name(cx, method));
-        let vat = self.vat();
-        let (full, outdated) = {
+        self.forget_outdated();
+        let full = {
             let mut work = self.work();
             let times = (ChurnId(work.churn + 1), TurnId(work.turn), work.cause.time);
-            let stamp = work.timing.end(vat.runtime().watch().tick());
-            let failed = matches!(trace, Trace::Error(_));
-            let facts = Facts::new(heading.kind, times, heading.cause, stamp);
-            let outdated = work.recorded.push(vat.log().state(), facts, Held { actor, method, trace });
+            let stamp = work.timing.end(self.vat().runtime().watch().tick());
             // What a failed turn is told of has a number.
-            (stamp.ended != 0 || failed || work.recorded.entries.len() >= AT_ONCE, outdated)
+            let at_once = stamp.ended != 0 || matches!(trace, Trace::Error(_));
+            let facts = Facts::new(heading.kind, times, heading.cause, stamp);
+            work.recorded.push(facts, Held { actor, method, trace });
+            at_once || work.recorded.entries.len() >= AT_ONCE
         };
-        // That may run any code of the host: nothing is locked here.
-        drop(outdated);
         if full { self.enter_recorded(None) } else { None }
+    }
+
+    /// Forgets the events that are not in the log yet, if it was switched or cleared since they were made.
+    #[inline(always)]
+    fn forget_outdated(&self) {
+        let state = self.vat().log().state();
+        if self.work().recorded.state != state {
+            self.forget_recorded(state);
+        }
+    }
+
+    #[cold]
+    fn forget_recorded(&self, state: u64) {
+        let outdated = {
+            let mut work = self.work();
+            work.recorded.state = state;
+            std::mem::take(&mut work.recorded.entries)
+        };
+        // That may run any code of the host: nothing is borrowed here.
+        drop(outdated);
     }
 
     /// Enters the events that this churn has made so far into the log. Gives the number of the last.
@@ -293,16 +308,14 @@ impl<H: Host> Churn<H> {
             let times = (ChurnId(work.churn + 1), TurnId(work.turn), time);
             (Facts::new(EventKind::Send, times, work.cause, work.timing.stamp()), time)
         };
-        let state = self.vat().log().state();
         if self.vat().log().is_on() {
             let (actor, method) = (Some(H::clone_actor(cx, actor)), H::method(cx, message));
-            let held = Held { actor, method, trace: Trace::Nothing };
-            let (full, outdated) = {
+            self.forget_outdated();
+            let full = {
                 let mut work = self.work();
-                let outdated = work.recorded.push(state, facts, held);
-                (work.recorded.entries.len() >= AT_ONCE, outdated)
+                work.recorded.push(facts, Held { actor, method, trace: Trace::Nothing });
+                work.recorded.entries.len() >= AT_ONCE
             };
-            drop(outdated);
             if full {
                 self.enter_recorded(None);
             }
