@@ -91,6 +91,7 @@ loom: tools ## Run the tests that try all interleavings of threads
 bench-quick: build ## Run each bench for a moment
 	$(RUN) cargo bench --workspace --bench '*' -- --quick
 	$(PY) benches/peers.py --quick
+	$(PY) benches/log_cost.py --quick
 
 tools: $(TOOLS) ## Make .venv with the tools that all of this needs
 
