@@ -208,7 +208,8 @@ class Promise(Generic[_T_co]):
         Raises:
             BaseException: the error that broke the promise.
             TimeoutError: it has not settled in time; it still may.
-            DeadlockError: this is a turn, which the promise may have to wait for.
+            DeadlockError: this is a turn, which the promise may have to wait for; or this thread runs an
+                event loop that has to go on for the promise to settle.
         """
 
     def __await__(self) -> Generator[Any, None, _T_co]: ...
@@ -241,8 +242,8 @@ class Resolver:
         """
 
     def update(self, value: Any) -> None:
-        """Tells those who listen with ``on(promise, partial=...)`` of a value before the promise settles, such as
-        how far some work has come (ASY-29). It reaches promises that wait for this one, too.
+        """Tells those who listen with ``on(promise, partial=...)`` of a value before the promise settles,
+        such as how far some work has come (ASY-29). It reaches promises that wait for this one, too.
 
         In a turn it happens at the end, if the turn succeeds. After the settlement it does nothing.
         """
@@ -939,8 +940,8 @@ def on(
         fulfilled: gets the value; without it the value goes through.
         catch: gets the error; without it the error goes through.
         finally_: called in both cases, after the others.
-        partial: gets each value of ``resolver.update(...)``, in a turn of its own, and first the newest one that
-            there was before; nothing after the promise has settled (ASY-29). Its error is logged.
+        partial: gets each value of ``resolver.update(...)``, in a turn of its own, and first the newest one
+            that there was before; nothing after the promise has settled (ASY-29). Its error is logged.
 
     Returns:
         The promise of what the handler gives.

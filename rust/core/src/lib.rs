@@ -55,6 +55,7 @@ mod turn;
 pub mod upgrading;
 pub mod vat;
 mod walk;
+pub mod waits;
 mod watch;
 
 pub use by_hand::SaveOn;
