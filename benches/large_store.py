@@ -1,12 +1,12 @@
-"""Stores of many actors: how fast they open, are walked and changed, and what they take on disk and in memory.
+"""Stores of many actors: how fast they open, are walked and changed, what they take on disk and in memory.
 
     make bench-large                       # 1,000,000 actors, about three minutes
     python benches/large_store.py --write  # the same, and writes the section of docs/benchmarks.md
     python benches/large_store.py --quick  # a small store, for a moment; fails if something is lost
     python benches/large_store.py --cpu    # by the time of the processor, where others use it as well
 
-Each figure is taken in a process of its own, so that nothing is in memory from the one before. The store's files are
-in the cache of the system, as they are on a machine that has just been using them.
+Each figure is taken in a process of its own, so that nothing is in memory from the one before. The store's
+files are in the cache of the system, as they are on a machine that has just been using them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Bucket(Actor):
 class Shelf(Actor):
     """All buckets."""
 
-    buckets: list[Any] = []
+    buckets: list[Any] = field(default_factory=list)
 
     def fill(self, kind: Any, count: int) -> None:
         self.buckets.append(spawn(Bucket, [spawn(kind, 1) for _ in range(count)]))
@@ -229,7 +229,9 @@ def in_process(phase: str, path: Path, count: int, *more: str) -> dict[str, floa
 
 
 def size(folder: Path) -> int:
-    return sum(entry.stat().st_size for entry in folder.iterdir() if entry.suffix in (".sst", ".log", ".blob"))
+    return sum(
+        entry.stat().st_size for entry in folder.iterdir() if entry.suffix in (".sst", ".log", ".blob")
+    )
 
 
 class Table:
@@ -267,7 +269,9 @@ def run(count: int, walked: int, folder: Path) -> str:
         assert figures["total"] == walked, figures
     table.add(f"{walked:,} actors loaded and walked", [f"{one['rate']:,.0f}/s" for one in walks], "400,000/s")
     ones = each("change_one", count)
-    table.add(f"churns that change one actor of {many}", [f"{one['rate']:,.0f}/s" for one in ones], "80,000/s")
+    table.add(
+        f"churns that change one actor of {many}", [f"{one['rate']:,.0f}/s" for one in ones], "80,000/s"
+    )
     table.add("the same in a store of one actor", [f"{one['rate_of_one']:,.0f}/s" for one in ones], "-")
     table.add("time with many, with one = 1", [f"{one['ratio']:.2f}" for one in ones], "1.20")
     thousands = each("change_thousand", count)
@@ -308,15 +312,18 @@ def write(text: str, cpu: bool) -> None:
     where = f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores"
     by_cpu = " Times are those of the processor, on a machine that others used as well." if cpu else ""
     text = (
-        f"{TITLE}\n\nFrom a run of `make bench-large` on {platform.system()}, {where}, with `sync=False`. The actors are "
-        "counters:\nfunctions in one store, instances of a class in another. Actors that hold 1,000 refs each lead to "
-        "them, and one root to\nthose. *Aim* is what we hold ourselves to." + by_cpu + "\n\n" + text
+        f"{TITLE}\n\nFrom a run of `make bench-large` on {platform.system()}, {where}, with\n"
+        "`sync=False`. The actors are counters: functions in one store, instances of a class in another.\n"
+        "Actors that hold 1,000 refs each lead to them, and one root to those. *Aim* is what we hold\n"
+        f"ourselves to.{by_cpu}\n\n{text}"
     )
     PAGE.write_text(before.rstrip() + "\n\n" + text + (mark + rest if mark else ""), encoding="utf-8")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a small store, for a moment")
     parser.add_argument("--cpu", action="store_true", help="by the time of the processor")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")

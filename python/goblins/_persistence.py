@@ -248,8 +248,8 @@ def spawn_persistent_vat(
             was.
         vat_constructor: what makes the vat of the keywords it gets: ``Vat``, ``ManualVat``, ``AsyncioVat``,
             or a function that passes all its keywords on to one of them, with some of its own.
-        sleep: which actors go back to the store when they are not used: ``lru(...)``. Without it an actor that
-            was used stays in memory as long as something refers to it.
+        sleep: which actors go back to the store when they are not used: ``lru(...)``. Without it an actor
+            that was used stays in memory for as long as something refers to it.
         persist_on, persistence_registry: only the defaults are there yet; anything else raises
             NotImplementedError.
 
