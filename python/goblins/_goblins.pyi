@@ -389,8 +389,8 @@ class Vat:
     def awake(self) -> int | None:
         """How many stored actors were awake after the last churn; None for a vat without a store (SLP-01).
 
-        An actor is awake while its behavior is in memory; one that sleeps, or was not used since the vat was opened, is
-        a ``Ref`` at most. See ``lru``.
+        An actor is awake while its behavior is in memory; one that sleeps, or was not used since the vat was
+        opened, is a ``Ref`` at most. See ``lru``.
         """
 
     @property

@@ -238,7 +238,10 @@ impl<H: Host> Saving<H> {
             put(schema::key(part, Kind::Exported, slot.0), for_vat.into_bytes());
         }
         // A drained map keeps its size, and every later churn would pay for the largest one.
-        for (slot, content) in std::mem::take(&mut self.records) {
+        let mut records: Vec<_> = std::mem::take(&mut self.records).into_iter().collect();
+        // Neighbours are written next to each other, which stores do faster.
+        records.sort_unstable_by_key(|(slot, _)| *slot);
+        for (slot, content) in records {
             self.ahead.forget(slot);
             put(schema::actor_key(part, slot), content);
         }

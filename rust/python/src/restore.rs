@@ -8,9 +8,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::behavior::{self, Bcom, Behavior, Constructor, ParameterKind, not_a_behavior};
-use crate::calls::{self, Args};
+use crate::calls::Args;
 use crate::cbor::{self, Actors, DecodeError};
 use crate::class_actor::{self, ClassInfo};
+use crate::collector;
 use crate::current::current_turn;
 use crate::environment::{Environment, Maker};
 use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
@@ -345,7 +346,7 @@ fn arguments<'py>(
 ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
     let cell = &actor.get().cell;
     let mut stored = Named::new(names, fields);
-    let mut args = vec![calls::make(py, Bcom::new(cell.vat().id(), cell.slot()))?.into_any()];
+    let mut args = vec![Bcom::make(py, cell.vat().id(), cell.slot())?];
     let mut kwargs = None;
     let mut named = || kwargs.get_or_insert_with(|| PyDict::new(py)).clone();
     for parameter in &constructor.parameters {
@@ -375,7 +376,12 @@ fn arguments<'py>(
         )));
     }
     let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
-    Ok((PyTuple::new(py, args)?, kwargs))
+    let plain = args.iter().skip(1).all(|value| !collector::may_visit(value));
+    let args = PyTuple::new(py, args)?;
+    if plain {
+        collector::leave(args.as_any());
+    }
+    Ok((args, kwargs))
 }
 
 /// The values of a record, each taken once by its name. They mostly stand in the order in which they are asked for.
