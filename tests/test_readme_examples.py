@@ -78,5 +78,15 @@ def test_the_bank_of_the_examples_goes_on_where_it_stopped(tmp_path):
     assert (first[3], second[3]) == ("all together: 100", "all together: 200")
 
 
+def test_the_two_vats_of_the_examples_find_each_other_in_both_orders(tmp_path):
+    """REG-05, REG-08"""
+    lines = run([ROOT / "examples" / "two_vats.py", tmp_path], tmp_path).stdout.splitlines()
+    assert [line for line in lines if line.startswith("restarted")] == [
+        "restarted a first: the same cell: True, which says 'hello from b'",
+        "restarted b first: the same cell: True, which says 'hello from b'",
+    ]
+    assert "the early message: hello from b" in lines
+
+
 def test_the_examples_are_there():
     assert list((ROOT / "examples").glob("*.py"))

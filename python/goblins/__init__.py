@@ -38,6 +38,8 @@ from goblins._goblins import (
     ManualVat,
     MemoryStore,
     Methods,
+    PersistableId,
+    PersistenceRegistry,
     Promise,
     Ref,
     Resolver,
@@ -47,6 +49,7 @@ from goblins._goblins import (
     Vat,
     methods,
     on,
+    persistable_id,
     promise_and_resolver,
     send,
     spawn,
@@ -65,6 +68,7 @@ from goblins._report import Problem, Report
 from goblins._upgrading import Upgrade
 from goblins._watching import Watch, watch
 from goblins._stores import CollectionReport, Copied, Generation, PartReport, copy_store
+from goblins._registry import PendingReference
 
 __version__ = "0.1.0"
 
@@ -99,9 +103,12 @@ __all__ = [
     "NoTurnError",
     "NotPortableError",
     "PartReport",
+    "PendingReference",
+    "PersistableId",
     "PersistenceEnv",
     "PersistenceError",
     "Problem",
+    "PersistenceRegistry",
     "Promise",
     "Ref",
     "Rehearsal",
@@ -130,6 +137,7 @@ __all__ = [
     "lru",
     "methods",
     "on",
+    "persistable_id",
     "promise_and_resolver",
     "race",
     "rehearse",

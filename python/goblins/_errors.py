@@ -37,7 +37,7 @@ class NoTurnError(GoblinsError, RuntimeError):
 
 
 class NoSuchActorError(GoblinsError, LookupError):
-    """The actor's spawn was undone with its turn (SYN-03)."""
+    """The actor's spawn was undone with its turn (SYN-03), or it is not in the store of its vat (REG-09)."""
 
 
 class NoSuchMethodError(GoblinsError, AttributeError):
@@ -45,9 +45,15 @@ class NoSuchMethodError(GoblinsError, AttributeError):
 
 
 class BrokenPromiseError(GoblinsError, RuntimeError):
-    """A promise was broken. ``problem`` is the value it was broken with, where that was no exception."""
+    """A promise was broken. ``problem`` is the value it was broken with, where that was no exception.
+
+    It also stands for an error that was stored with its promise and can't be made again: ``kind`` is the name of that
+    one's class, and ``text`` what it said.
+    """
 
     problem: Any = None
+    kind: str = ""
+    text: str = ""
 
 
 class DeadlockError(GoblinsError, RuntimeError):

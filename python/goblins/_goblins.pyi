@@ -15,6 +15,7 @@ from goblins._persistence import PersistenceEnv
 from goblins._replacing import Replacement
 from goblins._upgrading import Upgrade
 from goblins._stores import CollectionReport, Generation
+from goblins._registry import PendingReference
 
 __all__ = [
     "AsyncioVat",
@@ -26,6 +27,8 @@ __all__ = [
     "ManualVat",
     "MemoryStore",
     "Methods",
+    "PersistableId",
+    "PersistenceRegistry",
     "Promise",
     "Ref",
     "Resolver",
@@ -66,6 +69,7 @@ __all__ = [
     "_weight",
     "methods",
     "on",
+    "persistable_id",
     "promise_and_resolver",
     "send",
     "spawn",
@@ -757,6 +761,47 @@ class StorePart:
             StoreCorruptError: what leads back there is damaged.
         """
 
+@final
+class PersistenceRegistry:
+    """Joins the vats of several stores, so that references between them come back (REG-01).
+
+    Give one to each ``spawn_persistent_vat``, in any order (REG-05). A vat that is opened again takes the place of the
+    closed one; what is asked of a vat that is not open waits until it is. Vats of one store need no registry.
+    """
+
+    def __new__(cls) -> Self: ...
+    def vats(self) -> list[str]:
+        """The names of the vats that are open, in order."""
+
+    def pending(self) -> list[PendingReference]:
+        """The references that wait for a vat which is not open, in the order of ids and slots (REG-06)."""
+
+    def __len__(self) -> int:
+        """How many vats are open."""
+
+    def __bool__(self) -> bool: ...
+
+@final
+class PersistableId:
+    """The name of an actor of a persistent vat: equal for the same actor, also after a restart (OID-02).
+
+    It can be stored, and can be a key (OID-03). It gives no access to the actor (OID-04).
+    """
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+def persistable_id(actor: Any) -> PersistableId:
+    """The name of an actor that stays the same over restarts (OID-01).
+
+    Args:
+        actor: a Ref of an actor of a persistent vat.
+
+    Raises:
+        TypeError: it is no Ref; a promise has none, though what it becomes may (OID-07).
+        PersistenceError: the actor's vat has no store (OID-06).
+    """
+
 @overload
 def spawn(constructor: Constructor, /, *args: Any, **kwargs: Any) -> Ref:
     """Makes an actor in the vat whose turn this is (ACT-01).
@@ -961,7 +1006,12 @@ def _constructor(
 @final
 class _Opening:
     def __new__(
-        cls, env: PersistenceEnv, store: Store, part: str, sleep: tuple[int | None, int | None] = (None, None)
+        cls,
+        env: PersistenceEnv,
+        store: Store,
+        part: str,
+        sleep: tuple[int | None, int | None] = (None, None),
+        registry: PersistenceRegistry | None = None,
     ) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
 

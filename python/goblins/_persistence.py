@@ -7,7 +7,16 @@ from typing import Any, TypeVar, TypeVarTuple, cast, overload
 
 from goblins._class import Actor
 from goblins._errors import BehaviorError, DuplicateLabelError, not_yet
-from goblins._goblins import Constructor, Store, StorePart, Vat, _ClassInfo, _Opening, _RecordClass
+from goblins._goblins import (
+    Constructor,
+    PersistenceRegistry,
+    Store,
+    StorePart,
+    Vat,
+    _ClassInfo,
+    _Opening,
+    _RecordClass,
+)
 from goblins._migrations import Migrations
 from goblins._records import describe
 from goblins._sleep import lru
@@ -230,7 +239,7 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
     sleep: lru | None = None,
@@ -246,7 +255,7 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
     sleep: lru | None = None,
@@ -262,7 +271,7 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
     sleep: lru | None = None,
@@ -277,7 +286,7 @@ def spawn_persistent_vat(
     name: str | None = None,
     log: bool = False,
     log_capacity: int = 256,
-    persistence_registry: Any = None,
+    persistence_registry: PersistenceRegistry | None = None,
     version: Any = 0,
     upgrade: Any = None,
     sleep: lru | None = None,
@@ -299,8 +308,9 @@ def spawn_persistent_vat(
             or a function that passes all its keywords on to one of them, with some of its own.
         sleep: which actors go back to the store when they are not used: ``lru(...)``. Without it an actor that
             was used stays in memory as long as something refers to it.
-        persist_on, persistence_registry: only the defaults are there yet; anything else raises
-            NotImplementedError.
+        persistence_registry: where this vat finds those of other stores, and is found by them (PV-11). Vats of one
+            store find each other without.
+        persist_on: only the default is there yet; anything else raises NotImplementedError.
 
     Returns:
         The vat, then each root, in the order in which ``spawn_roots`` returned them.
@@ -321,10 +331,10 @@ def spawn_persistent_vat(
         raise TypeError(f"vat_constructor is a class of vats, such as ManualVat, not {vat_constructor!r}")
     if upgrade is not None and not callable(upgrade) and not isinstance(upgrade, Migrations):
         raise TypeError(f"upgrade is a Migrations or a function, not {upgrade!r}")
-    if persistence_registry is not None:
-        not_yet("persistence_registry=")
     if sleep is not None and not isinstance(sleep, lru):
         raise TypeError(f"sleep is lru(...) or None, not {sleep!r}")
+    if not (persistence_registry is None or isinstance(persistence_registry, PersistenceRegistry)):
+        raise TypeError(f"persistence_registry is a PersistenceRegistry, not {persistence_registry!r}")
     if not isinstance(env, PersistenceEnv):
         raise TypeError(f"env is a PersistenceEnv, not {env!r}")
     if not callable(spawn_roots):
@@ -333,7 +343,7 @@ def spawn_persistent_vat(
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
     limits = (None, None) if sleep is None else (sleep.max_actors, sleep.max_bytes)
-    opening = _Opening(env, store, part, limits)
+    opening = _Opening(env, store, part, limits, persistence_registry)
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )

@@ -86,6 +86,11 @@ impl<H: Host> ActorCell<H> {
         self.state.lock().stored
     }
 
+    /// Notes whether its portrait leaves something out that is still to come: it stays awake until then.
+    pub fn set_unsettled(&self, unsettled: bool) {
+        self.state.lock().unsettled = unsettled;
+    }
+
     /// Sets the mark; tells whether it was set before.
     pub(crate) fn set_stored(&self, stored: bool) -> bool {
         std::mem::replace(&mut self.state.lock().stored, stored)

@@ -12,10 +12,11 @@ use crate::job::{Job, Task};
 use crate::log::{Cause, EventKind};
 use crate::partial::Made;
 use crate::promise::{Outcome, Reaction, Seen, Waited, Waiter};
-use crate::recording::{Heading, Timing};
-use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
+use crate::recording::{Heading, Recorded, Timing};
 use crate::replacing::Replacing;
+use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::saving::Saving;
+use crate::store::Batch;
 use crate::turn::{Effect, Target, Undo};
 use crate::vat::Vat;
 
@@ -38,6 +39,8 @@ pub(crate) struct Work<H: Host> {
     /// What is being done: the turn, or what caused a job that needs none.
     pub(crate) cause: Cause,
     pub(crate) timing: Timing,
+    /// Events that are not in the log yet.
+    pub(crate) recorded: Recorded<H>,
     /// A turn is open.
     pub(crate) open: bool,
     /// It looks back, and will be undone.
@@ -76,6 +79,7 @@ impl<H: Host> Work<H> {
             clock: 0,
             cause: Cause::default(),
             timing: Timing::default(),
+            recorded: Recorded::default(),
             open: false,
             looks_back: false,
             undo: Vec::new(),
@@ -166,7 +170,7 @@ impl<H: Host> Churn<H> {
                 });
             }
             Task::Keep { actor, for_vat, foreign } => {
-                self.keep_for(cx, actor, &for_vat, foreign, Heading::react(cause))
+                self.keep_for(cx, &actor, &for_vat, foreign, Heading::react(cause))
             }
             Task::Find { slot, promise, asker: _ } => self.find(cx, slot, promise),
         }
@@ -385,7 +389,23 @@ impl<H: Host> Churn<H> {
     /// back and that the vat has stopped.
     pub(crate) fn end(self: &Rc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
         self.record_end();
-        let committed = self.commit(cx);
+        let batch = self.next_batch(cx);
+        self.end_with(cx, batch)
+    }
+
+    /// Whether the caller waits for the disk, and nothing but that is left to do.
+    pub(crate) fn has_only_a_batch(&self) -> bool {
+        let Some(persistence) = self.vat.persistence() else {
+            return false;
+        };
+        let syncs = persistence.claim.storage().durability().syncs();
+        let work = self.work();
+        syncs && persistence.limits.get().is_none() && work.outbox.is_empty() && work.settled.is_empty()
+    }
+
+    /// As [`Churn::end`], with what is to be written.
+    pub(crate) fn end_with(self: &Rc<Self>, cx: H::Cx<'_>, batch: Option<Batch>) -> Result<(), H::Error> {
+        let committed = self.commit(cx, batch);
         let (outputs, done) = {
             let mut work = self.work();
             work.churn += 1;

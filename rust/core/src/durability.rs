@@ -17,16 +17,22 @@ pub struct Ticket(u64);
 /// What waits for the disk: `O` is released once all that it depends on is durable.
 pub struct Durability<O> {
     store: Arc<dyn Store>,
-    state: Monitor<State<O>>,
+    state: Monitor<State<O>, 3>,
 }
+
+/// Where the committer waits. The other two queues are those of who waits for a sync, by turns: so each sync wakes
+/// those whom it serves, and one more, who leads the next.
+const COMMITTER: usize = 2;
 
 struct State<O> {
     /// The last batch appended.
     written: u64,
     /// The last batch known to be on disk.
     durable: u64,
-    /// Someone is syncing.
-    leading: bool,
+    /// Someone is syncing, and makes durable what was written up to here.
+    leading: Option<u64>,
+    /// How many syncs have begun.
+    rounds: usize,
     /// Someone is letting held output out.
     emitting: bool,
     held: VecDeque<(u64, O)>,
@@ -50,7 +56,8 @@ impl<O> Durability<O> {
         let state = State {
             written: 0,
             durable: 0,
-            leading: false,
+            leading: None,
+            rounds: 0,
             emitting: false,
             held,
             failed: None,
@@ -85,7 +92,7 @@ impl<O> Durability<O> {
             (None, true)
         });
         if wake {
-            self.state.notify_all();
+            self.state.notify_all_in(COMMITTER);
         }
         back
     }
@@ -105,18 +112,20 @@ impl<O> Durability<O> {
             Failed(Arc<StoreError>),
             Lead(u64),
         }
-        let next = self.state.wait(patience, |state| {
+        let next = self.state.wait_in(patience, |state| {
             if state.durable >= ticket.0 {
-                return Some(Next::Done);
+                return Ok(Next::Done);
             }
             if let Some(error) = &state.failed {
-                return Some(Next::Failed(error.clone()));
+                return Ok(Next::Failed(error.clone()));
             }
-            if state.leading {
-                return None;
+            if let Some(written) = state.leading {
+                let served = ticket.0 <= written;
+                return Err((state.rounds + usize::from(!served)) % 2);
             }
-            state.leading = true;
-            Some(Next::Lead(state.written))
+            state.leading = Some(state.written);
+            state.rounds = state.rounds.wrapping_add(1);
+            Ok(Next::Lead(state.written))
         });
         match next {
             None => Ok(Waited::NotYet),
@@ -134,16 +143,24 @@ impl<O> Durability<O> {
 
     fn lead(&self, written: u64) -> Result<(), Arc<StoreError>> {
         let synced = self.store.sync().map_err(Arc::new);
-        self.state.with(|state| {
-            state.leading = false;
+        let round = self.state.with(|state| {
+            state.leading = None;
             match &synced {
                 Ok(()) => state.durable = state.durable.max(written),
                 Err(error) => {
                     state.failed.get_or_insert(error.clone());
                 }
             }
+            state.rounds
         });
-        self.state.notify_all();
+        match synced {
+            Ok(()) => {
+                // The next leader first, since the disk has nothing to do.
+                self.state.notify_one_in((round + 1) % 2);
+                self.state.notify_all_in(round % 2);
+            }
+            Err(_) => self.wake_all(),
+        }
         synced
     }
 
@@ -151,10 +168,10 @@ impl<O> Durability<O> {
     /// [`Durability::emit`]. For the committer's thread; `None` once [`Durability::close`] was called and
     /// nothing is held.
     pub fn commit_held(&self, patience: Duration) -> Option<Result<bool, Arc<StoreError>>> {
-        let ticket = self.state.wait(patience, |state| match state.held.front() {
-            Some((ticket, _)) if !state.emitting => Some(Some(Ticket(*ticket))),
-            Some(_) => None,
-            None => state.closed.then_some(None),
+        let ticket = self.state.wait_in(patience, |state| match state.held.front() {
+            Some((ticket, _)) if !state.emitting => Ok(Some(Ticket(*ticket))),
+            None if state.closed => Ok(None),
+            _ => Err(COMMITTER),
         });
         match ticket {
             None => Some(Ok(false)),
@@ -181,7 +198,7 @@ impl<O> Durability<O> {
             });
             if ready.is_empty() {
                 if wake {
-                    self.state.notify_all();
+                    self.state.notify_all_in(COMMITTER);
                 }
                 return;
             }
@@ -202,7 +219,11 @@ impl<O> Durability<O> {
         self.state.with(|state| {
             state.failed.get_or_insert(error);
         });
-        self.state.notify_all();
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        (0..=COMMITTER).for_each(|queue| self.state.notify_all_in(queue));
     }
 
     /// The error after which nothing may go on.
@@ -213,7 +234,7 @@ impl<O> Durability<O> {
     /// Lets [`Durability::commit_held`] end once nothing is held.
     pub fn close(&self) {
         self.state.with(|state| state.closed = true);
-        self.state.notify_all();
+        self.state.notify_all_in(COMMITTER);
     }
 }
 

@@ -129,6 +129,15 @@ pub enum KernelError {
         /// The actor referred to.
         target: String,
     },
+    /// An actor of a vat without a store has no id that lasts (OID-06).
+    #[error(
+        "{actor} has no persistable id, since its vat has no store: only actors of a vat that was opened with \
+         spawn_persistent_vat have one"
+    )]
+    WithoutId {
+        /// The actor.
+        actor: String,
+    },
     /// Another vat's state refers to an actor that is not stored.
     #[error(
         "there is no actor {slot} in the store of vat {vat}, though another vat refers to it: it could not be stored, \

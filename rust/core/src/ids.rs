@@ -50,9 +50,16 @@ id! {
 /// For tables by slot. Slots are given one after the other, by nobody who could choose them to collide.
 pub(crate) type SlotHashing = BuildHasherDefault<SlotHasher>;
 
-/// Spreads numbers over all bits.
+/// Keeps neighbours together, since they are mostly used together, and spreads the rest.
 #[derive(Default)]
 pub(crate) struct SlotHasher(u64);
+
+/// So many of the lower bits are the same for a number and its hash.
+const NEIGHBOURS: u64 = 0xff;
+/// The bits that tables compare first.
+const TAG: u64 = 0xfe << 56;
+/// The odd number next to 2^64 divided by the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Hasher for SlotHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -60,9 +67,10 @@ impl Hasher for SlotHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // The odd number next to 2^64 divided by the golden ratio.
-        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = product ^ (product >> 32);
+        let number = self.0.rotate_left(1) ^ number;
+        let far = (number & !NEIGHBOURS).wrapping_mul(SPREAD);
+        let place = (far ^ (far >> 32)).wrapping_add(number & NEIGHBOURS);
+        self.0 = (place & !TAG) | (number.wrapping_mul(SPREAD) & TAG);
     }
 
     fn finish(&self) -> u64 {

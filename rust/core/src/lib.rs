@@ -13,6 +13,7 @@ pub mod conformance;
 pub mod copying;
 pub mod durability;
 pub mod error;
+pub mod event;
 #[cfg(any(test, feature = "conformance"))]
 pub mod faulty;
 pub mod history;
@@ -27,6 +28,7 @@ pub mod overlay;
 pub mod partial;
 pub mod pool;
 pub mod promise;
+mod readahead;
 pub mod record;
 pub mod recording;
 pub mod references;

@@ -1,15 +1,18 @@
 //! The event log of a vat: what happened, why, how it ended, and what it changed.
 //!
 //! Recording a turn allocates nothing, unless it changed more than one actor. The log has a lock of its own, so
-//! that a vat that is busy, or stuck, can be looked at from any thread.
+//! that a vat that is busy, or stuck, can be looked at from any thread. A churn that goes on for long enters its
+//! events in groups: others may miss the last few of one that runs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::event::Entry;
+pub use crate::event::{Cause, Event, EventKind, EventOutcome, Moment};
 use crate::host::Host;
-use crate::ids::{ChurnId, LamportTime, TurnId, VatId};
+use crate::ids::LamportTime;
 use crate::ring::Ring;
 use crate::turn::Undo;
 
@@ -21,161 +24,11 @@ const OFFSET_MAY_DIFFER: u64 = 1_000_000;
 /// So many such notes are kept.
 const OFFSETS: usize = 64;
 
-/// What an event tells of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// A message was handled.
-    Deliver,
-    /// Code ran because a promise had settled.
-    React,
-    /// A call, or a block of calls, came from outside.
-    Run,
-    /// A message was handed to another vat.
-    Send,
-}
-
-/// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventOutcome {
-    /// Its changes were kept.
-    Kept,
-    /// Its changes were undone.
-    Undone,
-}
-
-/// What an event was caused by: an event of a vat, found by its logical time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Cause {
-    /// The vat, or `None` for work from outside all vats.
-    pub vat: Option<VatId>,
-    /// The logical time of the causing event in that vat, 0 from outside.
-    pub time: LamportTime,
-}
-
-/// The plain part of an event as it is kept. Small, since writing it is most of what recording costs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts {
-    pub(crate) churn: ChurnId,
-    pub(crate) turn: TurnId,
-    pub(crate) time: LamportTime,
-    cause_time: LamportTime,
-    /// The number of the vat; `u32::MAX` for none.
-    cause_vat: u32,
-    pub(crate) kind: EventKind,
-    pub(crate) stamp: Stamp,
-}
-
-impl Facts {
-    pub(crate) fn new(
-        kind: EventKind,
-        times: (ChurnId, TurnId, LamportTime),
-        cause: Cause,
-        stamp: Stamp,
-    ) -> Self {
-        let (churn, turn, time) = times;
-        let cause_vat = cause.vat.map_or(u32::MAX, |vat| vat.0 as u32);
-        Self { churn, turn, time, cause_time: cause.time, cause_vat, kind, stamp }
-    }
-
-    fn cause(&self) -> Cause {
-        let vat = (self.cause_vat != u32::MAX).then_some(VatId(u64::from(self.cause_vat)));
-        Cause { vat, time: self.cause_time }
-    }
-}
-
-/// When an event was, as the recorder knows it: see [`crate::recording`].
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Stamp {
-    /// The last reading of the clock before it, in ns.
-    pub(crate) mark: u64,
-    /// The reading at its end, in ns; 0 if the clock was not read then.
-    pub(crate) ended: u64,
-    /// How many turns ended between that reading and this event.
-    pub(crate) place: u16,
-}
-
-/// An event as it is kept.
-struct Entry<H: Host> {
-    facts: Facts,
-    held: Held<H>,
-}
-
-/// What an event keeps alive.
-pub(crate) struct Held<H: Host> {
-    pub(crate) actor: Option<H::Actor>,
-    pub(crate) method: Option<H::Name>,
-    pub(crate) trace: Trace<H>,
-}
-
-/// What a turn left: how to take back what it changed, or its error.
-pub(crate) enum Trace<H: Host> {
-    Nothing,
-    Change(Undo<H>),
-    /// Oldest first.
-    Changes(Vec<Undo<H>>),
-    Error(H::Value),
-}
-
-impl<H: Host> Trace<H> {
-    fn changes(&self) -> &[Undo<H>] {
-        match self {
-            Self::Change(change) => std::slice::from_ref(change),
-            Self::Changes(changes) => changes,
-            Self::Nothing | Self::Error(_) => &[],
-        }
-    }
-
-    fn error(&self) -> Option<&H::Value> {
-        match self {
-            Self::Error(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-/// An event, as those who look at the log get it.
-pub struct Event<H: Host> {
-    /// Its number among all events that the log ever had, from 0.
-    pub sequence: u64,
-    /// What it tells of.
-    pub kind: EventKind,
-    /// How it ended.
-    pub outcome: EventOutcome,
-    /// In which churn.
-    pub churn: ChurnId,
-    /// In which turn; for one of kind `Send`, the turn that sent.
-    pub turn: TurnId,
-    /// When, by the vat's clock. No two events of a vat have the same time.
-    pub time: LamportTime,
-    /// Why.
-    pub cause: Cause,
-    /// The actor that got the message.
-    pub actor: Option<H::Actor>,
-    /// The method it was asked for.
-    pub method: Option<H::Name>,
-    /// The error that left the turn, as a value.
-    pub error: Option<H::Value>,
-    /// When it began, since a moment that is the same for all vats of the process.
-    pub began: Duration,
-    /// When it began, since 1970.
-    pub wall: Duration,
-    /// How long it took. `None` for one that is not known yet, or took no time of its own.
-    pub duration: Option<Duration>,
-}
-
-/// A moment in the past of a vat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// The number of an event.
-    pub sequence: u64,
-    /// Just before it, instead of right after it.
-    pub before: bool,
-}
-
 /// The log of a vat.
 pub struct Log<H: Host> {
-    /// Read without the lock by each turn; changed only under it.
-    on: AtomicBool,
+    /// Odd if it is on. Read without the lock by each turn; changed only under it, whenever it is switched or
+    /// cleared: events of before are not entered any more then.
+    state: AtomicU64,
     inner: Mutex<Inner<H>>,
 }
 
@@ -195,18 +48,23 @@ impl<H: Host> Log<H> {
         let ring = Ring::new(capacity.unwrap_or(CAPACITY));
         let floor = if capacity.is_some() { 0 } else { u64::MAX };
         let inner = Inner { ring, next: 0, floor, offsets: Vec::new() };
-        Self { on: AtomicBool::new(capacity.is_some()), inner: Mutex::new(inner) }
+        Self { state: AtomicU64::new(u64::from(capacity.is_some())), inner: Mutex::new(inner) }
     }
 
     /// Whether events are recorded.
     pub fn is_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
+        self.state() & 1 == 1
+    }
+
+    pub(crate) fn state(&self) -> u64 {
+        self.state.load(Ordering::Relaxed)
     }
 
     /// Switches it on or off (LOG-11). What it holds stays.
     pub fn set_on(&self, on: bool) {
         let mut inner = self.inner.lock();
-        if self.on.swap(on, Ordering::Relaxed) != on {
+        if self.is_on() != on {
+            self.state.fetch_add(1, Ordering::Relaxed);
             inner.floor = if on { inner.next } else { u64::MAX };
         }
     }
@@ -224,7 +82,11 @@ impl<H: Host> Log<H> {
 
     /// Forgets all events.
     pub fn clear(&self, _cx: H::Cx<'_>) {
-        let dropped = self.inner.lock().ring.take();
+        let dropped = {
+            let mut inner = self.inner.lock();
+            self.state.fetch_add(2, Ordering::Relaxed);
+            inner.ring.take()
+        };
         drop(dropped);
     }
 
@@ -299,39 +161,33 @@ impl<H: Host> Log<H> {
         caused.filter_map(|(index, _)| inner.event(cx, first + index as u64)).collect()
     }
 
-    /// Adds an event; gives its number, and what is to be dropped by the caller.
-    #[inline(always)]
-    pub(crate) fn record(&self, facts: Facts, held: Held<H>) -> (Option<u64>, Option<Held<H>>) {
+    /// Enters events that were made while the log was in this state, and the time at which the newest turn ended,
+    /// if it was not known: the reading before, and the one at the end. Gives the number of the last event. What is
+    /// left in `events` is to be dropped by the caller.
+    pub(crate) fn enter(
+        &self,
+        events: &mut Vec<Entry<H>>,
+        state: u64,
+        ended: Option<(u64, u64)>,
+    ) -> Option<u64> {
         let mut inner = self.inner.lock();
-        if !self.is_on() {
-            return (None, Some(held));
-        }
-        let number = inner.next;
-        inner.next += 1;
-        let dropped = match inner.ring.recycle() {
-            // Written in place: it is the most frequent case by far.
-            Some(entry) => {
-                entry.facts = facts;
-                Some(std::mem::replace(&mut entry.held, held))
+        if self.state() == state {
+            inner.next += events.len() as u64;
+            let room = inner.ring.room().min(events.len());
+            for entry in events.drain(..room) {
+                inner.ring.push(entry);
             }
-            None => inner.ring.push(Entry { facts, held }).map(|entry| entry.held),
-        };
-        (Some(number), dropped)
-    }
-
-    /// Adds the time at which the newest turn ended.
-    pub(crate) fn newest_ended(&self, mark: u64, ended: u64) {
-        let mut inner = self.inner.lock();
-        for index in (0..inner.ring.len()).rev() {
-            match inner.ring.get_mut(index).map(|entry| &mut entry.facts) {
-                Some(facts) if facts.stamp.mark == mark && facts.kind != EventKind::Send => {
-                    facts.stamp.ended = ended;
-                    return;
+            for entry in events {
+                // In its place: it is the most frequent case by far.
+                if let Some(oldest) = inner.ring.recycle() {
+                    std::mem::swap(oldest, entry);
                 }
-                Some(facts) if facts.stamp.mark == mark => {}
-                _ => return,
             }
         }
+        if let Some((mark, ended)) = ended {
+            inner.newest_ended(mark, ended);
+        }
+        (self.state() == state).then(|| inner.next.wrapping_sub(1))
     }
 
     /// From this reading of the clock on, this is to be added to one for the wall time.
@@ -364,6 +220,20 @@ impl<H: Host> Log<H> {
 }
 
 impl<H: Host> Inner<H> {
+    /// Adds the time at which the newest turn ended.
+    fn newest_ended(&mut self, mark: u64, ended: u64) {
+        for index in (0..self.ring.len()).rev() {
+            match self.ring.get_mut(index).map(|entry| &mut entry.facts) {
+                Some(facts) if facts.mark == mark && facts.kind != EventKind::Send => {
+                    facts.ended = ended;
+                    return;
+                }
+                Some(facts) if facts.mark == mark => {}
+                _ => return,
+            }
+        }
+    }
+
     fn first(&self) -> u64 {
         self.next - self.ring.len() as u64
     }
@@ -372,17 +242,16 @@ impl<H: Host> Inner<H> {
         let index = number.checked_sub(self.first())? as usize;
         let entry = self.ring.get(index)?;
         let Entry { facts, held } = entry;
-        let stamp = facts.stamp;
         // The turns of a group whose end is known have equal parts of its time.
         let group = (index..self.ring.len()).map_while(|index| self.ring.get(index));
-        let mut group = group.map(|entry| entry.facts.stamp).take_while(|other| other.mark == stamp.mark);
+        let mut group = group.map(|entry| entry.facts).take_while(|other| other.mark == facts.mark);
         let part = group.find(|last| last.ended != 0).map(|last| {
             // Of several readings in the same nanosecond, the later ones are no later.
             last.ended.saturating_sub(last.mark) / (u64::from(last.place) + 1)
         });
-        let began = stamp.mark + part.unwrap_or(0) * u64::from(stamp.place);
+        let began = facts.mark + part.unwrap_or(0) * u64::from(facts.place);
         let duration = part.filter(|_| facts.kind != EventKind::Send);
-        let offset = self.offsets.iter().rev().find(|(from, _)| *from <= stamp.mark);
+        let offset = self.offsets.iter().rev().find(|(from, _)| *from <= facts.mark);
         let offset = offset.or(self.offsets.first()).map_or(0, |(_, offset)| *offset);
         let error = held.trace.error();
         Some(Event {
@@ -407,14 +276,5 @@ impl<H: Host> std::fmt::Debug for Log<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let inner = self.inner.lock();
         write!(f, "a log of {} events, room for {}", inner.ring.len(), inner.ring.capacity())
-    }
-}
-
-impl<H: Host> std::fmt::Debug for Event<H> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { sequence, kind, outcome, churn, turn, time, cause, .. } = self;
-        let (vat, then) = (cause.vat, cause.time);
-        write!(f, "event {sequence}: {kind:?} {outcome:?} in turn {turn} of churn {churn} at {time}, ")?;
-        write!(f, "caused at {then} by {vat:?}")
     }
 }

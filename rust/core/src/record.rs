@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use crate::ids::{Address, PermanentId, ShapeId, Slot};
-use crate::schema::{Reader, put_bytes, put_varint};
+use crate::schema::{Reader, put_bytes, put_varint, varint_len};
 
 /// Format of an actor's record that this version writes.
 pub const RECORD_FORMAT: u8 = 1;
@@ -96,6 +96,22 @@ impl Record {
         }
         out.extend_from_slice(&self.payload);
         out
+    }
+
+    /// How many bytes [`Record::encode`] gives.
+    pub fn size(&self) -> usize {
+        let name = self.name.as_ref().map_or(0, |name| varint_len(name.len() as u64) + name.len());
+        let slots: usize = self.slots.iter().map(|slot| varint_len(slot.0)).sum();
+        let far: usize = match self.far.len() {
+            0 => 0,
+            count => {
+                let slots: usize = self.far.iter().map(|address| varint_len(address.slot.0)).sum();
+                varint_len(count as u64) + 16 * count + slots
+            }
+        };
+        let numbers = varint_len(u64::from(self.shape.0)) + varint_len(self.slots.len() as u64);
+        // The format and the flags take a byte each.
+        2 + numbers + name + slots + far + self.payload.len()
     }
 
     /// Reads what [`Record::encode`] wrote; the error says what is wrong.
@@ -221,6 +237,7 @@ mod tests {
             let record = Record { shape: ShapeId(shape), name, slots, far, payload };
             let bytes = record.encode();
             prop_assert_eq!(Record::shape_of(&bytes), Some(record.shape));
+            prop_assert_eq!(record.size(), bytes.len());
             prop_assert_eq!(Record::references_of(&bytes), Some((record.slots.clone(), record.far.clone())));
             prop_assert_eq!(Record::decode(&bytes).unwrap(), record);
         }

@@ -1,21 +1,25 @@
 //! Recording: each turn, and each message handed to another vat, becomes an event of the log.
 //!
 //! Reading the clock would be the most expensive part of it. The first turns of a churn are timed one by one;
-//! in a churn that goes on for longer, a reading stands for a group of turns, unless one of them takes long.
+//! in a churn that goes on for longer, a reading stands for a group of turns, unless one of them takes long. The
+//! events of such a group are entered into the log together.
 
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::churn::{Churn, Work};
+use crate::event::{Cause, Entry, EventKind, Facts, Held, Stamp, Trace};
 use crate::host::Host;
 use crate::ids::{ChurnId, LamportTime, TurnId};
-use crate::log::{Cause, EventKind, Facts, Held, Stamp, Trace};
 use crate::turn::Undo;
 use crate::vat::Vat;
 
 /// How many turns of a churn are timed one by one, and how many a later reading of the clock may stand for.
 const TIMED: u16 = 16;
+
+/// As many events are kept back at most, in a churn that goes on.
+const AT_ONCE: usize = TIMED as usize;
 
 /// How old the known difference between the two clocks may be, in ns.
 const OFFSET_AGE: u64 = 1_000_000_000;
@@ -78,6 +82,30 @@ pub(crate) struct Timing {
     since: u16,
     /// When the clock was last compared with the wall time.
     compared: u64,
+}
+
+/// Events of the churn that runs which are not in the log yet.
+pub(crate) struct Recorded<H: Host> {
+    entries: Vec<Entry<H>>,
+    /// What state the log had when they were made.
+    state: u64,
+}
+
+impl<H: Host> Default for Recorded<H> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), state: 0 }
+    }
+}
+
+impl<H: Host> Recorded<H> {
+    /// Adds one; gives back those of before, if the log was switched or cleared since: the caller drops them.
+    #[inline(always)]
+    fn push(&mut self, state: u64, entry: Entry<H>) -> Option<Vec<Entry<H>>> {
+        let outdated = (state != self.state).then(|| std::mem::take(&mut self.entries));
+        self.state = state;
+        self.entries.push(entry);
+        outdated
+    }
 }
 
 /// Time since a moment that is the same for all vats, in ns, and never 0.
@@ -203,20 +231,50 @@ impl<H: Host> Churn<H> {
         H::note(cx, error, &Place { vat: self.vat(), actor, method, turn, event });
     }
 
+    /// Notes an event. Gives its number, if it went into the log at once.
     #[inline(always)]
     fn record(&self, cx: H::Cx<'_>, heading: Heading<'_, H>, trace: Trace<H>) -> Option<u64> {
         let actor = heading.actor.map(|actor| H::clone_actor(cx, actor));
         let method = heading.method.map(|method| H::clone_name(cx, method));
-        let facts = {
+        let vat = self.vat();
+        let (full, outdated) = {
             let mut work = self.work();
             let times = (ChurnId(work.churn + 1), TurnId(work.turn), work.cause.time);
-            let stamp = work.timing.end(self.vat().runtime().watch().tick());
-            Facts::new(heading.kind, times, heading.cause, stamp)
+            let stamp = work.timing.end(vat.runtime().watch().tick());
+            let failed = matches!(trace, Trace::Error(_));
+            let facts = Facts::new(heading.kind, times, heading.cause, stamp);
+            let outdated =
+                work.recorded.push(vat.log().state(), Entry { facts, held: Held { actor, method, trace } });
+            // What a failed turn is told of has a number.
+            (stamp.ended != 0 || failed || work.recorded.entries.len() >= AT_ONCE, outdated)
         };
-        let (number, dropped) = self.vat().log().record(facts, Held { actor, method, trace });
         // That may run any code of the host: nothing is locked here.
-        drop(dropped);
+        drop(outdated);
+        if full { self.enter_recorded(None) } else { None }
+    }
+
+    /// Enters the events that this churn has made so far into the log. Gives the number of the last.
+    #[inline(never)]
+    fn enter_recorded(&self, ended: Option<(u64, u64)>) -> Option<u64> {
+        let (mut entries, state) = {
+            let mut work = self.work();
+            (std::mem::take(&mut work.recorded.entries), work.recorded.state)
+        };
+        let number = self.vat().log().enter(&mut entries, state, ended);
+        // As above.
+        entries.clear();
+        let mut work = self.work();
+        if work.recorded.entries.capacity() == 0 {
+            work.recorded.entries = entries;
+        }
         number
+    }
+
+    /// Enters what this churn has done so far into the log, for one who looks at it from within.
+    pub fn enter_events(&self) {
+        if !self.work().recorded.entries.is_empty() {
+            self.enter_recorded(None);
+        }
     }
 
     /// A message goes to another vat: that is an event, with a time of its own. Gives what the message was
@@ -229,10 +287,19 @@ impl<H: Host> Churn<H> {
             let times = (ChurnId(work.churn + 1), TurnId(work.turn), time);
             (Facts::new(EventKind::Send, times, work.cause, work.timing.stamp()), time)
         };
+        let state = self.vat().log().state();
         if self.vat().log().is_on() {
             let (actor, method) = (Some(H::clone_actor(cx, actor)), H::method(cx, message));
-            let (_, dropped) = self.vat().log().record(facts, Held { actor, method, trace: Trace::Nothing });
-            drop(dropped);
+            let entry = Entry { facts, held: Held { actor, method, trace: Trace::Nothing } };
+            let (full, outdated) = {
+                let mut work = self.work();
+                let outdated = work.recorded.push(state, entry);
+                (work.recorded.entries.len() >= AT_ONCE, outdated)
+            };
+            drop(outdated);
+            if full {
+                self.enter_recorded(None);
+            }
         }
         Cause { vat: Some(self.vat().id()), time }
     }
@@ -241,15 +308,16 @@ impl<H: Host> Churn<H> {
     pub(crate) fn record_end(&self) {
         let mut work = self.work();
         let Timing { mark, since, .. } = work.timing;
-        if mark == 0 {
+        let none = work.recorded.entries.is_empty();
+        if mark == 0 && none {
             return;
         }
         work.timing.mark = 0;
         work.timing.timed = 0;
         work.timing.since = 0;
         drop(work);
-        if since > 0 {
-            self.vat().log().newest_ended(mark, now());
+        if since > 0 || !none {
+            self.enter_recorded((since > 0).then(|| (mark, now())));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::actor::Life;
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
@@ -209,19 +210,19 @@ impl<H: Host> Churn<H> {
         drop(actor);
     }
 
-    /// Stores an actor that another vat refers to in its state.
+    /// Stores an actor that another vat refers to in its state; one of another store, if it is `foreign`.
     pub(crate) fn keep_for(
         self: &Rc<Self>,
         cx: H::Cx<'_>,
-        actor: H::Actor,
+        actor: &H::Actor,
         for_vat: &str,
         foreign: bool,
         heading: Heading<'_, H>,
     ) {
-        let kept = match H::actor_cell(&actor).is_stored() {
+        let kept = match H::actor_cell(actor).is_stored() {
             true => Ok(()),
             false => self.turn(cx, heading, || {
-                self.adopt(cx, &actor);
+                self.adopt(cx, actor);
                 Ok(())
             }),
         };
@@ -230,13 +231,13 @@ impl<H: Host> Churn<H> {
             && let Some(saving) = &mut self.work().saving
         {
             // No walk through this store comes to it.
-            saving.export(H::actor_cell(&actor).slot(), for_vat);
+            saving.export(H::actor_cell(actor).slot(), for_vat);
         }
         if let Err(error) = kept {
             let what = format!(
                 "{} can't be stored, though vat {for_vat} refers to it in its state: after a restart that reference will \
                  lead nowhere",
-                H::describe_actor(cx, &actor)
+                H::describe_actor(cx, actor)
             );
             H::report(cx, self.vat(), &what, &error);
         }
@@ -260,6 +261,10 @@ impl<H: Host> Churn<H> {
 
     /// Stores an actor again: a promise in its state has settled.
     pub(crate) fn describe_again(self: &Rc<Self>, cx: H::Cx<'_>, actor: H::Actor, heading: Heading<'_, H>) {
+        // One that has gone to sleep since, or was undone, does not hold the promise any more.
+        if !matches!(H::actor_cell(&actor).state().life, Life::Live(_)) {
+            return;
+        }
         let described = self.turn(cx, heading, || {
             self.work().undo.push(Undo::Upgraded { actor: H::clone_actor(cx, &actor) });
             Ok(())

@@ -8,13 +8,15 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use crate::actor::Life;
-use crate::churn::Churn;
+use crate::churn::{Churn, Work};
 use crate::host::Host;
 use crate::ids::{Slot, SlotHashing};
 use crate::saving::Persistence;
 use crate::turn::Undo;
+use crate::vat::Vat;
 
 /// As many actors that can't sleep are passed over after one churn.
 const RESTLESS_AT_A_TIME: usize = 64;
@@ -123,11 +125,6 @@ impl<H: Host> Residents<H> {
         self.known.remove(&slot).map(|resident| resident.weak)
     }
 
-    /// How many are awake.
-    pub(crate) fn awake(&self) -> usize {
-        self.awake
-    }
-
     /// Notes that an actor is awake, and the size of its record.
     fn woke(&mut self, slot: Slot, size: usize) {
         let Some(resident) = self.known.get_mut(&slot) else {
@@ -205,6 +202,27 @@ impl<H: Host> Residents<H> {
                 }
                 _ => false,
             });
+        }
+    }
+}
+
+impl<H: Host> Vat<H> {
+    /// Sets how much of a persistent vat may be awake after a churn (SLP-01). Only the first call counts.
+    pub fn set_sleep(&self, limits: Limits) {
+        if let Some(persistence) = self.persistence() {
+            let _ = persistence.limits.set(limits);
+        }
+    }
+
+    /// How many stored actors were in memory with their behavior, and not as ghosts, after the last churn; `None`
+    /// for a vat without a store.
+    pub fn awake(&self) -> Option<usize> {
+        Some(self.persistence()?.awake.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn note_awake(&self, work: &Work<H>) {
+        if let (Some(persistence), Some(saving)) = (self.persistence(), &work.saving) {
+            persistence.awake.store(saving.live.awake, Ordering::Relaxed);
         }
     }
 }
@@ -303,8 +321,7 @@ impl<H: Host> Churn<H> {
         if let Some(limits) = persistence.limits.get() {
             self.keep_limits(cx, *limits);
         }
-        let awake = self.work().saving.as_ref().map_or(0, |saving| saving.live.awake());
-        persistence.awake.store(awake, std::sync::atomic::Ordering::Relaxed);
+        self.vat().note_awake(&self.work());
     }
 
     fn keep_limits(&self, cx: H::Cx<'_>, limits: Limits) {
@@ -406,7 +423,7 @@ impl<H: Host> Churn<H> {
         let Ok(portrait) = H::portrait(cx, &persistence.env(), actor) else {
             return false;
         };
-        let Ok(Some((record, _))) = H::detached(cx, || persistence.claim.read_actor(slot)) else {
+        let Ok(Some(record)) = H::detached(cx, || persistence.claim.read_actor(slot)) else {
             return false;
         };
         let shape = {

@@ -27,6 +27,11 @@ impl<T> Ring<T> {
         }
     }
 
+    /// How many can be added before the oldest make way.
+    pub fn room(&self) -> usize {
+        self.capacity - self.items.len()
+    }
+
     /// The oldest, if there is no room for another: to be made the newest by changing it.
     #[inline(always)]
     pub fn recycle(&mut self) -> Option<&mut T> {

@@ -15,6 +15,7 @@ use crate::history::Purpose;
 use crate::host::Host;
 use crate::ids::{Address, LamportTime, ShapeId, Slot};
 use crate::promise::{Progress, Seen};
+use crate::readahead::Ahead;
 use crate::record::{Record, Shape, VatRecord};
 use crate::references::FarPromises;
 use crate::registry::Registry;
@@ -82,6 +83,8 @@ pub(crate) struct Saving<H: Host> {
     founded: bool,
     /// The vat's record, if it is to be written.
     vat: Option<VatRecord>,
+    /// Records that will be asked for next, perhaps.
+    pub(crate) ahead: Ahead,
     /// The stored actors that are in memory.
     pub(crate) live: Residents<H>,
     /// The promises for actors of other vats that are in memory.
@@ -105,6 +108,7 @@ impl<H: Host> Saving<H> {
             next_slot_saved: next_slot.0,
             founded,
             vat: None,
+            ahead: Ahead::default(),
             live: Residents::new(),
             far: FarPromises::default(),
             far_kept: HashSet::new(),
@@ -209,6 +213,7 @@ impl<H: Host> Saving<H> {
         }
         // A drained map keeps its size, and every later churn would pay for the largest one.
         for (slot, content) in std::mem::take(&mut self.records) {
+            self.ahead.forget(slot);
             put(schema::actor_key(part, slot), content);
         }
         Some(batch)
@@ -310,7 +315,7 @@ impl<H: Host> Churn<H> {
                     todo.push(target);
                 }
             }
-            H::actor_cell(&actor).state().unsettled = !portrait.unsettled.is_empty();
+            H::actor_cell(&actor).set_unsettled(!portrait.unsettled.is_empty());
             let far = self.keep_far(portrait.far);
             self.describe_when_settled(cx, &actor, portrait.unsettled);
             if let Some(saving) = &mut self.work().saving {
@@ -425,10 +430,10 @@ impl<H: Host> Churn<H> {
         let Some(persistence) = vat.persistence() else {
             return Err(H::error(cx, KernelError::NotPersistent { vat: vat.name().to_owned() }));
         };
-        let record = H::detached(cx, || persistence.claim.read_actor(slot));
+        let record = self.fetch(cx, persistence, slot);
         let missing = || KernelError::MissingRecord { slot: slot.0, vat: vat.name().to_owned() };
-        let (record, size) = match record {
-            Ok(Some(found)) => found,
+        let record = match record {
+            Ok(Some(record)) => record,
             Ok(None) => return Err(H::error(cx, missing())),
             Err(error) => return Err(H::error(cx, error.into())),
         };
@@ -448,7 +453,7 @@ impl<H: Host> Churn<H> {
         let env = persistence.env();
         let (behavior, upgraded) = H::rehydrate(cx, &env, actor, &shape, &record, refs, far)?;
         let behavior = self.enliven(cx, actor, behavior, upgraded)?;
-        self.woke(slot, size);
+        self.woke(slot, record.size());
         Ok(behavior)
     }
 
@@ -486,24 +491,25 @@ impl<H: Host> Churn<H> {
         Ok(behavior)
     }
 
-    /// Appends the churn's batch to the store's log, if there is anything to write (guarantees G4, G5).
-    pub(crate) fn commit(&self, cx: H::Cx<'_>) -> Result<(), Arc<StoreError>> {
-        let Some(persistence) = self.vat().persistence() else {
-            return Ok(());
-        };
+    /// What the churn has to write, if anything (guarantees G4, G5).
+    pub(crate) fn next_batch(&self, cx: H::Cx<'_>) -> Option<Batch> {
+        let persistence = self.vat().persistence()?;
         self.forget_dropped(cx, persistence);
-        let next_slot = self.work().next_slot;
-        let batch = {
-            let mut work = self.work();
-            work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot))
-        };
-        let Some(batch) = batch else {
+        let mut work = self.work();
+        let next_slot = work.next_slot;
+        work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot))
+    }
+
+    /// Appends the churn's batch to the store's log.
+    pub(crate) fn commit(&self, cx: H::Cx<'_>, batch: Option<Batch>) -> Result<(), Arc<StoreError>> {
+        let (Some(persistence), Some(batch)) = (self.vat().persistence(), batch) else {
             return Ok(());
         };
         let durability = persistence.claim.storage().durability();
         if let Some(error) = durability.failure() {
             return Err(error);
         }
+        let next_slot = self.work().next_slot;
         let written = H::detached(cx, || persistence.claim.write(batch, Purpose::Churn));
         match written {
             Ok(()) => {

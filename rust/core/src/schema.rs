@@ -9,7 +9,7 @@
 //! | 0 | `PartName` | part | name of the part (UTF-8) |
 //! | 0 | `Collection` | 0 | what the last walk found ([`crate::collecting`]) |
 //! | n | `Vat` | 0 | the vat's permanent id, roots version, root slots |
-//! | n | `NextSlot` | 0 | the lowest slot never used (varint) |
+//! | n | `NextSlot` | 0 | a slot that was never used, nor any higher one (varint) |
 //! | n | `Shape` | shape id | label and field names |
 //! | n | `Actor` | slot | the actor's record ([`crate::record`]) |
 //! | n | `Generations` | 0 | which older generations can be read ([`crate::history`]) |
@@ -153,10 +153,14 @@ pub fn seal(key: &[u8], mut content: Vec<u8>) -> Vec<u8> {
 
 /// The content of a value, if its checksum fits.
 pub fn open<'a>(store: &str, key: &[u8], value: &'a [u8]) -> Result<&'a [u8], StoreError> {
-    let corrupt = |reason: &str| corrupt(store, key, reason);
-    let (content, sum) = value.split_last_chunk::<4>().ok_or_else(|| corrupt("the value is cut off"))?;
+    content(key, value).map_err(|reason| corrupt(store, key, reason))
+}
+
+/// As [`open`]; the error is the reason.
+pub fn content<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], &'static str> {
+    let (content, sum) = value.split_last_chunk::<4>().ok_or("the value is cut off")?;
     if checksum(key, content) != u32::from_le_bytes(*sum) {
-        return Err(corrupt("the checksum does not fit"));
+        return Err("the checksum does not fit");
     }
     Ok(content)
 }
@@ -190,6 +194,11 @@ pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
         number >>= 7;
     }
     out.push(number as u8);
+}
+
+/// How many bytes [`put_varint`] takes for a number.
+pub fn varint_len(number: u64) -> usize {
+    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// Appends bytes with their length before them.

@@ -4,11 +4,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::churn::{Churn, Work};
+use crate::durability::Waited;
+use crate::error::KernelError;
+use crate::history::Purpose;
 use crate::host::Host;
 use crate::job::{Job, Task};
 use crate::log::Cause;
 use crate::mailbox::Posted;
 use crate::release::settling;
+use crate::storage::SLICE;
+use crate::store::Batch;
 use crate::vat::Vat;
 
 /// A thread being inside a vat.
@@ -95,12 +100,75 @@ impl<H: Host> Session<H> {
     /// have seen is durable.
     pub fn finish(self, cx: H::Cx<'_>) -> Result<(), H::Error> {
         self.churn().run_queue(cx);
-        match self.churn().end(cx) {
+        self.churn().record_end();
+        let mut batch = self.churn().next_batch(cx);
+        if self.churn().has_only_a_batch()
+            && let Some(batch) = batch.take()
+        {
+            return self.write_and_leave(cx, batch);
+        }
+        match self.churn().end_with(cx, batch) {
             Ok(()) => self.leave_durable(cx),
             Err(error) => {
                 self.refuse_jobs(cx);
                 self.leave();
                 Err(error)
+            }
+        }
+    }
+
+    /// Writes the batch, leaves the vat, and waits for the disk, all while others may use the interpreter: where many
+    /// threads call, each handing over of the interpreter is what takes the time.
+    fn write_and_leave(mut self, cx: H::Cx<'_>, batch: Batch) -> Result<(), H::Error> {
+        let Some(churn) = self.churn.take() else {
+            return Ok(());
+        };
+        let vat = churn.vat().clone();
+        H::set_current(self.previous.take());
+        let mut work = Churn::into_work(churn);
+        work.churn += 1;
+        vat.note_awake(&work);
+        let done = std::mem::take(&mut work.done);
+        let Some(persistence) = vat.persistence() else {
+            return Ok(());
+        };
+        let durability = persistence.claim.storage().durability();
+        let written = H::detached(cx, || {
+            if let Some(error) = durability.failure() {
+                return Err((work, error));
+            }
+            if let Err(error) = persistence.claim.write(batch, Purpose::Churn) {
+                let error = Arc::new(error);
+                durability.fail(error.clone());
+                return Err((work, error));
+            }
+            persistence.claim.gave_out(work.next_slot);
+            let ticket = durability.wrote();
+            if let Some(saving) = &mut work.saving {
+                saving.ticket = Some(ticket);
+            }
+            if vat.mailbox().leave(work) == Posted::Schedule {
+                vat.schedule();
+            }
+            Ok((ticket, durability.wait(ticket, SLICE)))
+        });
+        match written {
+            Ok((_, Ok(Waited::Durable))) => {
+                drop(done);
+                persistence.claim.storage().flush(cx);
+                Ok(())
+            }
+            Ok((ticket, Ok(Waited::NotYet) | Err(_))) => {
+                drop(done);
+                vat.wait_durable(cx, ticket)
+            }
+            Err((work, error)) => {
+                let session = Self::begin(vat.clone(), work);
+                Churn::take_back(done);
+                vat.poison(error.clone());
+                session.refuse_jobs(cx);
+                session.leave();
+                Err(H::error(cx, KernelError::Store(error)))
             }
         }
     }
@@ -126,6 +194,8 @@ impl<H: Host> Session<H> {
         let Some(churn) = self.churn.take() else {
             return;
         };
+        // What a churn that was given up has left.
+        churn.enter_events();
         H::set_current(self.previous.take());
         let vat = churn.vat().clone();
         let work = Churn::into_work(churn);

@@ -513,9 +513,9 @@ impl<H: Host> Claim<H> {
         let Some(value) = self.storage.store.get(&key)? else {
             return Ok(None);
         };
-        let name = self.storage.name();
-        let content = schema::open(&name, &key, &value)?;
-        decode(content).map(Some).map_err(|reason| schema::corrupt(&name, &key, &reason))
+        let corrupt = |reason: &str| schema::corrupt(&self.storage.name(), &key, reason);
+        let content = schema::content(&key, &value).map_err(corrupt)?;
+        decode(content).map(Some).map_err(|reason| corrupt(&reason))
     }
 
     /// The vat that is stored here.
@@ -532,9 +532,37 @@ impl<H: Host> Claim<H> {
         Ok(Slot(slot))
     }
 
-    /// The record of an actor, and its size in bytes.
-    pub fn read_actor(&self, slot: Slot) -> Result<Option<(Record, usize)>, StoreError> {
-        self.get(Kind::Actor, slot.0, |content| Ok((Record::decode(content)?, content.len())))
+    /// The record of an actor.
+    pub fn read_actor(&self, slot: Slot) -> Result<Option<Record>, StoreError> {
+        self.get(Kind::Actor, slot.0, Record::decode)
+    }
+
+    /// The records of actors from one on, in order, up to the first that can't be read: at most so many, of about so
+    /// many bytes.
+    pub(crate) fn read_actors(
+        &self,
+        from: Slot,
+        most: usize,
+        most_bytes: usize,
+    ) -> Result<Vec<(Slot, Record)>, StoreError> {
+        let (start, end) = (schema::actor_key(self.part, from), schema::range(self.part, Kind::Actor).1);
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        self.storage.store.scan(&start, &end, &mut |key, value| {
+            let content = schema::content(key, value).ok();
+            let found =
+                content.and_then(|content| Some((Slot(schema::id_of(key)?), Record::decode(content).ok()?)));
+            let Some(found) = found else {
+                return ControlFlow::Break(());
+            };
+            bytes += value.len();
+            records.push(found);
+            if records.len() < most && bytes < most_bytes {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        Ok(records)
     }
 
     /// Whether an actor has a record.
@@ -544,7 +572,7 @@ impl<H: Host> Claim<H> {
 
     /// What a stored actor is called: by its own name, if one was given, or by its label.
     pub fn read_title(&self, slot: Slot) -> Result<Option<String>, StoreError> {
-        let Some((record, _)) = self.read_actor(slot)? else {
+        let Some(record) = self.read_actor(slot)? else {
             return Ok(None);
         };
         if record.name.is_some() {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,6 @@ use crate::promise::{Outcome, Seen, StoreId};
 use crate::record::{Shape, VatRecord};
 use crate::recording::Heading;
 use crate::release::{Outputs, post, release, settling};
-use crate::residency::Limits;
 use crate::saving::{Persistence, Saving};
 use crate::scheduling::{InboxLimit, Scheduling};
 use crate::session::Session;
@@ -187,19 +185,6 @@ impl<H: Host> Vat<H> {
     /// read. To be called detached.
     pub fn stored_title(&self, slot: Slot) -> Option<String> {
         self.persistence.as_ref()?.claim.read_title(slot).ok().flatten()
-    }
-
-    /// Sets how much of a persistent vat may be awake after a churn (SLP-01). Only the first call counts.
-    pub fn set_sleep(&self, limits: Limits) {
-        if let Some(persistence) = &self.persistence {
-            let _ = persistence.limits.set(limits);
-        }
-    }
-
-    /// How many stored actors were in memory with their behavior, and not as ghosts, after the last churn; `None`
-    /// for a vat without a store.
-    pub fn awake(&self) -> Option<usize> {
-        Some(self.persistence.as_ref()?.awake.load(Ordering::Relaxed))
     }
 
     pub(crate) fn store_id(&self) -> Option<StoreId> {

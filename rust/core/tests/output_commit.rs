@@ -234,6 +234,7 @@ fn output_held_at_close_goes_out() {
     let (here, [tally]) = found(&runtime, &storage, "main", [counter(0)]);
     let (memory, told) = teller();
     let memory = spawn(&vat(&runtime, "memory"), memory).unwrap();
+    let helper = run(&here, |turn| Ok(turn.spawn(puppet(0)))).unwrap();
     reins.sync_gate.close();
     let tell_it = code({
         let (memory, tally) = (memory.clone(), tally.clone());
@@ -242,15 +243,12 @@ fn output_held_at_close_goes_out() {
             turn.call(&tally, "add", Value::Int(1))
         }
     });
-    let helper = std::thread::scope(|scope| {
-        // The gate is closed: spawning waits for nothing, since nothing was written.
-        let helper = run(&here, |turn| Ok(turn.spawn(puppet(0)))).unwrap();
+    std::thread::scope(|scope| {
         tell(&helper, "do", tell_it);
         reins.sync_gate.wait_for_one();
         let closing = scope.spawn(|| storage.close(()));
         reins.sync_gate.open();
         closing.join().unwrap().unwrap();
-        helper
     });
     assert_eq!(soon(&told), Value::Int(1));
     assert_eq!(reins.closes.load(SeqCst), 1);

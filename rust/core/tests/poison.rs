@@ -171,7 +171,7 @@ fn what_is_queued_when_a_write_fails_is_refused() {
     }
     let reports = reports(&here);
     assert_eq!(reports.len(), 2, "the churn that failed, and the tell: {reports:?}");
-    assert_eq!(store.writes(), 2, "format and founding");
+    assert_eq!(store.writes(), 3, "format, founding, and the slot of the blocker");
 }
 
 #[test]

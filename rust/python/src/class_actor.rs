@@ -279,7 +279,15 @@ pub(crate) fn class<'a, 'py>(constructor: &'a Bound<'py, PyAny>) -> Option<&'a B
 /// Makes an instance without its fields.
 pub(crate) fn blank<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, ActorBase>> {
     let py = class.py();
-    let made = class.call_method1(intern!(py, "__new__"), (class,))?;
+    // SAFETY: the type is alive, and its slot is called as the interpreter does it for `class.__new__(class)`: with a
+    // tuple of arguments and no dict. It gives an owned reference, or null with an exception set.
+    let made = unsafe {
+        let Some(new) = (*class.as_type_ptr()).tp_new else {
+            return Err(behavior_error(format!("{class} makes no instances")));
+        };
+        let arguments = PyTuple::empty(py);
+        Bound::from_owned_ptr_or_err(py, new(class.as_type_ptr(), arguments.as_ptr(), std::ptr::null_mut()))
+    }?;
     Ok(made.cast_into::<ActorBase>()?)
 }
 

@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use goblins_core::churn::Churn;
+use goblins_core::ids::Address;
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -12,12 +14,13 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PySt
 
 use crate::behavior::{Behavior, Constructor, Source};
 use crate::calls::{self, Args, Callable};
-use crate::cbor::{self, NotPortable, Refs};
+use crate::cbor::{self, Handle, NotPortable, Refs};
 use crate::copies;
 use crate::current::{current, current_turn};
 use crate::errors::{far_call, no_turn_error, persistence_error};
 use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
+use crate::promise::Promise;
 use crate::refs::{Name, Ref};
 
 /// The parent of the collections: which one it is, and the page that leads to all others.
@@ -267,19 +270,52 @@ pub(crate) fn _weight(value: &Bound<'_, PyAny>) -> PyResult<usize> {
     Ok(sum)
 }
 
-/// References in keys: they are told apart by their slots, which never change.
-struct Slots;
+/// References in keys: they are told apart by their slots, or their addresses, which never change.
+#[derive(Default)]
+struct Slots {
+    /// A promise that has no such number is among them.
+    has_promise: bool,
+}
+
+/// A number for an address, the same in each process.
+fn number_of(address: Address) -> u64 {
+    let id = u128::from_be_bytes(address.vat.0);
+    (id >> 64) as u64 ^ id as u64 ^ address.slot.0
+}
 
 impl Refs for Slots {
-    fn number(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<u64>, NotPortable> {
-        Ok(value.cast_exact::<Ref>().ok().map(|actor| actor.get().cell.slot().0))
+    fn handle(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<Handle>, NotPortable> {
+        if let Ok(actor) = value.cast_exact::<Ref>() {
+            let cell = &actor.get().cell;
+            let near = current().is_none_or(|churn| churn.is_near(actor.as_unbound()));
+            let address = if near { None } else { cell.vat().address_of(cell.slot()) };
+            return Ok(Some(match address {
+                Some(address) => Handle::Far(number_of(address)),
+                None => Handle::Near(cell.slot().0),
+            }));
+        }
+        match value.cast_exact::<Promise>().map(|promise| promise.get().cell.address()) {
+            Ok(Some(address)) => Ok(Some(Handle::Far(number_of(address)))),
+            Ok(None) => {
+                self.has_promise = true;
+                Err(NotPortable::new("a promise"))
+            }
+            Err(_) => Ok(None),
+        }
     }
 }
 
-/// The bytes of a key that are the same in each process; None if it has none, and so can't be stored.
+/// The bytes of a key that are the same in each process; None if it has none, and so can't be stored. A promise has
+/// none, and can be stored: an error.
 #[pyfunction]
-pub(crate) fn _key_bytes<'py>(key: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
-    let mut bytes = Vec::new();
-    cbor::encode(key, &mut Slots, &mut bytes).ok()?;
-    Some(PyBytes::new(key.py(), &bytes))
+pub(crate) fn _key_bytes<'py>(key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let (mut bytes, mut slots) = (Vec::new(), Slots::default());
+    match cbor::encode(key, &mut slots, &mut bytes) {
+        Ok(()) => Ok(Some(PyBytes::new(key.py(), &bytes))),
+        Err(_) if slots.has_promise => Err(PyTypeError::new_err(
+            "a promise can't be a key of a Map or a member of a Set, since nothing of it stays the same when it is \
+             stored: use a dict or a set, or a key of your own",
+        )),
+        Err(_) => Ok(None),
+    }
 }

@@ -223,12 +223,15 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         KernelError::VatClosed { .. } => "VatClosedError",
         KernelError::Poisoned { .. }
         | KernelError::NotPersistent { .. }
+        | KernelError::WithoutId { .. }
         | KernelError::NotReopened { .. }
         | KernelError::MissingRecord { .. } => "PersistenceError",
         KernelError::StaleBecome { .. } | KernelError::ForeignBecome { .. } => "BehaviorError",
         KernelError::NotAnActor { .. } | KernelError::PromiseCycle => "BrokenPromiseError",
-        KernelError::FarReference { .. } => "NotPortableError",
-        KernelError::NoSuchActor { .. } | KernelError::NotYetSpawned { .. } => "NoSuchActorError",
+        KernelError::FarRoot { .. } | KernelError::WithoutStore { .. } => "NotPortableError",
+        KernelError::NotStored { .. }
+        | KernelError::NoSuchActor { .. }
+        | KernelError::NotYetSpawned { .. } => "NoSuchActorError",
         KernelError::NotInLog { .. } => "EventLogError",
         KernelError::WrongMoment { .. } => "NoTurnError",
         KernelError::TimedOut { .. } => "VatTimeoutError",

@@ -22,6 +22,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReferenc
 use crate::behavior::describe_value;
 use crate::calls::{self, Args};
 use crate::class_actor::Saved;
+use crate::collector;
 use crate::coroutine::{self, Suspended};
 use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard};
@@ -83,6 +84,7 @@ impl Host for PyHost {
     type Value = Py<PyAny>;
     type Error = Fault;
     type Promise = Py<Promise>;
+    type WeakPromise = Py<PyWeakrefReference>;
     type Function = Handler;
     type Partial = Py<PyAny>;
     type Suspended = Suspended;
@@ -125,12 +127,27 @@ impl Host for PyHost {
     }
 
     fn downgrade(py: Python<'_>, actor: &Py<Ref>) -> Result<Py<PyWeakrefReference>, Fault> {
-        Ok(PyWeakrefReference::new(actor.bind(py))?.unbind())
+        let weak = PyWeakrefReference::new(actor.bind(py))?;
+        collector::leave(weak.as_any());
+        Ok(weak.unbind())
     }
 
     fn upgrade(py: Python<'_>, weak: &Py<PyWeakrefReference>) -> Option<Py<Ref>> {
         let actor = weak.bind(py).upgrade()?;
         Some(actor.cast_into_exact::<Ref>().ok()?.unbind())
+    }
+
+    fn new_promise(py: Python<'_>, cell: PromiseCell<Self>) -> Result<Py<Promise>, Fault> {
+        Ok(Promise::around(py, cell)?)
+    }
+
+    fn downgrade_promise(py: Python<'_>, promise: &Py<Promise>) -> Result<Py<PyWeakrefReference>, Fault> {
+        Ok(PyWeakrefReference::new(promise.bind(py))?.unbind())
+    }
+
+    fn upgrade_promise(py: Python<'_>, weak: &Py<PyWeakrefReference>) -> Option<Py<Promise>> {
+        let promise = weak.bind(py).upgrade()?;
+        Some(promise.cast_into_exact::<Promise>().ok()?.unbind())
     }
 
     fn same_behavior(a: &Py<PyAny>, b: &Py<PyAny>) -> bool {
@@ -143,6 +160,10 @@ impl Host for PyHost {
 
     fn as_actor(py: Python<'_>, value: &Py<PyAny>) -> Option<Py<Ref>> {
         Some(value.bind(py).cast_exact::<Ref>().ok()?.clone().unbind())
+    }
+
+    fn reference(_py: Python<'_>, actor: Py<Ref>) -> Py<PyAny> {
+        actor.into_any()
     }
 
     fn describe_value(py: Python<'_>, value: &Py<PyAny>) -> String {
@@ -276,7 +297,11 @@ impl Host for PyHost {
         log_slow_turn(py, vat.name(), thread, lasting);
     }
 
-    fn portrait(py: Python<'_>, env: &Environment, actor: &Py<Ref>) -> Result<Portrait<Py<Ref>>, Fault> {
+    fn portrait(
+        py: Python<'_>,
+        env: &Environment,
+        actor: &Py<Ref>,
+    ) -> Result<Portrait<Py<Ref>, Py<Promise>>, Fault> {
         Ok(portrait::take(py, env, actor.bind(py))?)
     }
 
@@ -287,8 +312,10 @@ impl Host for PyHost {
         shape: &Shape,
         record: &Record,
         refs: Vec<Py<Ref>>,
+        far: Vec<Py<Promise>>,
     ) -> Result<(Py<PyAny>, bool), Fault> {
-        Ok(restore::rehydrate(py, env, actor.bind(py), shape, record, &refs)?)
+        collector::join(actor.bind(py).as_any());
+        Ok(restore::rehydrate(py, env, actor.bind(py), shape, record, (&refs, &far))?)
     }
 
     fn may_sleep(py: Python<'_>, behavior: &Py<PyAny>) -> MaySleep {
@@ -300,7 +327,9 @@ impl Host for PyHost {
     }
 
     fn ghost(py: Python<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Py<Ref>, Fault> {
-        Ok(calls::make(py, Ref::ghost(vat.clone(), slot))?.unbind())
+        let ghost = calls::make(py, Ref::ghost(vat.clone(), slot))?;
+        collector::leave(ghost.as_any());
+        Ok(ghost.unbind())
     }
 
     fn error(_py: Python<'_>, error: KernelError) -> Fault {

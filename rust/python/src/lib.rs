@@ -5,6 +5,7 @@ mod calls;
 mod cbor;
 mod class_actor;
 mod collections;
+mod collector;
 mod containers;
 mod copies;
 mod coroutine;
@@ -14,6 +15,7 @@ mod errors;
 mod event_loop;
 mod host;
 mod listening;
+mod identifiers;
 mod log;
 mod methods;
 mod opening;
@@ -25,6 +27,7 @@ mod refs;
 mod rehearsing;
 mod replacing;
 mod resolver;
+mod registry;
 mod restore;
 mod runtime;
 mod send;
@@ -54,6 +57,8 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::listening::on;
     #[pymodule_export]
+    use crate::identifiers::{PersistableId, persistable_id};
+    #[pymodule_export]
     use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]
     use crate::methods::{Methods, methods};
@@ -71,6 +76,8 @@ pub mod _goblins {
     use crate::replacing::{_constructors, _find_unfit, _outdated, _renew, _replace, _to_walk};
     #[pymodule_export]
     use crate::resolver::{Resolver, promise_and_resolver};
+    #[pymodule_export]
+    use crate::registry::Registry;
     #[pymodule_export]
     use crate::runtime::{_after_fork_in_child, _at_exit};
     #[pymodule_export]

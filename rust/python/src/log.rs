@@ -73,7 +73,13 @@ fn kernel_cause((vat, time): (Option<u64>, u64)) -> Cause {
 
 impl Log {
     fn kernel(&self) -> &goblins_core::log::Log<PyHost> {
-        self.vat.get().vat.log()
+        let vat = &self.vat.get().vat;
+        if let Some(churn) = current()
+            && Arc::ptr_eq(churn.vat(), vat)
+        {
+            churn.enter_events();
+        }
+        vat.log()
     }
 }
 

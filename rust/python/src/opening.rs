@@ -18,6 +18,7 @@ use crate::environment::Environment;
 use crate::errors::{behavior_error, deadlock, kernel_error, migration_error, open_error, store_error};
 use crate::host::PyHost;
 use crate::refs::Ref;
+use crate::registry::Registry;
 use crate::runtime::{check, runtime};
 use crate::stores::Store;
 use crate::vat::Vat;
@@ -31,6 +32,7 @@ pub(crate) struct Opening {
     part: String,
     /// How many actors may be awake, and how many bytes of them.
     limits: Limits,
+    registry: Option<Py<Registry>>,
     opened: Mutex<Option<OpenedVat>>,
 }
 
@@ -50,6 +52,9 @@ impl Opening {
         if self.limits != Limits::default() {
             opened.vat.set_sleep(self.limits);
         }
+        if let Some(registry) = &self.registry {
+            opened.vat.use_registry(registry.get().registry.clone());
+        }
         *self.opened.lock() = Some((opened.vat.clone(), opened.record));
         Ok(opened.vat)
     }
@@ -58,12 +63,13 @@ impl Opening {
 #[pymethods]
 impl Opening {
     #[new]
-    #[pyo3(signature = (env, store, part, sleep=(None, None)))]
+    #[pyo3(signature = (env, store, part, sleep=(None, None), registry=None))]
     fn new(
         env: Py<PyAny>,
         store: Py<Store>,
         part: String,
         sleep: (Option<usize>, Option<u64>),
+        registry: Option<Py<Registry>>,
     ) -> PyResult<Self> {
         check()?;
         if current().is_some() {
@@ -72,7 +78,7 @@ impl Opening {
             ));
         }
         let limits = Limits { actors: sleep.0, bytes: sleep.1 };
-        Ok(Self { env, store, part, limits, opened: Mutex::new(None) })
+        Ok(Self { env, store, part, limits, registry, opened: Mutex::new(None) })
     }
 
     /// The roots: those that are stored, or those that `spawn_roots` makes if there are none. After an error the
@@ -96,6 +102,7 @@ impl Opening {
         let roots = made.and_then(|made| {
             let roots = roots_of(&kernel, record, spawn_roots, version, upgrade)?;
             made.get().hold(roots.iter().map(|root| root.clone_ref(py)).collect());
+            kernel.publish(py);
             Ok(roots)
         });
         if roots.is_err()
@@ -193,7 +200,7 @@ fn made_roots(vat: &Arc<KernelVat<PyHost>>, made: Bound<'_, PyAny>) -> PyResult<
 fn as_root(vat: &Arc<KernelVat<PyHost>>, root: Bound<'_, PyAny>) -> PyResult<Py<Ref>> {
     match root.cast_into_exact::<Ref>() {
         Ok(root) if Arc::ptr_eq(root.get().cell.vat(), vat) => Ok(root.unbind()),
-        Ok(root) => Err(kernel_error(&goblins_core::error::KernelError::FarReference {
+        Ok(root) => Err(kernel_error(&goblins_core::error::KernelError::FarRoot {
             actor: "a root".to_owned(),
             target: root.get().describe(root.py()),
         })),

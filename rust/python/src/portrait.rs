@@ -3,48 +3,120 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use goblins_core::record::{Portrait, Shape};
+use goblins_core::ids::Address;
+use goblins_core::record::{FarReference, Portrait, Shape};
+use goblins_core::references::{Kept, Reference, kept, reference};
+use goblins_core::vat::Vat;
 use minicbor::Encoder;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::behavior::{self, Parameter, ParameterKind, Source, version_bytes};
 use crate::calls::Args;
-use crate::cbor::{self, NotPortable, Refs};
+use crate::cbor::{self, Handle, NotPortable, Refs};
 use crate::class_actor::{self, ActorBase};
 use crate::environment::{Environment, name};
 use crate::errors::{hidden_state, not_portable, persistence_error};
+use crate::host::PyHost;
 use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::Ref;
 
-/// Collects the actors that a portrait refers to.
+/// A portrait of an actor in Python.
+type Taken = Portrait<Py<Ref>, Py<Promise>>;
+
+/// Collects the actors that a portrait refers to, and the promises in it.
 struct Collected<'a> {
+    vat: &'a Arc<Vat<PyHost>>,
     refs: Vec<Py<Ref>>,
+    far: Vec<FarReference<Py<Ref>>>,
+    /// What was written of each promise; they are held, so that their addresses stay theirs.
+    promises: Vec<(Py<Promise>, Vec<u8>)>,
+    unsettled: Vec<Py<Promise>>,
+    /// Numbers of references and promises, each in its list, by their addresses.
     numbers: HashMap<usize, u64>,
     records: &'a Records,
 }
 
 impl<'a> Collected<'a> {
-    fn new(env: &'a Environment) -> Self {
-        Self { refs: Vec::new(), numbers: HashMap::new(), records: &env.records }
+    fn new(env: &'a Environment, vat: &'a Arc<Vat<PyHost>>) -> Self {
+        Self {
+            vat,
+            refs: Vec::new(),
+            far: Vec::new(),
+            promises: Vec::new(),
+            unsettled: Vec::new(),
+            numbers: HashMap::new(),
+            records: &env.records,
+        }
+    }
+
+    fn actor(&mut self, actor: &Bound<'_, Ref>) -> Result<Handle, NotPortable> {
+        let known = self.numbers.get(&(actor.as_ptr() as usize)).copied();
+        match reference::<PyHost>(actor.py(), self.vat, actor.as_unbound()) {
+            Ok(Reference::Near) => Ok(Handle::Near(known.unwrap_or_else(|| {
+                self.refs.push(actor.clone().unbind());
+                self.numbered(actor.as_any(), self.refs.len())
+            }))),
+            Ok(Reference::Far(address)) => Ok(Handle::Far(match known {
+                Some(number) => number,
+                None => {
+                    let number = self.far(address, Some(actor.clone().unbind()));
+                    self.numbered(actor.as_any(), number + 1)
+                }
+            })),
+            Err(error) => Err(NotPortable::new(error.to_string())),
+        }
+    }
+
+    /// The index of an actor of another vat.
+    fn far(&mut self, address: Address, actor: Option<Py<Ref>>) -> usize {
+        let index = self.far.iter().position(|known| known.address == address).unwrap_or_else(|| {
+            self.far.push(FarReference { address, actor: None });
+            self.far.len() - 1
+        });
+        let known = &mut self.far[index].actor;
+        *known = known.take().or(actor);
+        index
+    }
+
+    fn promise(&mut self, promise: &Bound<'_, Promise>) -> Handle {
+        let py = promise.py();
+        let outcome = match kept::<PyHost>(py, self.vat, promise.as_unbound()) {
+            Kept::Far(address) => return Handle::Far(self.far(address, None) as u64),
+            Kept::Settled(outcome) => Some(outcome),
+            Kept::Unsettled => None,
+        };
+        if let Some(number) = self.numbers.get(&(promise.as_ptr() as usize)) {
+            return Handle::Promise(*number);
+        }
+        if outcome.is_none() {
+            self.unsettled.push(promise.clone().unbind());
+        }
+        self.promises.push((promise.clone().unbind(), Vec::new()));
+        Handle::NewPromise(self.numbered(promise.as_any(), self.promises.len()), outcome)
+    }
+
+    /// Notes the number of the last of so many.
+    fn numbered(&mut self, value: &Bound<'_, PyAny>, count: usize) -> u64 {
+        let number = count as u64 - 1;
+        self.numbers.insert(value.as_ptr() as usize, number);
+        number
     }
 }
 
 impl Refs for Collected<'_> {
-    fn number(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<u64>, NotPortable> {
+    fn handle(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<Handle>, NotPortable> {
         if let Ok(actor) = value.cast_exact::<Ref>() {
-            let next = self.refs.len() as u64;
-            let number = *self.numbers.entry(actor.as_ptr() as usize).or_insert(next);
-            if number == next {
-                self.refs.push(actor.clone().unbind());
-            }
-            return Ok(Some(number));
+            return self.actor(actor).map(Some);
         }
-        if value.is_exact_instance_of::<Promise>() {
-            return Err(NotPortable::new("a promise, and promises can't be stored yet"));
+        Ok(value.cast_exact::<Promise>().ok().map(|promise| self.promise(promise)))
+    }
+
+    fn promise_written(&mut self, number: u64, entry: Vec<u8>) {
+        if let Some((_, written)) = self.promises.get_mut(number as usize) {
+            *written = entry;
         }
-        Ok(None)
     }
 
     fn records(&self) -> Option<&Records> {
@@ -53,7 +125,7 @@ impl Refs for Collected<'_> {
 }
 
 /// The portrait of an actor's present behavior.
-pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) -> PyResult<Portrait<Py<Ref>>> {
+pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) -> PyResult<Taken> {
     let this = actor.get();
     let cell = &this.cell;
     let described = || this.describe(py);
@@ -99,9 +171,9 @@ struct Place<'a, 'py> {
 }
 
 impl<'py> Place<'_, 'py> {
-    fn portrait(&self, shape: Arc<Shape>, values: Vec<Bound<'py, PyAny>>) -> PyResult<Portrait<Py<Ref>>> {
+    fn portrait(&self, shape: Arc<Shape>, values: Vec<Bound<'py, PyAny>>) -> PyResult<Taken> {
         let (py, cell) = (self.py, &self.actor.cell);
-        let mut refs = Collected::new(self.env);
+        let mut refs = Collected::new(self.env, cell.vat());
         let mut payload = Vec::with_capacity(16);
         if Encoder::new(&mut payload).array(values.len() as u64).is_err() {
             return Err(persistence_error(format!("{} could not be encoded", self.actor.describe(py))));
@@ -115,7 +187,10 @@ impl<'py> Place<'_, 'py> {
         }
         let given = self.actor.name.get(py).filter(|name| name.given);
         let name = given.map(|name| name.text.bind(py).to_string_lossy().into_owned());
-        Ok(Portrait { shape, name, refs: refs.refs, payload })
+        let Collected { refs, far, unsettled, promises, .. } = refs;
+        let entries = promises.into_iter().map(|(_, entry)| entry).collect();
+        cbor::promises::append(entries, &mut payload).map_err(|error| persistence_error(error.reason))?;
+        Ok(Portrait { shape, name, refs, far, unsettled, payload })
     }
 }
 
@@ -158,7 +233,7 @@ fn take_of_class(
     env: &Environment,
     actor: &Bound<'_, Ref>,
     instance: &Bound<'_, ActorBase>,
-) -> PyResult<Portrait<Py<Ref>>> {
+) -> PyResult<Taken> {
     let this = actor.get();
     let (cell, described) = (&this.cell, || this.describe(py));
     let info = instance.get().info().get();

@@ -52,6 +52,10 @@ impl Promise {
     pub(crate) fn asked_for(py: Python<'_>, helped: bool, sent: Option<Sent>) -> PyResult<Py<Self>> {
         Py::new(py, Self { cell: PromiseCell::new(), helped, sent, origin: Origin::here(py) })
     }
+
+    pub(crate) fn around(py: Python<'_>, cell: PromiseCell<PyHost>) -> PyResult<Py<Self>> {
+        Py::new(py, Self { cell, helped: false, sent: None })
+    }
 }
 
 /// Signals a thread that waits for a promise.
@@ -246,6 +250,7 @@ fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTr
             }
             Reaction::Chain(promise) => visit.call(promise),
             Reaction::Partial(listener) => visit.call(listener),
+            Reaction::Describe(actor) => visit.call(actor),
         },
     }
 }

@@ -1,6 +1,6 @@
 //! From records to behaviors (POR-14, POR-15).
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
 use goblins_core::record::{Record, Shape};
 use minicbor::Decoder;
@@ -12,13 +12,17 @@ use crate::calls::{self, Args};
 use crate::cbor::{self, Actors, DecodeError};
 use crate::class_actor::{self, ClassInfo};
 use crate::current::current_turn;
-use crate::environment::{Environment, Maker, name};
+use crate::environment::{Environment, Maker};
 use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
+use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::{Name, Ref};
 
 struct Stored<'a> {
     refs: &'a [Py<Ref>],
+    /// What stands for actors of other vats.
+    far: &'a [Py<Promise>],
+    promises: Vec<Py<Promise>>,
     records: &'a Records,
 }
 
@@ -26,6 +30,16 @@ impl Actors for Stored<'_> {
     fn actor<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
         let actor = self.refs.get(usize::try_from(number).ok()?)?;
         Some(actor.bind(py).clone().into_any())
+    }
+
+    fn far<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
+        let promise = self.far.get(usize::try_from(number).ok()?)?;
+        Some(promise.bind(py).clone().into_any())
+    }
+
+    fn promise<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
+        let promise = self.promises.get(usize::try_from(number).ok()?)?;
+        Some(promise.bind(py).clone().into_any())
     }
 
     fn records(&self) -> Option<&Records> {
@@ -46,16 +60,16 @@ impl<'a> Today<'a> {
     }
 
     /// The fields as the constructor of today knows them, and whether an upgrade made them so.
-    fn upgraded<'py>(
+    fn upgraded<'py, 's>(
         &self,
         py: Python<'py>,
-        shape: &Shape,
+        shape: &'s Shape,
         fields: Vec<Bound<'py, PyAny>>,
         place: &dyn Fn() -> String,
-    ) -> PyResult<(Vec<String>, Vec<Bound<'py, PyAny>>, bool)> {
+    ) -> PyResult<(Cow<'s, [String]>, Vec<Bound<'py, PyAny>>, bool)> {
         let Self { version, bytes, upgrade } = *self;
         if shape.version == bytes {
-            return Ok((shape.fields.clone(), fields, false));
+            return Ok((Cow::Borrowed(&shape.fields), fields, false));
         }
         let stored = cbor::decode_all(py, &shape.version, &cbor::NoActors).map_err(|error| {
             persistence_error(format!("the version of {} can't be read: {error}", place()))
@@ -82,7 +96,7 @@ impl<'a> Today<'a> {
             names.push(name.cast_into::<PyString>()?.to_str()?.to_owned());
             values.push(value);
         }
-        Ok((names, values, true))
+        Ok((Cow::Owned(names), values, true))
     }
 }
 
@@ -93,7 +107,7 @@ pub(crate) fn rehydrate(
     actor: &Bound<'_, Ref>,
     shape: &Shape,
     record: &Record,
-    refs: &[Py<Ref>],
+    (refs, far): (&[Py<Ref>], &[Py<Promise>]),
 ) -> PyResult<(Py<PyAny>, bool)> {
     let cell = &actor.get().cell;
     let place = || format!("slot {} of vat {} (label {:?})", cell.slot(), cell.vat().name(), shape.label);
@@ -101,8 +115,8 @@ pub(crate) fn rehydrate(
         let message = format!("{} has a label that is not in the environment: add its constructor", place());
         return Err(unknown_label(message, &shape.label, 1, cell.slot().0));
     };
-    let stored = Stored { refs, records: &env.records };
-    let fields = fields(py, shape, record, &stored).map_err(|error| match error {
+    let stored = Stored { refs, far, promises: Vec::new(), records: &env.records };
+    let fields = fields(py, shape, record, stored).map_err(|error| match error {
         DecodeError::Python(error) => error,
         DecodeError::Record { steps, problem } => {
             let before = if matches!(maker, Maker::Function(..)) { "args." } else { "" };
@@ -226,10 +240,10 @@ fn from_class<'py>(
     place: &dyn Fn() -> String,
 ) -> PyResult<Py<PyAny>> {
     let instance = class_actor::blank(class)?;
-    let mut stored: HashMap<&str, Bound<'py, PyAny>> = names.iter().map(String::as_str).zip(fields).collect();
+    let mut stored = Named::new(names, fields);
     let grown = class_actor::fill(
         &instance,
-        |field| stored.remove(field),
+        |field| stored.take(field),
         |field| {
             migration_error(format!(
                 "{} has no field {field:?}, which its class needs: give the field a default, or an upgrade",
@@ -237,7 +251,7 @@ fn from_class<'py>(
             ))
         },
     )?;
-    if let Some(lost) = stored.keys().next() {
+    if let Some(lost) = stored.left() {
         return Err(migration_error(format!(
             "{} has a field {lost:?} that its class does not have any more, and there is no upgrade for it",
             place()
@@ -255,15 +269,17 @@ fn fields<'py>(
     py: Python<'py>,
     shape: &Shape,
     record: &Record,
-    stored: &Stored<'_>,
+    mut stored: Stored<'_>,
 ) -> Result<Vec<Bound<'py, PyAny>>, DecodeError> {
     let mut decoder = Decoder::new(&record.payload);
+    stored.promises = cbor::promises::begin(py, &decoder)?;
     if decoder.array()? != Some(shape.fields.len() as u64) {
         return Err(DecodeError::Malformed("it has another number of fields than its shape".to_owned()));
     }
     let mut field =
-        |name: &String| cbor::decode(py, &mut decoder, stored).map_err(|error| error.below(|| name.clone()));
+        |name: &String| cbor::decode(py, &mut decoder, &stored).map_err(|error| error.below(|| name.clone()));
     let fields = shape.fields.iter().map(&mut field).collect::<Result<_, _>>()?;
+    cbor::promises::finish(py, &mut decoder, &stored, &stored.promises)?;
     if decoder.position() != record.payload.len() {
         return Err(DecodeError::Malformed("something stands after its fields".to_owned()));
     }
@@ -281,12 +297,13 @@ fn arguments<'py>(
     place: &dyn Fn() -> String,
 ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
     let cell = &actor.get().cell;
-    let mut stored: HashMap<&str, Bound<'py, PyAny>> = names.iter().map(String::as_str).zip(fields).collect();
+    let mut stored = Named::new(names, fields);
     let mut args = vec![calls::make(py, Bcom::new(cell.vat().id(), cell.slot()))?.into_any()];
-    let kwargs = PyDict::new(py);
+    let mut kwargs = None;
+    let mut named = || kwargs.get_or_insert_with(|| PyDict::new(py)).clone();
     for parameter in &constructor.parameters {
-        let name = name(py, parameter);
-        let value = match (stored.remove(name.as_str()), &parameter.default, parameter.kind) {
+        let name = parameter.name.bind(py).to_str()?;
+        let value = match (stored.take(name), &parameter.default, parameter.kind) {
             (Some(value), ..) => value,
             (None, Some(default), _) => default.bind(py).clone(),
             (None, None, ParameterKind::Rest | ParameterKind::RestKeywords) => continue,
@@ -299,17 +316,43 @@ fn arguments<'py>(
         };
         match parameter.kind {
             ParameterKind::Positional => args.push(value),
-            ParameterKind::KeywordOnly => kwargs.set_item(name, value)?,
+            ParameterKind::KeywordOnly => named().set_item(name, value)?,
             ParameterKind::Rest => args.extend(value.cast_into::<PyTuple>()?.iter()),
-            ParameterKind::RestKeywords => kwargs.update(value.cast::<PyDict>()?.as_mapping())?,
+            ParameterKind::RestKeywords => named().update(value.cast::<PyDict>()?.as_mapping())?,
         }
     }
-    if let Some(lost) = stored.keys().next() {
+    if let Some(lost) = stored.left() {
         return Err(migration_error(format!(
             "{} has a field {lost:?} that its constructor does not take any more, and there is no upgrade for it",
             place()
         )));
     }
-    let kwargs = (!kwargs.is_empty()).then_some(kwargs);
+    let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
     Ok((PyTuple::new(py, args)?, kwargs))
+}
+
+/// The values of a record, each taken once by its name. They mostly stand in the order in which they are asked for.
+struct Named<'a, 'py> {
+    names: &'a [String],
+    values: Vec<Option<Bound<'py, PyAny>>>,
+    next: usize,
+}
+
+impl<'a, 'py> Named<'a, 'py> {
+    fn new(names: &'a [String], values: Vec<Bound<'py, PyAny>>) -> Self {
+        Self { names, values: values.into_iter().map(Some).collect(), next: 0 }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Bound<'py, PyAny>> {
+        let expected = self.names.get(self.next).is_some_and(|next| next == name);
+        let index = if expected { self.next } else { self.names.iter().position(|stored| stored == name)? };
+        self.next = index + 1;
+        self.values.get_mut(index)?.take()
+    }
+
+    /// One that nobody has taken.
+    fn left(&self) -> Option<&'a str> {
+        let index = self.values.iter().position(Option::is_some)?;
+        self.names.get(index).map(String::as_str)
+    }
 }

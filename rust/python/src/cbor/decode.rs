@@ -7,7 +7,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PySt
 
 use super::encode::item_step;
 use super::records::{self, Problem};
-use super::{MAX_DEPTH, numbers, tags, times};
+use super::{MAX_DEPTH, identifiers, numbers, tags, times};
 use crate::collections::collection;
 use crate::records::Records;
 use crate::refs::Ref;
@@ -16,6 +16,16 @@ use crate::refs::Ref;
 pub(crate) trait Actors {
     /// The reference with this number.
     fn actor<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>>;
+
+    /// What stands for the actor of another vat with this number.
+    fn far<'py>(&self, _py: Python<'py>, _number: u64) -> Option<Bound<'py, PyAny>> {
+        None
+    }
+
+    /// The promise with this number.
+    fn promise<'py>(&self, _py: Python<'py>, _number: u64) -> Option<Bound<'py, PyAny>> {
+        None
+    }
 
     /// The classes whose instances are values.
     fn records(&self) -> Option<&Records> {
@@ -204,6 +214,21 @@ fn tagged<'py>(
                 None => return malformed(format!("there is no reference number {number}")),
             }
         }
+        tags::FAR => {
+            let number = from.u64()?;
+            match actors.far(py, number) {
+                Some(promise) => promise,
+                None => return malformed(format!("there is no far reference number {number}")),
+            }
+        }
+        tags::PROMISE => {
+            let number = from.u64()?;
+            match actors.promise(py, number) {
+                Some(promise) => promise,
+                None => return malformed(format!("there is no promise number {number}")),
+            }
+        }
+        tags::IDENTIFIER => identifiers::read(py, from)?,
         tags::COLLECTION => {
             if from.array()? != Some(2) {
                 return malformed("a collection is not kind and root");

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use goblins_core::promise::Outcome;
 use minicbor::Encoder;
 use minicbor::data::Tag;
 use minicbor::encode::Error;
@@ -10,15 +11,32 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
 };
 
-use super::{MAX_DEPTH, known, numbers, records, tags, times};
+use super::promises::{BROKEN, FULFILLED, UNSETTLED, broken_error};
+use super::{MAX_DEPTH, identifiers, known, numbers, records, tags, times};
 use crate::behavior::type_name;
 use crate::collections::Collection;
+use crate::host::PyHost;
 use crate::records::{Kind, RecordClass, Records};
+
+/// What stands for a reference or a promise.
+pub(crate) enum Handle {
+    /// The number of an actor of the same vat.
+    Near(u64),
+    /// The number of an actor of another vat.
+    Far(u64),
+    /// The number of a promise.
+    Promise(u64),
+    /// The number of a promise that was met for the first time, and how it settled, if it did: that is written now.
+    NewPromise(u64, Option<Outcome<PyHost>>),
+}
 
 /// Where references to actors go.
 pub(crate) trait Refs {
-    /// The number that stands for a reference; `None` if `value` is none.
-    fn number(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<u64>, NotPortable>;
+    /// What stands for a reference or a promise; `None` if `value` is neither.
+    fn handle(&mut self, value: &Bound<'_, PyAny>) -> Result<Option<Handle>, NotPortable>;
+
+    /// Takes what is written of a new promise.
+    fn promise_written(&mut self, _number: u64, _entry: Vec<u8>) {}
 
     /// The classes whose instances are values.
     fn records(&self) -> Option<&Records> {
@@ -30,7 +48,7 @@ pub(crate) trait Refs {
 pub(crate) struct NoRefs;
 
 impl Refs for NoRefs {
-    fn number(&mut self, _value: &Bound<'_, PyAny>) -> Result<Option<u64>, NotPortable> {
+    fn handle(&mut self, _value: &Bound<'_, PyAny>) -> Result<Option<Handle>, NotPortable> {
         Ok(None)
     }
 }
@@ -77,13 +95,15 @@ pub(crate) fn encode(
     refs: &mut dyn Refs,
     out: &mut Vec<u8>,
 ) -> Result<(), NotPortable> {
-    Writer { refs, above: Vec::new() }.value(value, out)
+    Writer { refs, above: Vec::new(), floor: 0 }.value(value, out)
 }
 
 pub(super) struct Writer<'r, 'py> {
     refs: &'r mut dyn Refs,
     /// The containers that the value stands in.
     above: Vec<Bound<'py, PyAny>>,
+    /// How many of them are outside of the promise whose value is written: that may lead back to them.
+    floor: usize,
 }
 
 impl<'py> Writer<'_, 'py> {
@@ -103,9 +123,8 @@ impl<'py> Writer<'_, 'py> {
             to.null()?;
             return Ok(());
         }
-        if let Some(number) = self.refs.number(value)? {
-            to.tag(Tag::new(tags::REFERENCE))?.u64(number)?;
-            return Ok(());
+        if let Some(handle) = self.refs.handle(value)? {
+            return self.handle(value.py(), handle, out);
         }
         if let Ok(collection) = value.cast::<Collection>() {
             return self.collection(collection, out);
@@ -124,14 +143,63 @@ impl<'py> Writer<'_, 'py> {
         Ok(())
     }
 
+    fn handle(&mut self, py: Python<'py>, handle: Handle, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+        let mut to = Encoder::new(&mut *out);
+        match handle {
+            Handle::Near(number) => to.tag(Tag::new(tags::REFERENCE))?.u64(number)?,
+            Handle::Far(number) => to.tag(Tag::new(tags::FAR))?.u64(number)?,
+            Handle::Promise(number) | Handle::NewPromise(number, _) => {
+                to.tag(Tag::new(tags::PROMISE))?.u64(number)?
+            }
+        };
+        if let Handle::NewPromise(number, outcome) = handle {
+            let entry = self.promise(py, outcome)?;
+            self.refs.promise_written(number, entry);
+        }
+        Ok(())
+    }
+
+    /// How a promise settled: `[0]` if it did not, `[1, value]`, or `[2, what is kept of the error]`.
+    fn promise(&mut self, py: Python<'py>, outcome: Option<Outcome<PyHost>>) -> Result<Vec<u8>, NotPortable> {
+        let mut entry = Vec::new();
+        let mut to = Encoder::new(&mut entry);
+        match outcome {
+            None => {
+                to.array(1)?.u8(UNSETTLED)?;
+            }
+            Some(Outcome::Fulfilled(value)) => {
+                to.array(2)?.u8(FULFILLED)?;
+                let floor = std::mem::replace(&mut self.floor, self.above.len());
+                let written = self.value(value.bind(py), &mut entry);
+                self.floor = floor;
+                written.map_err(|error| error.below(|| ".<value>".to_owned()))?;
+            }
+            Some(Outcome::Broken(error)) => {
+                to.array(2)?.u8(BROKEN)?;
+                let kept = broken_error(&error.value(py).into_bound(py))?;
+                encode(&kept, &mut NoRefs, &mut entry)?;
+            }
+        }
+        Ok(entry)
+    }
+
     fn collection(
         &mut self,
         collection: &Bound<'py, Collection>,
         out: &mut Vec<u8>,
     ) -> Result<(), NotPortable> {
         let (kind, root) = collection.get().parts();
-        let Some(number) = self.refs.number(root.bind(collection.py()))? else {
-            return Err(NotPortable::new(format!("{}, which is no plain value", type_name(collection))));
+        let number = match self.refs.handle(root.bind(collection.py()))? {
+            Some(Handle::Near(number)) => number,
+            Some(_) => {
+                return Err(NotPortable::new(format!(
+                    "a {} of another vat, and only an actor there can use it: refer to that actor",
+                    type_name(collection)
+                )));
+            }
+            None => {
+                return Err(NotPortable::new(format!("{}, which is no plain value", type_name(collection))));
+            }
         };
         let mut to = Encoder::new(&mut *out);
         to.tag(Tag::new(tags::COLLECTION))?.array(2)?.u8(kind)?;
@@ -140,7 +208,7 @@ impl<'py> Writer<'_, 'py> {
     }
 
     fn container(&mut self, value: &Bound<'py, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
-        if self.above.iter().any(|above| above.is(value)) {
+        if self.above[self.floor..].iter().any(|above| above.is(value)) {
             return Err(NotPortable::new(format!("{}, and contains itself", type_name(value))));
         }
         if self.above.len() >= MAX_DEPTH {
@@ -232,7 +300,7 @@ impl<'py> Writer<'_, 'py> {
 
 /// Appends a value of the standard library's classes. False if it is of none of them.
 fn scalar(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<bool, NotPortable> {
-    Ok(times::write(value, out)? || numbers::write(value, out)?)
+    Ok(times::write(value, out)? || numbers::write(value, out)? || identifiers::write(value, out)?)
 }
 
 fn is_enum(record: &Bound<'_, RecordClass>) -> bool {

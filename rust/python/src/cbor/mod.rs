@@ -5,8 +5,10 @@
 
 mod decode;
 mod encode;
+mod identifiers;
 mod known;
 mod numbers;
+pub(crate) mod promises;
 mod records;
 mod tags;
 #[cfg(test)]
@@ -14,7 +16,7 @@ mod tests;
 mod times;
 
 pub(crate) use decode::{Actors, DecodeError, NoActors, decode, decode_all};
-pub(crate) use encode::{NoRefs, NotPortable, Refs, encode};
+pub(crate) use encode::{Handle, NoRefs, NotPortable, Refs, encode};
 pub(crate) use records::{Head, Problem};
 
 /// How deeply containers may be nested.

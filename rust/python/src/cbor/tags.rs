@@ -46,3 +46,9 @@ pub(super) const RECORD: u64 = 28_108;
 pub(super) const MEMBER: u64 = 28_109;
 /// A Map, a List or a Set: an array of its kind and a reference to its first page.
 pub(super) const COLLECTION: u64 = 28_110;
+/// A reference to an actor of another vat: its index in the record's list of far references.
+pub(super) const FAR: u64 = 28_120;
+/// A promise: its index in the list of promises that stands after the fields.
+pub(super) const PROMISE: u64 = 28_121;
+/// A persistable id: the permanent id of a vat, and a slot there.
+pub(super) const IDENTIFIER: u64 = 28_122;
