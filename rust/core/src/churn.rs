@@ -13,8 +13,8 @@ use crate::log::{Cause, EventKind};
 use crate::partial::Made;
 use crate::promise::{Outcome, Reaction, Seen, Waited, Waiter};
 use crate::recording::{Heading, Recorded, Timing};
-use crate::replacing::Replacing;
 use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
+use crate::replacing::Replacing;
 use crate::saving::Saving;
 use crate::store::Batch;
 use crate::turn::{Effect, Target, Undo};
@@ -400,7 +400,8 @@ impl<H: Host> Churn<H> {
         };
         let syncs = persistence.claim.storage().durability().syncs();
         let work = self.work();
-        syncs && persistence.limits.get().is_none() && work.outbox.is_empty() && work.settled.is_empty()
+        let silent = work.outbox.is_empty() && work.updated.is_empty() && work.settled.is_empty();
+        syncs && persistence.limits.get().is_none() && silent
     }
 
     /// As [`Churn::end`], with what is to be written.

@@ -14,8 +14,8 @@ mod environment;
 mod errors;
 mod event_loop;
 mod host;
-mod listening;
 mod identifiers;
+mod listening;
 mod log;
 mod methods;
 mod opening;
@@ -24,10 +24,10 @@ mod portrait;
 mod promise;
 mod records;
 mod refs;
+mod registry;
 mod rehearsing;
 mod replacing;
 mod resolver;
-mod registry;
 mod restore;
 mod runtime;
 mod send;
@@ -55,9 +55,9 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::errors::_use_errors;
     #[pymodule_export]
-    use crate::listening::on;
-    #[pymodule_export]
     use crate::identifiers::{PersistableId, persistable_id};
+    #[pymodule_export]
+    use crate::listening::on;
     #[pymodule_export]
     use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]
@@ -71,13 +71,13 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::refs::{BoundMessage, Ref};
     #[pymodule_export]
+    use crate::registry::Registry;
+    #[pymodule_export]
     use crate::rehearsing::Rehearsal;
     #[pymodule_export]
     use crate::replacing::{_constructors, _find_unfit, _outdated, _renew, _replace, _to_walk};
     #[pymodule_export]
     use crate::resolver::{Resolver, promise_and_resolver};
-    #[pymodule_export]
-    use crate::registry::Registry;
     #[pymodule_export]
     use crate::runtime::{_after_fork_in_child, _at_exit};
     #[pymodule_export]

@@ -54,7 +54,7 @@ impl Promise {
     }
 
     pub(crate) fn around(py: Python<'_>, cell: PromiseCell<PyHost>) -> PyResult<Py<Self>> {
-        Py::new(py, Self { cell, helped: false, sent: None })
+        Py::new(py, Self { cell, helped: false, sent: None, origin: None })
     }
 }
 

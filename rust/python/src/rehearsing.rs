@@ -19,6 +19,7 @@ use crate::environment::Environment;
 use crate::errors::{Fault, deadlock, kernel_error, migration_error, open_error, store_error};
 use crate::host::PyHost;
 use crate::opening::{new_roots, plain_version, version_differs};
+use crate::promise::Promise;
 use crate::refs::Ref;
 use crate::runtime::{check, runtime};
 use crate::stores::Store;
@@ -185,7 +186,7 @@ fn try_one(
     shape: &Shape,
     body: Option<&Bound<'_, PyAny>>,
 ) -> Result<Vec<String>, Fault> {
-    let ask = |actor: &Py<Ref>, portrait: &Portrait<Py<Ref>>| {
+    let ask = |actor: &Py<Ref>, portrait: &Portrait<Py<Ref>, Py<Promise>>| {
         if let Some(body) = body {
             calls::call_with(body, (portrait.shape.label.as_str(), actor))?;
         }
