@@ -124,7 +124,8 @@ class TestWhatComesBack:
         b, *targets = open_b(place, lambda: [spawn(counter, n) for n in range(5)])
         one, two, three, four, five = targets
         a, root = open_a(
-            place, lambda: spawn(bag, one, (two, [three]), {four: "key", "value": one}, frozenset({five, one}))
+            place,
+            lambda: spawn(bag, one, (two, [three]), {four: "key", "value": one}, frozenset({five, one})),
         )
         leave(place)
         b, *targets = open_b(place)
@@ -426,7 +427,9 @@ def test_a_vat_keeps_its_permanent_id(tmp_path):
         seen = set()
         for _ in range(3):
             registry = PersistenceRegistry()
-            vat, root = spawn_persistent_vat(ENV, lambda: spawn(counter), store, persistence_registry=registry)
+            vat, root = spawn_persistent_vat(
+                ENV, lambda: spawn(counter), store, persistence_registry=registry
+            )
             seen.add(persistable_id(root))
             assert isinstance(root, Ref)
             vat.close()

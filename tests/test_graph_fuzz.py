@@ -60,12 +60,14 @@ outcomes = st.one_of(
     st.tuples(st.just("value"), values),
     st.tuples(st.just("broken"), st.text(max_size=4)),
 )
-graphs = st.fixed_dictionaries({
-    "contents": st.lists(values, min_size=2, max_size=MOST),
-    "outcomes": st.lists(outcomes, min_size=MOST, max_size=MOST),
-    "late": st.sets(st.integers(0, MOST - 1)),
-    "order": st.permutations(range(MOST)),
-})
+graphs = st.fixed_dictionaries(
+    {
+        "contents": st.lists(values, min_size=2, max_size=MOST),
+        "outcomes": st.lists(outcomes, min_size=MOST, max_size=MOST),
+        "late": st.sets(st.integers(0, MOST - 1)),
+        "order": st.permutations(range(MOST)),
+    }
+)
 
 
 def build(what, actors, promises):

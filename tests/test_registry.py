@@ -29,7 +29,10 @@ def stores(request, tmp_path):
             if request.param == "rocks":
                 self.a, self.b = (RocksStore(tmp_path / name, sync=True) for name in "ab")
             else:
-                self.a, self.b = getattr(self, "a", None) or MemoryStore(), getattr(self, "b", None) or MemoryStore()
+                self.a, self.b = (
+                    getattr(self, "a", None) or MemoryStore(),
+                    getattr(self, "b", None) or MemoryStore(),
+                )
 
         def restart(self, *vats):
             for vat in vats:
@@ -205,7 +208,9 @@ def test_a_registry_is_shared_by_many_vats(stores):
     again = {}
     for name in sorted(roots, reverse=True):
         part = (stores.b if name.endswith("2") else stores.a).vat(name[0])
-        again[name] = spawn_persistent_vat(ENV, must_not_run, part, name=name, persistence_registry=registry)[1]
+        again[name] = spawn_persistent_vat(ENV, must_not_run, part, name=name, persistence_registry=registry)[
+            1
+        ]
     for root in again.values():
         found = [ref if not hasattr(ref, "result") else ref for ref in root.get()]
         names = [ref.result(timeout=PATIENCE) if type(ref).__name__ == "Promise" else ref for ref in found]

@@ -167,7 +167,9 @@ def test_nobody_sleeps_without_being_asked_to(memory):
 def test_after_a_restart_all_sleep_and_one_that_is_used_wakes(place):
     """SLP-02."""
     options = {"env": BANK, "sleep": lru(max_actors=5)}
-    vat, friend = place.spawn(lambda: spawn(Friend, [spawn(Account, "Ada", 7), spawn(Account, "Bob", 8)]), **options)
+    vat, friend = place.spawn(
+        lambda: spawn(Friend, [spawn(Account, "Ada", 7), spawn(Account, "Bob", 8)]), **options
+    )
     vat, friend = place.restart(vat, **options)
     assert vat.awake == 0
     ada, bob = friend.get()
@@ -278,8 +280,12 @@ def test_the_hook_for_restored_actors_runs_each_time_one_wakes(memory):
 
 def test_one_in_an_async_method_stays_awake_until_the_method_has_returned(memory):
     """SLP-04."""
-    vat, ada, tally = memory.spawn(lambda: (spawn(Account, "Ada", 1), spawn(waiter)), env=BANK, sleep=ALL_SLEEP)
-    (promise, resolver), (other, other_resolver) = vat.run(lambda: (promise_and_resolver(), promise_and_resolver()))
+    vat, ada, tally = memory.spawn(
+        lambda: (spawn(Account, "Ada", 1), spawn(waiter)), env=BANK, sleep=ALL_SLEEP
+    )
+    (promise, resolver), (other, other_resolver) = vat.run(
+        lambda: (promise_and_resolver(), promise_and_resolver())
+    )
     answers = send(ada.after, promise), send(tally.wait, other)
     vat.drain()
     for _ in range(3):
@@ -301,7 +307,9 @@ def test_one_that_a_listener_refers_to_stays_awake(memory):
     vat, ada, bob = memory.spawn(
         lambda: (spawn(Account, "Ada", 1), spawn(Account, "Bob", 1)), env=BANK, sleep=ALL_SLEEP
     )
-    (promise, resolver), (other, other_resolver) = vat.run(lambda: (promise_and_resolver(), promise_and_resolver()))
+    (promise, resolver), (other, other_resolver) = vat.run(
+        lambda: (promise_and_resolver(), promise_and_resolver())
+    )
     done = ada.later(promise)
     in_place = bob.later_in_place(other)
     for _ in range(3):
@@ -428,7 +436,11 @@ def test_a_sleeper_is_looked_at_as_it_was(memory):
 
 def test_an_instance_that_the_log_needs_stays_awake_and_can_be_looked_at(memory):
     vat, ada, bob = memory.spawn(
-        lambda: (spawn(Account, "Ada"), spawn(Account, "Bob")), env=BANK, sleep=ALL_SLEEP, log=True, log_capacity=8
+        lambda: (spawn(Account, "Ada"), spawn(Account, "Bob")),
+        env=BANK,
+        sleep=ALL_SLEEP,
+        log=True,
+        log_capacity=8,
     )
     for amount in range(1, 5):
         ada.deposit(amount)
@@ -455,7 +467,9 @@ def test_an_instance_that_the_log_needs_stays_awake_and_can_be_looked_at(memory)
 def test_roots_are_upgraded_while_all_sleep(place):
     """SLP-05."""
     options = {"env": BANK, "sleep": ALL_SLEEP}
-    vat, _ = place.spawn(lambda: spawn(Friend, [spawn(Account, "Ada", 7), spawn(Account, "Bob", 8)]), **options)
+    vat, _ = place.spawn(
+        lambda: spawn(Friend, [spawn(Account, "Ada", 7), spawn(Account, "Bob", 8)]), **options
+    )
     upgrade = Migrations()
 
     @upgrade.to(1)
@@ -547,7 +561,9 @@ def run_program(place, program, sleep):
     table, items = keeper.get()
     names = {account: index for index, account in enumerate(friend.get())}
     seen.append([account.show() for account in names])
-    seen.append([sorted((key, names[account]) for key, account in table.items()), [names[one] for one in items]])
+    seen.append(
+        [sorted((key, names[account]) for key, account in table.items()), [names[one] for one in items]]
+    )
     vat.close()
     return seen
 
