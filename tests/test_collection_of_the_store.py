@@ -18,6 +18,7 @@ from goblins import (
     actor,
     copy_store,
     methods,
+    send,
     spawn,
     spawn_persistent_vat,
 )
@@ -382,3 +383,67 @@ def test_functional_actors_are_collected_too(place):
     root.drop()
     collect()
     assert removed(place.store) == 10
+
+
+class TestReferencesOfOtherVats:
+    def test_an_actor_that_only_another_vat_of_the_store_refers_to_stays_until_that_lets_go(self, place):
+        here, root = place.spawn(lambda: spawn(cell), part="here")
+        there, other = place.spawn(lambda: spawn(cell), part="there")
+        made = there.spawn(cell, "far")
+        root.put([made])
+        there.drain(timeout=30)
+        del made
+        collect()
+        assert found(place.store) == {"here": (1, 0), "there": (2, 0)}
+        here.close()
+        there.close()
+        place.reopen()
+        assert found(place.store) == {"here": (1, 0), "there": (2, 0)}
+        _here, root = place.spawn(must_not_run, part="here")
+        _there, other = place.spawn(must_not_run, part="there")
+        [promise] = root.get()
+        assert send(promise.get).result(timeout=30) == "far"
+        assert found(place.store) == {"here": (1, 0), "there": (2, 0)}
+        root.put(None)
+        del promise
+        collect()
+        # The promise that stood for it is gone with the next churn at the latest.
+        assert other.get() is None
+        root.put(1)
+        collect()
+        assert found(place.store) == {"here": (1, 0), "there": (1, 1)}
+
+    def test_what_such_an_actor_refers_to_stays_too(self, place):
+        _here, root = place.spawn(lambda: spawn(cell), part="here")
+        there, _other = place.spawn(lambda: spawn(cell), part="there")
+        with there:
+            made = spawn(cell, spawn(cell, "below"))
+        root.put(made)
+        there.drain(timeout=30)
+        there.close()
+        del made
+        collect()
+        assert found(place.store) == {"here": (1, 0), "there": (3, 0)}
+
+    def test_an_actor_that_a_vat_of_another_store_refers_to_stays(self, place, tmp_path):
+        there, other = place.spawn(lambda: spawn(cell))
+        with RocksStore(tmp_path / "elsewhere") as elsewhere:
+            _vat, root = spawn_persistent_vat(GRAPH, lambda: spawn(cell), elsewhere)
+            made = there.spawn(cell, "far")
+            lost = there.spawn(cell, "lost")
+            other.put(lost)
+            other.put(None)
+            root.put(made)
+            there.drain(timeout=30)
+        del made, lost, _vat, root
+        collect()
+        assert found(place.store) == {"main": (2, 1)}
+        there.close()
+        place.reopen()
+        # This store can't know whether the other one still does.
+        assert found(place.store) == {"main": (2, 0)}
+
+
+def found(store):
+    """What stays and what was removed, of each part."""
+    return {part.name: (part.kept, part.removed) for part in store.collect().parts}

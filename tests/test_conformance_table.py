@@ -23,6 +23,11 @@ COMPLETE = {
     "PV": 25,
     "LOG": 26,
     "SLP": 6,
+    "MIG": 9,
+    "HOT": 13,
+    "REG": 14,
+    "OID": 7,
+    "STO": 22,
 }
 
 

@@ -104,6 +104,14 @@ def quiet(vat):
     vat.run(lambda: None)
 
 
+def befriend(friend, *arguments):
+    friend.add(spawn(Account, *arguments))
+
+
+def show_all(friend):
+    return [account.show() for account in friend.get()]
+
+
 # What lru takes
 
 
@@ -167,7 +175,9 @@ def test_nobody_sleeps_without_being_asked_to(memory):
 def test_after_a_restart_all_sleep_and_one_that_is_used_wakes(place):
     """SLP-02."""
     options = {"env": BANK, "sleep": lru(max_actors=5)}
-    vat, friend = place.spawn(lambda: spawn(Friend, [spawn(Account, "Ada", 7), spawn(Account, "Bob", 8)]), **options)
+    vat, friend = place.spawn(
+        lambda: spawn(Friend, [spawn(Account, "Ada", 7), spawn(Account, "Bob", 8)]), **options
+    )
     vat, friend = place.restart(vat, **options)
     assert vat.awake == 0
     ada, bob = friend.get()
@@ -256,7 +266,7 @@ def test_actors_spawned_after_sleepers_get_slots_of_their_own(place):
     vat, friend = place.spawn(lambda: spawn(Friend), **options)
     for round_ in range(3):
         for number in range(5):
-            vat.run(lambda number=number, round_=round_: friend.add(spawn(Account, f"{round_}.{number}")))
+            vat.run(befriend, friend, f"{round_}.{number}")
         vat, friend = place.restart(vat, **options)
     owners = [account.show() for account in friend.get()]
     assert owners == [(0, [])] * 15
@@ -269,7 +279,7 @@ def test_the_hook_for_restored_actors_runs_each_time_one_wakes(memory):
     vat, friend = memory.spawn(lambda: spawn(Friend), env=BANK, sleep=ALL_SLEEP)
     friend.get()
     friend.get()
-    assert RESTORED == [friend, friend]
+    assert [friend, friend] == RESTORED
     RESTORED.clear()
 
 
@@ -278,8 +288,12 @@ def test_the_hook_for_restored_actors_runs_each_time_one_wakes(memory):
 
 def test_one_in_an_async_method_stays_awake_until_the_method_has_returned(memory):
     """SLP-04."""
-    vat, ada, tally = memory.spawn(lambda: (spawn(Account, "Ada", 1), spawn(waiter)), env=BANK, sleep=ALL_SLEEP)
-    (promise, resolver), (other, other_resolver) = vat.run(lambda: (promise_and_resolver(), promise_and_resolver()))
+    vat, ada, tally = memory.spawn(
+        lambda: (spawn(Account, "Ada", 1), spawn(waiter)), env=BANK, sleep=ALL_SLEEP
+    )
+    (promise, resolver), (other, other_resolver) = vat.run(
+        lambda: (promise_and_resolver(), promise_and_resolver())
+    )
     answers = send(ada.after, promise), send(tally.wait, other)
     vat.drain()
     for _ in range(3):
@@ -301,7 +315,9 @@ def test_one_that_a_listener_refers_to_stays_awake(memory):
     vat, ada, bob = memory.spawn(
         lambda: (spawn(Account, "Ada", 1), spawn(Account, "Bob", 1)), env=BANK, sleep=ALL_SLEEP
     )
-    (promise, resolver), (other, other_resolver) = vat.run(lambda: (promise_and_resolver(), promise_and_resolver()))
+    (promise, resolver), (other, other_resolver) = vat.run(
+        lambda: (promise_and_resolver(), promise_and_resolver())
+    )
     done = ada.later(promise)
     in_place = bob.later_in_place(other)
     for _ in range(3):
@@ -335,7 +351,7 @@ def test_what_others_hold_never_becomes_a_stale_copy(memory, which):
     quiet(vat)
     assert vat.awake == 1
     if which == 0:
-        vat.run(lambda: held.deposit(5))
+        vat.run(held.deposit, 5)
         assert ada.show() == (6, [1, 5])
         with pytest.raises(goblins.NoTurnError):
             held.balance = 100
@@ -428,7 +444,11 @@ def test_a_sleeper_is_looked_at_as_it_was(memory):
 
 def test_an_instance_that_the_log_needs_stays_awake_and_can_be_looked_at(memory):
     vat, ada, bob = memory.spawn(
-        lambda: (spawn(Account, "Ada"), spawn(Account, "Bob")), env=BANK, sleep=ALL_SLEEP, log=True, log_capacity=8
+        lambda: (spawn(Account, "Ada"), spawn(Account, "Bob")),
+        env=BANK,
+        sleep=ALL_SLEEP,
+        log=True,
+        log_capacity=8,
     )
     for amount in range(1, 5):
         ada.deposit(amount)
@@ -455,7 +475,9 @@ def test_an_instance_that_the_log_needs_stays_awake_and_can_be_looked_at(memory)
 def test_roots_are_upgraded_while_all_sleep(place):
     """SLP-05."""
     options = {"env": BANK, "sleep": ALL_SLEEP}
-    vat, _ = place.spawn(lambda: spawn(Friend, [spawn(Account, "Ada", 7), spawn(Account, "Bob", 8)]), **options)
+    vat, _ = place.spawn(
+        lambda: spawn(Friend, [spawn(Account, "Ada", 7), spawn(Account, "Bob", 8)]), **options
+    )
     upgrade = Migrations()
 
     @upgrade.to(1)
@@ -530,7 +552,7 @@ def run_program(place, program, sleep):
             case "deposit":
                 seen.append(account.deposit(number))
             case "befriend":
-                vat.run(lambda number=number: friend.add(spawn(Account, "new", number)))
+                vat.run(befriend, friend, "new", number)
                 keeper.put(f"{number}", account)
             case "fail":
                 with failing_turn(vat):
@@ -543,16 +565,18 @@ def run_program(place, program, sleep):
             case "restart":
                 vat, friend, keeper = place.restart(vat, **options)
             case "all":
-                seen.append(vat.run(lambda: [account.show() for account in friend.get()]))
+                seen.append(vat.run(show_all, friend))
     table, items = keeper.get()
     names = {account: index for index, account in enumerate(friend.get())}
     seen.append([account.show() for account in names])
-    seen.append([sorted((key, names[account]) for key, account in table.items()), [names[one] for one in items]])
+    seen.append(
+        [sorted((key, names[account]) for key, account in table.items()), [names[one] for one in items]]
+    )
     vat.close()
     return seen
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(program=PROGRAMS, most=st.integers(0, 4))
 def test_programs_do_the_same_with_sleep_and_without(program, most, tmp_path_factory):
     """SLP-04."""

@@ -53,8 +53,8 @@ class NoSuchMethodError(GoblinsError, AttributeError):
 class BrokenPromiseError(GoblinsError, RuntimeError):
     """A promise was broken. ``problem`` is the value it was broken with, where that was no exception.
 
-    It also stands for an error that was stored with its promise and can't be made again: ``kind`` is the name of that
-    one's class, and ``text`` what it said.
+    It also stands for an error that was stored with its promise and can't be made again: ``kind`` is the name
+    of that one's class, and ``text`` what it said.
     """
 
     problem: Any = None

@@ -208,7 +208,8 @@ class Promise(Generic[_T_co]):
         Raises:
             BaseException: the error that broke the promise.
             TimeoutError: it has not settled in time; it still may.
-            DeadlockError: this is a turn, which the promise may have to wait for.
+            DeadlockError: this is a turn, which the promise may have to wait for; or this thread runs an
+                event loop that has to go on for the promise to settle.
         """
 
     def __await__(self) -> Generator[Any, None, _T_co]: ...
@@ -241,8 +242,8 @@ class Resolver:
         """
 
     def update(self, value: Any) -> None:
-        """Tells those who listen with ``on(promise, partial=...)`` of a value before the promise settles, such as
-        how far some work has come (ASY-29). It reaches promises that wait for this one, too.
+        """Tells those who listen with ``on(promise, partial=...)`` of a value before the promise settles,
+        such as how far some work has come (ASY-29). It reaches promises that wait for this one, too.
 
         In a turn it happens at the end, if the turn succeeds. After the settlement it does nothing.
         """
@@ -388,8 +389,8 @@ class Vat:
     def awake(self) -> int | None:
         """How many stored actors were awake after the last churn; None for a vat without a store (SLP-01).
 
-        An actor is awake while its behavior is in memory; one that sleeps, or was not used since the vat was opened, is
-        a ``Ref`` at most. See ``lru``.
+        An actor is awake while its behavior is in memory; one that sleeps, or was not used since the vat was
+        opened, is a ``Ref`` at most. See ``lru``.
         """
 
     @property
@@ -516,7 +517,7 @@ class Vat:
 
         It goes in batches, each a churn of its own; other threads may use the vat in between. Begun again
         after an interruption, it goes on with what is left. The memory does not grow with the number of
-        actors.
+        actors; but where ``persist_on="manual"``, all that was upgraded waits there for ``save()``.
 
         Args:
             progress: called with the number of actors done and the number of all, after each batch; True for
@@ -789,8 +790,9 @@ class StorePart:
 class PersistenceRegistry:
     """Joins the vats of several stores, so that references between them come back (REG-01).
 
-    Give one to each ``spawn_persistent_vat``, in any order (REG-05). A vat that is opened again takes the place of the
-    closed one; what is asked of a vat that is not open waits until it is. Vats of one store need no registry.
+    Give one to each ``spawn_persistent_vat``, in any order (REG-05). A vat that is opened again takes the
+    place of the closed one; what is asked of a vat that is not open waits until it is. Vats of one store need
+    no registry.
     """
 
     def __new__(cls) -> Self: ...
@@ -938,8 +940,8 @@ def on(
         fulfilled: gets the value; without it the value goes through.
         catch: gets the error; without it the error goes through.
         finally_: called in both cases, after the others.
-        partial: gets each value of ``resolver.update(...)``, in a turn of its own, and first the newest one that
-            there was before; nothing after the promise has settled (ASY-29). Its error is logged.
+        partial: gets each value of ``resolver.update(...)``, in a turn of its own, and first the newest one
+            that there was before; nothing after the promise has settled (ASY-29). Its error is logged.
 
     Returns:
         The promise of what the handler gives.

@@ -174,6 +174,14 @@ pub enum KernelError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A wait would never end.
+    #[error("waiting for vat {vat} here would never end: {chain}; await it, or use send(...) and on(...)")]
+    Deadlock {
+        /// The name of the vat that was to be waited for.
+        vat: String,
+        /// Who waits for whom.
+        chain: String,
+    },
     /// The vat did not come to rest in time.
     #[error("vat {vat} has not come to rest in time; it goes on")]
     TimedOut {

@@ -57,6 +57,8 @@ pub trait Host: Sized + 'static {
     type Loop: Send + Sync;
     /// The map from labels to constructors.
     type Env: Send + Sync;
+    /// A portrait for this process only: it holds references and promises themselves.
+    type Likeness: Send + Sync;
 
     /// The kernel's part of an actor.
     fn actor_cell(actor: &Self::Actor) -> &ActorCell<Self>;
@@ -175,6 +177,19 @@ pub trait Host: Sized + 'static {
     fn may_sleep(cx: Self::Cx<'_>, behavior: &Self::Behavior) -> MaySleep;
     /// The actor whose behavior has suspended itself.
     fn suspended_in(code: &Self::Suspended) -> Option<&Self::Actor>;
+    /// The actor's likeness, by which it can be made again at once, or the error that says why there is none.
+    fn likeness(
+        cx: Self::Cx<'_>,
+        env: &Self::Env,
+        actor: &Self::Actor,
+    ) -> Result<Self::Likeness, Self::Error>;
+    /// The actor's behavior, made from its likeness, and whether that was upgraded.
+    fn remake(
+        cx: Self::Cx<'_>,
+        env: &Self::Env,
+        actor: &Self::Actor,
+        likeness: &Self::Likeness,
+    ) -> Result<(Self::Behavior, bool), Self::Error>;
     /// A reference to a stored actor that has not been used yet.
     fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
 

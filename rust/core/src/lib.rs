@@ -54,6 +54,7 @@ pub mod trail;
 mod turn;
 pub mod upgrading;
 pub mod vat;
+pub mod waits;
 mod walk;
 mod watch;
 

@@ -191,14 +191,21 @@ impl<H: Host> Saving<H> {
     }
 
     /// What is to be written now, if anything is. `by_hand`: only what goes with new roots, or what was asked for;
-    /// and the counter of slots.
-    fn batch(&mut self, claim: &Claim<H>, mut next_slot: u64, by_hand: bool) -> Option<Batch> {
+    /// and the counter of slots, if the churn spawned.
+    fn batch(
+        &mut self,
+        claim: &Claim<H>,
+        mut next_slot: u64,
+        by_hand: bool,
+        done: &[Undo<H>],
+    ) -> Option<Batch> {
         let due = std::mem::take(&mut self.asked) || !by_hand || self.vat.is_some();
         let changed = !self.records.is_empty() || self.vat.is_some() || !self.exported.is_empty();
         let all = due && changed;
         if !all {
             // Others may refer to actors that are not stored: their slots must not be given away after a restart.
-            if !self.founded || next_slot <= self.next_slot_saved {
+            let spawned = || done.iter().any(|undo| matches!(undo, Undo::Spawned { .. }));
+            if !self.founded || next_slot <= self.next_slot_saved || !spawned() {
                 return None;
             }
             next_slot += SLOTS_AHEAD;
@@ -231,7 +238,10 @@ impl<H: Host> Saving<H> {
             put(schema::key(part, Kind::Exported, slot.0), for_vat.into_bytes());
         }
         // A drained map keeps its size, and every later churn would pay for the largest one.
-        for (slot, content) in std::mem::take(&mut self.records) {
+        let mut records: Vec<_> = std::mem::take(&mut self.records).into_iter().collect();
+        // Neighbours are written next to each other, which stores do faster.
+        records.sort_unstable_by_key(|(slot, _)| *slot);
+        for (slot, content) in records {
             self.ahead.forget(slot);
             put(schema::actor_key(part, slot), content);
         }
@@ -536,10 +546,11 @@ impl<H: Host> Churn<H> {
     pub(crate) fn next_batch(&self, cx: H::Cx<'_>) -> Option<Batch> {
         let persistence = self.vat().persistence()?;
         self.forget_dropped(cx, persistence);
-        let mut work = self.work();
-        let next_slot = work.next_slot;
         let by_hand = persistence.by_hand.is_set();
-        work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot, by_hand))
+        let mut work = self.work();
+        let work = &mut **work;
+        let saving = work.saving.as_mut();
+        saving.and_then(|saving| saving.batch(&persistence.claim, work.next_slot, by_hand, &work.done))
     }
 
     /// Appends the churn's batch to the store's log.

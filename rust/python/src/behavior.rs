@@ -13,6 +13,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyFunction, PyInt, PyString, PyTuple}
 use crate::calls::{self, Args, Callable, Entry};
 use crate::cbor;
 use crate::class_actor;
+use crate::collector;
 use crate::errors::{behavior_error, no_such_method};
 use crate::methods::Methods;
 use crate::portrayed::Portrayed;
@@ -353,8 +354,11 @@ pub(crate) struct Bcom {
 }
 
 impl Bcom {
-    pub(crate) fn new(vat: VatId, slot: Slot) -> Self {
-        Self { vat, slot: AtomicU64::new(slot.0), entry: Entry::of::<Self>() }
+    pub(crate) fn make(py: Python<'_>, vat: VatId, slot: Slot) -> PyResult<Bound<'_, PyAny>> {
+        let bcom = Self { vat, slot: AtomicU64::new(slot.0), entry: Entry::of::<Self>() };
+        let bcom = calls::make(py, bcom)?.into_any();
+        collector::leave(&bcom);
+        Ok(bcom)
     }
 
     fn slot(&self) -> Slot {

@@ -239,6 +239,7 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         KernelError::NotInLog { .. } => "EventLogError",
         KernelError::WrongMoment { .. } => "NoTurnError",
         KernelError::TimedOut { .. } => "VatTimeoutError",
+        KernelError::Deadlock { .. } => "DeadlockError",
         KernelError::InboxFull { .. } => "InboxFullError",
         _ => "GoblinsError",
     };

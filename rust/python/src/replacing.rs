@@ -159,7 +159,7 @@ pub(crate) fn _replace(
     if dry_run {
         churn.try_to_store(py, &new, &made, &mut failed)?;
     }
-    for actor in &made {
+    for actor in &made.actors {
         if let Some(label) = labels.get(&actor.get().cell.slot()) {
             *replaced.entry(label.clone()).or_default() += 1;
         }

@@ -66,7 +66,7 @@ fn make<'py>(
     if let Some(class) = class_actor::class(constructor) {
         return spawn_class(&churn, slot, name, class, args, kwargs);
     }
-    let bcom = calls::make(py, Bcom::new(vat.id(), slot))?.into_any();
+    let bcom = Bcom::make(py, vat.id(), slot)?;
     let mut all = Vec::with_capacity(args.len() + 1);
     all.push(bcom);
     all.extend(args.iter());

@@ -13,7 +13,7 @@ use crate::errors::translate;
 use crate::lock::{Lock, OWNER};
 use crate::options::options;
 use crate::snapshot::{Snapshot, Snapshots};
-use crate::synced::{SYNCED, Synced};
+use crate::synced::{Noted, SYNCED, Synced};
 
 /// As much as may be left for the next opening to replay, in bytes: a few milliseconds.
 const REPLAY: u64 = 4 << 20;
@@ -68,9 +68,13 @@ impl RocksStore {
         let path = path.as_ref();
         prepare(path)?;
         let lock = Lock::take(path)?;
-        let db = DB::open(&options(), path).map_err(|error| translate(path, "opening", &error))?;
         let synced = Synced::open(path)?;
-        Self::new(path, sync, db, Some(synced), lock)
+        let noted = synced.noted();
+        noted.check_manifest(path)?;
+        let db = DB::open(&options(), path).map_err(|error| translate(path, "opening", &error))?;
+        noted.check_changes(path, db.latest_sequence_number())?;
+        synced.follow_manifest(path);
+        Ok(Self::new(path, sync, db, Some(synced), lock))
     }
 
     /// Opens the store in a folder to be read only: no file in the folder changes. What stands in its log is read
@@ -82,20 +86,19 @@ impl RocksStore {
             return Err(StoreError::Unusable { path: path.to_owned(), reason });
         }
         let lock = Lock::take_quietly(path)?;
+        let noted = Noted::read(path)?;
+        noted.check_manifest(path)?;
         let db = DB::open_for_read_only(&options(), path, false)
             .map_err(|error| translate(path, "opening", &error))?;
-        Synced::read(path)?.check(path, db.latest_sequence_number())?;
-        Self::new(path, false, db, None, lock)
+        noted.check_changes(path, db.latest_sequence_number())?;
+        Ok(Self::new(path, false, db, None, lock))
     }
 
-    fn new(path: &Path, sync: bool, db: DB, synced: Option<Synced>, lock: Lock) -> Result<Self, StoreError> {
-        if let Some(synced) = &synced {
-            synced.check(path, db.latest_sequence_number())?;
-        }
+    fn new(path: &Path, sync: bool, db: DB, synced: Option<Synced>, lock: Lock) -> Self {
         let read_only = synced.is_none();
         let open = RwLock::new(Some(Arc::new(Open { db, synced, _lock: lock })));
         let (snapshots, compacting) = (Arc::new(Snapshots::new()), Compacting::default());
-        Ok(Self { path: path.to_owned(), sync, read_only, open, snapshots, compacting })
+        Self { path: path.to_owned(), sync, read_only, open, snapshots, compacting }
     }
 
     fn with<R>(
@@ -274,7 +277,11 @@ impl Store for RocksStore {
         // They hold the database, and so the lock.
         self.snapshots.end();
         let spare = !self.read_only && !self.compacting.cancelled.load(Ordering::SeqCst);
-        let synced = open.sync().and_then(|()| if spare { spare_replay(&open.db) } else { Ok(()) });
+        let synced = open.sync().and_then(|()| match spare {
+            // That adds a file to the list.
+            true => spare_replay(&open.db).and_then(|()| open.sync()),
+            false => Ok(()),
+        });
         drop(open);
         synced.map_err(|error| translate(&self.path, "closing", &error))
     }
