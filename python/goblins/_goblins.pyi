@@ -806,7 +806,7 @@ class _Opening:
         records: Mapping[str, _RecordClass],
         store: Store,
         part: str,
-        sleep: tuple[int | None, int | None] = (None, None),
+        sleep: tuple[int | None, int | None] = ...,
     ) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
 
