@@ -92,6 +92,7 @@ bench-quick: build ## Run each bench for a moment
 	$(RUN) cargo bench --workspace --bench '*' -- --quick
 	$(PY) benches/peers.py --quick
 	$(PY) benches/large_store.py --quick
+	$(PY) benches/log_cost.py --quick
 
 tools: $(TOOLS) ## Make .venv with the tools that all of this needs
 

@@ -56,7 +56,9 @@ def calls_of(callers: list[Any], seconds: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="for a moment")
     parser.add_argument("--only", help="only the figure with this in its name")
     given = parser.parse_args()
@@ -64,7 +66,9 @@ def main() -> None:
     env = PersistenceEnv("callers", counter)
     with tempfile.TemporaryDirectory() as folder, RocksStore(Path(folder, "store")) as store:
         vats = [
-            spawn_persistent_vat(env, lambda: tuple(spawn(counter) for _ in range(CALLERS)), store.vat(f"{n}"))
+            spawn_persistent_vat(
+                env, lambda: tuple(spawn(counter) for _ in range(CALLERS)), store.vat(f"{n}")
+            )
             for n in range(CALLERS)
         ]
         cases = {

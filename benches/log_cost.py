@@ -3,9 +3,9 @@
     python benches/log_cost.py            # about a minute
     python benches/log_cost.py --quick    # a moment
 
-Both kinds of vat take turns in one process, a churn of a thousand messages each, so that what disturbs one disturbs
-the other. The figure is the median over all pairs of neighbours. A third kind, with the log off as well, shows
-how much of it is chance. Time is that of the thread, not of the clock on the wall.
+Both kinds of vat take turns in one process, a churn of a thousand messages each, so that what disturbs one
+disturbs the other. The figure is the median over all pairs of neighbours. A third kind, with the log off as
+well, shows how much of it is chance. Time is that of the thread, not of the clock on the wall.
 """
 
 from __future__ import annotations

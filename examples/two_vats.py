@@ -2,15 +2,24 @@
 
     python examples/two_vats.py [folder]
 
-The reference is stored as what it is. After a restart it is a promise for that cell, which is fulfilled when the
-other vat is open too: whichever comes first. The registry is where they find each other.
+The reference is stored as what it is. After a restart it is a promise for that cell, which is fulfilled when
+the other vat is open too: whichever comes first. The registry is where they find each other.
 """
 
 import sys
 import tempfile
 from pathlib import Path
 
-from goblins import PersistenceEnv, PersistenceRegistry, RocksStore, actor, methods, send, spawn, spawn_persistent_vat
+from goblins import (
+    PersistenceEnv,
+    PersistenceRegistry,
+    RocksStore,
+    actor,
+    methods,
+    send,
+    spawn,
+    spawn_persistent_vat,
+)
 
 
 @actor
@@ -32,7 +41,9 @@ ENV = PersistenceEnv("two_vats", cell)
 def open_vat(folder: Path, name: str, registry: PersistenceRegistry):
     """The store and the one root of a vat."""
     store = RocksStore(folder / name)
-    vat, root = spawn_persistent_vat(ENV, lambda: spawn(cell), store, name=name, persistence_registry=registry)
+    _vat, root = spawn_persistent_vat(
+        ENV, lambda: spawn(cell), store, name=name, persistence_registry=registry
+    )
     return store, root
 
 

@@ -11,7 +11,20 @@ from typing import Any
 
 import goblins
 import pytest
-from goblins import MemoryStore, PersistenceEnv, RocksStore, actor, methods, spawn_persistent_vat
+from goblins import (
+    Actor,
+    List,
+    Map,
+    MemoryStore,
+    PersistenceEnv,
+    RocksStore,
+    Set,
+    Vat,
+    actor,
+    field,
+    methods,
+    spawn_persistent_vat,
+)
 
 CHILDREN = Path(__file__).parent / "children"
 
@@ -63,6 +76,37 @@ def caller(bcom):
 
 
 ENV = PersistenceEnv("test", counter, cell)
+
+KINDS = [Map, List, Set]
+
+
+class Box(Actor):
+    """Holds anything."""
+
+    map: Map = field(default_factory=Map)
+    list: List = field(default_factory=List)
+    set: Set = field(default_factory=Set)
+    value: object = None
+
+    def parts(self):
+        return self.map, self.list, self.set
+
+    def put(self, value):
+        self.value = value
+
+    def get(self):
+        return self.value
+
+    def do(self, change):
+        return change(self)
+
+
+BOX_ENV = PersistenceEnv("test", Box)
+
+
+def make_in_vat(vat: Vat, kind: type, *args: Any) -> Any:
+    """A collection, or what else is made in a turn."""
+    return vat.run(kind, *args)
 
 
 class Boom(Exception):

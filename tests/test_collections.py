@@ -8,15 +8,12 @@ from goblins import (
     Map,
     Set,
 )
-
-
-def make(vat, kind, *args):
-    return vat.run(kind, *args)
+from support import make_in_vat
 
 
 class TestMap:
     def test_it_does_what_a_dict_does(self, vat):
-        it = make(vat, Map, {"a": 1})
+        it = make_in_vat(vat, Map, {"a": 1})
         assert isinstance(it, collections.abc.MutableMapping)
         it["b"] = 2
         it["a"] = 3
@@ -48,7 +45,7 @@ class TestMap:
         assert it == {}
 
     def test_what_is_missing_is_the_error_that_a_dict_raises(self, vat):
-        it = make(vat, Map)
+        it = make_in_vat(vat, Map)
         for use in (lambda: it["no"], lambda: it.pop("no"), lambda: it.__delitem__("no"), it.popitem):
             with pytest.raises(KeyError):
                 use()
@@ -59,7 +56,7 @@ class TestMap:
             hash(it)
 
     def test_keys_are_equal_as_in_a_dict(self, vat):
-        it, plain = make(vat, Map), {}
+        it, plain = make_in_vat(vat, Map), {}
         nan = float("nan")
         keys = [1, 1.0, True, 0, -0.0, False, 2**70, 2.0**70, "1", b"1", (1, 2), (1.0, 2), 2.5, nan, nan]
         keys += [frozenset({1, 2}), frozenset({1.0, 2}), None, float("inf"), -1, -2, 1 + 0j, float("nan")]
@@ -70,7 +67,7 @@ class TestMap:
         assert float("nan") not in it
 
     def test_views_are_live(self, vat):
-        it = make(vat, Map, {"a": 1, "b": 2})
+        it = make_in_vat(vat, Map, {"a": 1, "b": 2})
         keys, items, values = it.keys(), it.items(), it.values()
         it["c"] = 3
         assert list(keys) == ["a", "b", "c"]
@@ -87,7 +84,7 @@ class TestMap:
         assert keys & {"a", "z"} == {"a"}
 
     def test_unions_are_new_maps(self, vat):
-        it = make(vat, Map, {"a": 1})
+        it = make_in_vat(vat, Map, {"a": 1})
         both, turned, copy = it | {"b": 2}, {"a": 0, "b": 2} | it, it.copy()
         assert both == {"a": 1, "b": 2}
         assert turned == {"a": 1, "b": 2}
@@ -98,12 +95,12 @@ class TestMap:
         it |= {"z": 5}
         assert same is it
         assert it == {"a": 1, "z": 5}
-        assert make(vat, Map.fromkeys, "ab", 0) == {"a": 0, "b": 0}
+        assert make_in_vat(vat, Map.fromkeys, "ab", 0) == {"a": 0, "b": 0}
         assert it == it.copy()
-        assert it == make(vat, Map, it)
+        assert it == make_in_vat(vat, Map, it)
 
     def test_a_change_during_an_iteration_is_noticed(self, vat):
-        it = make(vat, Map, dict.fromkeys(range(200), 0))
+        it = make_in_vat(vat, Map, dict.fromkeys(range(200), 0))
 
         def add():
             for key in it:
@@ -125,7 +122,7 @@ class TestMap:
                 change()
 
     def test_values_may_change_during_an_iteration(self, vat):
-        it = make(vat, Map, dict.fromkeys(range(200), 0))
+        it = make_in_vat(vat, Map, dict.fromkeys(range(200), 0))
         with vat:
             for key, value in it.items():
                 assert value == (1 if key else 0)
@@ -138,7 +135,7 @@ class TestMap:
         assert set(it.values()) == {"long" * 500}
 
     def test_an_error_in_the_middle_of_an_update_leaves_nothing(self, vat):
-        it = make(vat, Map)
+        it = make_in_vat(vat, Map)
         with pytest.raises(TypeError):
             it.update([("a", 1), ([], 2)])
         assert it == {}
@@ -146,7 +143,7 @@ class TestMap:
 
 class TestList:
     def test_it_does_what_a_list_does(self, vat):
-        it = make(vat, List, "abc")
+        it = make_in_vat(vat, List, "abc")
         assert isinstance(it, collections.abc.MutableSequence)
         it.append("d")
         it.insert(0, "first")
@@ -189,9 +186,9 @@ class TestList:
         assert not it
 
     def test_what_is_not_there_is_the_error_that_a_list_raises(self, vat):
-        it = make(vat, List, "ab")
+        it = make_in_vat(vat, List, "ab")
         uses = (lambda: it[2], lambda: it[-3], lambda: it.pop(2), lambda: it.__delitem__(2))
-        for use in (*uses, lambda: it.__setitem__(2, 0), make(vat, List).pop):
+        for use in (*uses, lambda: it.__setitem__(2, 0), make_in_vat(vat, List).pop):
             with pytest.raises(IndexError):
                 use()
         for use in (
@@ -207,13 +204,13 @@ class TestList:
             hash(it)
 
     def test_what_is_appended_during_an_iteration_is_seen(self, vat):
-        it = make(vat, List, range(100))
+        it = make_in_vat(vat, List, range(100))
         with vat:
             seen = [it.append(item) or item for item in it if len(it) < 300]
         assert seen == [item % 100 for item in range(200)]
 
     def test_a_page_that_is_divided_during_an_iteration_is_read_to_its_end(self, vat):
-        it = make(vat, List, range(100))
+        it = make_in_vat(vat, List, range(100))
         with vat:
             for index, item in enumerate(it):
                 assert item == index
@@ -223,7 +220,7 @@ class TestList:
 
 class TestSet:
     def test_it_does_what_a_set_does(self, vat):
-        it = make(vat, Set, "hello")
+        it = make_in_vat(vat, Set, "hello")
         assert isinstance(it, collections.abc.MutableSet)
         assert list(it) == ["h", "e", "l", "o"]
         assert list(reversed(it)) == ["o", "l", "e", "h"]
@@ -270,7 +267,7 @@ class TestSet:
             it.pop()
 
     def test_a_change_during_an_iteration_is_noticed(self, vat):
-        it = make(vat, Set, range(10))
+        it = make_in_vat(vat, Set, range(10))
         with pytest.raises(RuntimeError, match="Set changed size during iteration"), vat:
             for member in it:
                 it.add(member + 100)

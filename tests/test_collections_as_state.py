@@ -25,30 +25,18 @@ from goblins import (
     send,
     spawn,
 )
-from support import Boom, caller, collect, counter, echo, failing_turn
-
-KINDS = [Map, List, Set]
-
-
-class Box(Actor):
-    """Holds anything."""
-
-    map: Map = field(default_factory=Map)
-    list: List = field(default_factory=List)
-    set: Set = field(default_factory=Set)
-    value: object = None
-
-    def parts(self):
-        return self.map, self.list, self.set
-
-    def put(self, value):
-        self.value = value
-
-    def get(self):
-        return self.value
-
-    def do(self, change):
-        return change(self)
+from support import (
+    BOX_ENV,
+    KINDS,
+    Boom,
+    Box,
+    caller,
+    collect,
+    counter,
+    echo,
+    failing_turn,
+    make_in_vat,
+)
 
 
 @actor
@@ -56,11 +44,7 @@ def keeper(bcom, things, more=()):
     return methods(things=lambda: things, more=lambda: more)
 
 
-ENV = PersistenceEnv("test", Box, keeper, counter)
-
-
-def make(vat, kind, *args):
-    return vat.run(kind, *args)
+ENV = BOX_ENV | PersistenceEnv("test", keeper, counter)
 
 
 @pytest.fixture
@@ -87,19 +71,19 @@ class TestAllOfThem:
             type("Own", (kind,), {})
 
     def test_the_repr_shows_type_length_and_some_entries(self, vat):
-        assert repr(make(vat, Map, {1: "a"})) == "<Map of 1: {1: 'a'}>"
-        assert repr(make(vat, Map, {i: i for i in range(9)})) == (
+        assert repr(make_in_vat(vat, Map, {1: "a"})) == "<Map of 1: {1: 'a'}>"
+        assert repr(make_in_vat(vat, Map, {i: i for i in range(9)})) == (
             "<Map of 9: {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, ...}>"
         )
-        assert repr(make(vat, List, range(9))) == "<List of 9: [0, 1, 2, 3, 4, ...]>"
-        assert repr(make(vat, Set, "a")) == "<Set of 1: {'a'}>"
-        it = make(vat, Map)
+        assert repr(make_in_vat(vat, List, range(9))) == "<List of 9: [0, 1, 2, 3, 4, ...]>"
+        assert repr(make_in_vat(vat, Set, "a")) == "<Set of 1: {'a'}>"
+        it = make_in_vat(vat, Map)
         it["me"] = it
         assert repr(it) == "<Map of 1: {'me': <Map ...>}>"
 
     def test_what_comes_in_and_what_goes_out_is_a_copy(self, vat):
         inner = [1, {"a": [2]}]
-        table, items = make(vat, Map), make(vat, List)
+        table, items = make_in_vat(vat, Map), make_in_vat(vat, List)
         for use in (lambda: nested(), lambda: vat.run(nested)):
 
             def nested():
@@ -176,7 +160,11 @@ class TestAllOfThem:
         assert box.parts()[0] == {"a": 1}
 
     def test_in_a_turn_of_another_vat_they_are_far(self, vat, other_vat):
-        table, items, members = make(vat, Map, {"a": 1}), make(vat, List, "a"), make(vat, Set, "a")
+        table, items, members = (
+            make_in_vat(vat, Map, {"a": 1}),
+            make_in_vat(vat, List, "a"),
+            make_in_vat(vat, Set, "a"),
+        )
         uses = [lambda: table["a"], lambda: table.update(b=1), lambda: list(table), lambda: len(items)]
         uses += [lambda: items.append(1), lambda: members.add(1), lambda: members | {1}, lambda: table == {}]
         for use in uses:
@@ -187,14 +175,14 @@ class TestAllOfThem:
         assert items == ["a"]
 
     def test_they_can_be_sent_to_another_vat_and_back(self, vat, other_vat):
-        table = make(vat, Map, {"a": 1})
+        table = make_in_vat(vat, Map, {"a": 1})
         assert send(other_vat.spawn(echo), table).result(5) is table
         assert send(vat.spawn(caller), lambda: table["a"]).result(5) == 1
 
     def test_one_of_another_vat_is_not_stored(self, box, vat):
         stored, box = box
         with pytest.raises(NotPortableError, match="vat home"):
-            box.put(make(vat, Map))
+            box.put(make_in_vat(vat, Map))
         assert box.get() is None
 
     def test_what_cannot_be_stored_is_an_error_of_its_turn(self, box):
@@ -214,9 +202,9 @@ class TestAllOfThem:
 
     def test_without_a_store_anything_can_be_in_them(self, vat):
         thing = object()
-        assert make(vat, Map, {thing: thing})[thing] is thing
-        assert make(vat, List, [thing])[0] is thing
-        assert thing in make(vat, Set, [thing])
+        assert make_in_vat(vat, Map, {thing: thing})[thing] is thing
+        assert make_in_vat(vat, List, [thing])[0] is thing
+        assert thing in make_in_vat(vat, Set, [thing])
 
     def test_a_ref_is_a_key_by_identity(self, box, place):
         vat, box = box
@@ -346,7 +334,7 @@ class TestGarbage:
 
 def test_a_vat_that_is_closed_says_so():
     vat = Vat("gone")
-    table = make(vat, Map, {"a": 1})
+    table = make_in_vat(vat, Map, {"a": 1})
     vat.close()
     with pytest.raises(VatClosedError):
         table["a"]

@@ -5,47 +5,18 @@ import itertools
 
 import pytest
 from goblins import (
-    Actor,
     FarCallError,
     List,
     Map,
     MemoryStore,
-    PersistenceEnv,
     Ref,
     Set,
     _goblins,
     _pages,
-    field,
     spawn,
     spawn_persistent_vat,
 )
-from support import RocksPlace, collect
-
-KINDS = [Map, List, Set]
-
-
-class Box(Actor):
-    """Holds anything."""
-
-    map: Map = field(default_factory=Map)
-    list: List = field(default_factory=List)
-    set: Set = field(default_factory=Set)
-    value: object = None
-
-    def parts(self):
-        return self.map, self.list, self.set
-
-    def put(self, value):
-        self.value = value
-
-    def get(self):
-        return self.value
-
-    def do(self, change):
-        return change(self)
-
-
-ENV = PersistenceEnv("test", Box)
+from support import BOX_ENV, KINDS, Box, RocksPlace, collect, make_in_vat
 
 
 class TestWhatIsWritten:
@@ -53,7 +24,7 @@ class TestWhatIsWritten:
     def records(self):
         """A function that tells how many actors' records a call writes."""
         store = MemoryStore()
-        vat, box = spawn_persistent_vat(ENV, lambda: spawn(Box), store)
+        vat, box = spawn_persistent_vat(BOX_ENV, lambda: spawn(Box), store)
         yield box, lambda change: pages_changed(vat, change)
         vat.close()
         store.close()
@@ -90,7 +61,7 @@ class TestWhatIsWritten:
     def test_pages_that_become_empty_go(self, vat):
         collect()
         before = refs_alive()
-        table, items, members = make(vat, Map), make(vat, List), make(vat, Set)
+        table, items, members = make_in_vat(vat, Map), make_in_vat(vat, List), make_in_vat(vat, Set)
         few = refs_alive() - before
         with vat:
             table.update((number, number) for number in range(10_000))
@@ -123,7 +94,7 @@ class TestWhatIsWritten:
 
     def test_what_was_not_touched_is_not_in_memory(self, tmp_path):
         place = RocksPlace(tmp_path)
-        vat, box = place.spawn(lambda: spawn(Box), env=ENV)
+        vat, box = place.spawn(lambda: spawn(Box), env=BOX_ENV)
         box.parts()[0].update((f"key {number}", number) for number in range(50_000))
         del box
         vat, box = again(place, vat)
@@ -137,12 +108,8 @@ class TestWhatIsWritten:
         place.store.close()
 
 
-def make(vat, kind, *args):
-    return vat.run(kind, *args)
-
-
 def again(place, vat):
-    return place.restart(vat, env=ENV)
+    return place.restart(vat, env=BOX_ENV)
 
 
 def refs_alive():

@@ -392,6 +392,43 @@ class TestCausesAndEffects:
         assert "relay#1.go" in lines[0]
         assert repr(tree) == str(tree)
 
+    def test_a_tree_is_mapped_and_filtered_by_python_alone(self, home, abroad):
+        """LOG-17"""
+        end = home.spawn(tally)
+        start = home.spawn(relay, abroad.spawn(relay, end), "go")
+        tell(start.go)
+        home.drain(), abroad.drain(), home.drain()
+        tree = home.log[-1].tree()
+        seen = []
+
+        def in_post_order(tree):
+            branches = [in_post_order(branch) for branch in tree.branches]
+            seen.append(tree.event)
+            return (tree.event.kind, *branches)
+
+        assert in_post_order(tree) == ("deliver", ("send", ("deliver", ("send", ("deliver",)))))
+        assert seen == list(tree)[::-1]
+        assert [event.vat for event in tree if event.kind == "send"] == ["home", "abroad"]
+
+    def test_a_timeline_is_made_of_a_tree_by_python_alone(self, home, abroad):
+        """LOG-18: by vat and time, each event with where and when it had its effects elsewhere."""
+        end = home.spawn(tally)
+        start = home.spawn(relay, abroad.spawn(relay, end), "go")
+        tell(start.go)
+        home.drain(), abroad.drain(), home.drain()
+        timeline = {}
+        for event in home.log[-1].tree():
+            elsewhere = [(effect.vat, effect.time) for effect in event.next if effect.vat != event.vat]
+            timeline.setdefault(event.vat, {})[event.time] = (event, elsewhere)
+        assert {vat: sorted(times) == list(times) for vat, times in timeline.items()} == {
+            "home": True,
+            "abroad": True,
+        }
+        jumps = [(vat, where) for vat, times in timeline.items() for _, where in times.values() if where]
+        assert [(vat, where[0][0]) for vat, where in jumps] == [("home", "abroad"), ("abroad", "home")]
+        for _, ((there, then),) in jumps:
+            assert then in timeline[there]
+
     def test_next_is_in_order(self, home):
         """LOG-12, LOG-19"""
         actor = home.spawn(tally)

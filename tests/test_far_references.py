@@ -1,7 +1,7 @@
 """A reference to an actor of another vat is stored with the state that holds it.
 
-After a restart it is a promise for that very actor: fulfilled as soon as the other vat is open, whichever comes
-first. The vats of one store find each other by themselves.
+After a restart it is a promise for that very actor: fulfilled as soon as the other vat is open, whichever
+comes first. The vats of one store find each other by themselves.
 """
 
 import logging
@@ -16,6 +16,7 @@ from goblins import (
     PersistenceRegistry,
     Promise,
     Ref,
+    Set,
     Vat,
     VatClosedError,
     actor,
@@ -137,6 +138,23 @@ class TestWhatComesBack:
         assert table["value"] is first
         assert first in group
         assert {the(p) for p in group} == {targets[4], targets[0]}
+
+    def test_as_a_key_of_a_map_and_a_member_of_a_set(self, place):
+        """The hash of such a key is that of the far actor, in each process."""
+        b, *targets = open_b(place, lambda: [spawn(counter, n) for n in range(40)])
+        a, root = open_a(place, lambda: spawn(cell))
+        a.run(lambda: root.put([Map({ref: n for n, ref in enumerate(targets)}), Set(targets)]))
+        leave(place)
+        a, root = open_a(place)
+
+        def look():
+            table, group = root.get()
+            return [(key, table[key], key in group) for key in table]
+
+        found = a.run(look)
+        b, *targets = open_b(place)
+        assert len(found) == 40
+        assert all(the(key) is targets[n] and member for key, n, member in found)
 
     def test_messages_sent_before_the_other_vat_is_there_arrive_when_it_is(self, place):
         pair(place)

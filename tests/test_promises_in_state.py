@@ -1,16 +1,19 @@
 """Promises in the state of actors.
 
-One that has settled is stored as it settled. One that has not is stored as such, and once it settles, the actors that
-hold it are stored again. What had not settled when the process ended comes back broken, with an error that says so.
+One that has settled is stored as it settled. One that has not is stored as such, and once it settles, the
+actors that hold it are stored again. What had not settled when the process ended comes back broken, with an
+error that says so.
 """
 
 import logging
+import weakref
 from decimal import Decimal
 
 import pytest
 from goblins import (
     Actor,
     BrokenPromiseError,
+    Map,
     NotPortableError,
     PersistenceEnv,
     Promise,
@@ -210,7 +213,7 @@ class TestBrokenOnes:
         root.put([settled(error=NoFunds("3 only")), settled(error=ValueError(1))])
         for n in range(3):
             vat, root = restarted(place, vat)
-            root.put(root.get()[:2] + [n])
+            root.put([*root.get()[:2], n])
         first, second = map(error_of, root.get()[:2])
         assert (first.kind.rpartition(".")[2], first.text) == ("NoFunds", "3 only")
         assert second.args == (1,)
@@ -333,6 +336,22 @@ class TestOpenOnes:
         vat, root = restarted(place, vat)
         assert the(root.get()[1].get()) == "heard"
 
+    def test_a_ring_of_a_promise_its_holder_and_its_resolver_is_collected(self, place):
+        """A promise knows who holds it, to store that again: the garbage collector sees that."""
+        vat, root = opened(place, lambda: spawn(cell))
+        promise, resolver = promise_and_resolver()
+        holder = vat.run(spawn, cell, promise)
+        root.put(holder)
+        root.put(None)
+        ring = [resolver, promise, holder]
+        ring.append(ring)
+        gone = weakref.ref(holder)
+        del promise, resolver, holder, ring
+        collect()
+        vat.drain(timeout=PATIENCE)
+        collect()
+        assert gone() is None
+
     def test_settling_with_what_can_not_be_stored_is_reported(self, place, caplog):
         """G8, G10"""
         caplog.set_level(logging.ERROR, logger="goblins")
@@ -406,8 +425,6 @@ class TestKeys:
         assert [the(p) for p in things["order"]] == [0, 1, 2]
 
     def test_a_promise_is_no_key_of_a_map(self, vat):
-        from goblins import Map
-
         def fill():
             Map()[settled(1)] = 2
 

@@ -1,7 +1,10 @@
 """A registry joins the vats of several stores, so that references between them come back.
 
-It is made anew at each start of the program, and given to each vat. Nothing else is needed: no order, no second step.
+It is made anew at each start of the program, and given to each vat. Nothing else is needed: no order, no
+second step.
 """
+
+import weakref
 
 import pytest
 from goblins import (
@@ -28,11 +31,8 @@ def stores(request, tmp_path):
         def open(self):
             if request.param == "rocks":
                 self.a, self.b = (RocksStore(tmp_path / name, sync=True) for name in "ab")
-            else:
-                self.a, self.b = (
-                    getattr(self, "a", None) or MemoryStore(),
-                    getattr(self, "b", None) or MemoryStore(),
-                )
+            elif not hasattr(self, "a"):
+                self.a, self.b = MemoryStore(), MemoryStore()
 
         def restart(self, *vats):
             for vat in vats:
@@ -173,8 +173,6 @@ def test_an_actor_spawned_after_the_registration_is_found(stores):
 
 def test_a_registry_keeps_no_actor_and_no_vat(stores):
     """REG-10, LIM-31"""
-    import weakref
-
     registry = PersistenceRegistry()
     b, root = vat_b(stores, registry, lambda: spawn(cell))
     passing = b.spawn(counter)
@@ -191,30 +189,26 @@ def test_a_registry_keeps_no_actor_and_no_vat(stores):
 
 
 def test_a_registry_is_shared_by_many_vats(stores):
-    registry = PersistenceRegistry()
-    vats = {}
-    for name in "pqrs":
-        vats[name] = spawn_persistent_vat(
-            ENV, lambda: spawn(cell), stores.a.vat(name), persistence_registry=registry
-        )
-        vats[name + "2"] = spawn_persistent_vat(
-            ENV, lambda: spawn(cell), stores.b.vat(name), name=name + "2", persistence_registry=registry
-        )
-    roots = {name: root for name, (_, root) in vats.items()}
+    names = [store + part for store in "ab" for part in "pqr"]
+
+    def open_all(order, roots):
+        registry, vats, opened = PersistenceRegistry(), [], {}
+        for name in order:
+            part = getattr(stores, name[0]).vat(name[1])
+            vat, opened[name] = spawn_persistent_vat(
+                ENV, roots, part, name=name, persistence_registry=registry
+            )
+            vats.append(vat)
+        return vats, opened
+
+    vats, roots = open_all(names, lambda: spawn(cell))
     for root in roots.values():
-        root.put(list(roots.values()))
-    stores.restart(*(vat for vat, _ in vats.values()))
-    registry = PersistenceRegistry()
-    again = {}
-    for name in sorted(roots, reverse=True):
-        part = (stores.b if name.endswith("2") else stores.a).vat(name[0])
-        again[name] = spawn_persistent_vat(ENV, must_not_run, part, name=name, persistence_registry=registry)[
-            1
-        ]
-    for root in again.values():
-        found = [ref if not hasattr(ref, "result") else ref for ref in root.get()]
-        names = [ref.result(timeout=PATIENCE) if type(ref).__name__ == "Promise" else ref for ref in found]
-        assert names == [again[name] for name in roots]
+        root.put([other for other in roots.values() if other is not root])
+    stores.restart(*vats)
+    vats, roots = open_all(reversed(names), must_not_run)
+    for name in names:
+        found = [promise.result(timeout=PATIENCE) for promise in roots[name].get()]
+        assert found == [roots[other] for other in names if other != name]
 
 
 def test_something_else_as_a_registry_is_an_error(stores):

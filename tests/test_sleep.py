@@ -104,6 +104,14 @@ def quiet(vat):
     vat.run(lambda: None)
 
 
+def befriend(friend, *arguments):
+    friend.add(spawn(Account, *arguments))
+
+
+def show_all(friend):
+    return [account.show() for account in friend.get()]
+
+
 # What lru takes
 
 
@@ -258,7 +266,7 @@ def test_actors_spawned_after_sleepers_get_slots_of_their_own(place):
     vat, friend = place.spawn(lambda: spawn(Friend), **options)
     for round_ in range(3):
         for number in range(5):
-            vat.run(lambda number=number, round_=round_: friend.add(spawn(Account, f"{round_}.{number}")))
+            vat.run(befriend, friend, f"{round_}.{number}")
         vat, friend = place.restart(vat, **options)
     owners = [account.show() for account in friend.get()]
     assert owners == [(0, [])] * 15
@@ -271,7 +279,7 @@ def test_the_hook_for_restored_actors_runs_each_time_one_wakes(memory):
     vat, friend = memory.spawn(lambda: spawn(Friend), env=BANK, sleep=ALL_SLEEP)
     friend.get()
     friend.get()
-    assert RESTORED == [friend, friend]
+    assert [friend, friend] == RESTORED
     RESTORED.clear()
 
 
@@ -343,7 +351,7 @@ def test_what_others_hold_never_becomes_a_stale_copy(memory, which):
     quiet(vat)
     assert vat.awake == 1
     if which == 0:
-        vat.run(lambda: held.deposit(5))
+        vat.run(held.deposit, 5)
         assert ada.show() == (6, [1, 5])
         with pytest.raises(goblins.NoTurnError):
             held.balance = 100
@@ -544,7 +552,7 @@ def run_program(place, program, sleep):
             case "deposit":
                 seen.append(account.deposit(number))
             case "befriend":
-                vat.run(lambda number=number: friend.add(spawn(Account, "new", number)))
+                vat.run(befriend, friend, "new", number)
                 keeper.put(f"{number}", account)
             case "fail":
                 with failing_turn(vat):
@@ -557,7 +565,7 @@ def run_program(place, program, sleep):
             case "restart":
                 vat, friend, keeper = place.restart(vat, **options)
             case "all":
-                seen.append(vat.run(lambda: [account.show() for account in friend.get()]))
+                seen.append(vat.run(show_all, friend))
     table, items = keeper.get()
     names = {account: index for index, account in enumerate(friend.get())}
     seen.append([account.show() for account in names])
@@ -568,7 +576,7 @@ def run_program(place, program, sleep):
     return seen
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(program=PROGRAMS, most=st.integers(0, 4))
 def test_programs_do_the_same_with_sleep_and_without(program, most, tmp_path_factory):
     """SLP-04."""

@@ -6,9 +6,11 @@ import os as _os
 from goblins import _errors, _goblins
 from goblins._actor import actor
 from goblins._asyncio import from_awaitable, to_thread
+from goblins._cells import cell, read_only, write_only
 from goblins._class import Actor, field
 from goblins._collections import List, Map, Set
 from goblins._errors import (
+    AccessDeniedError,
     BehaviorError,
     BrokenPromiseError,
     DeadlockError,
@@ -40,6 +42,7 @@ from goblins._goblins import (
     Methods,
     PersistableId,
     PersistenceRegistry,
+    Portrayed,
     Promise,
     Ref,
     Resolver,
@@ -50,6 +53,7 @@ from goblins._goblins import (
     methods,
     on,
     persistable_id,
+    portraitize,
     promise_and_resolver,
     send,
     spawn,
@@ -60,19 +64,20 @@ from goblins._goblins import (
 from goblins._joiners import all_of, race
 from goblins._log import Event, EventLog, EventTree
 from goblins._migrations import Migrations, versioned
-from goblins._persistence import PersistenceEnv, spawn_persistent_vat
-from goblins._sleep import lru
+from goblins._persistence import PersistenceEnv, cell_env, spawn_persistent_vat
+from goblins._registry import PendingReference
 from goblins._rehearsing import Rehearsal, rehearse
 from goblins._replacing import Replacement
 from goblins._report import Problem, Report
+from goblins._sleep import lru
+from goblins._stores import CollectionReport, Copied, Generation, PartReport, copy_store
 from goblins._upgrading import Upgrade
 from goblins._watching import Watch, watch
-from goblins._stores import CollectionReport, Copied, Generation, PartReport, copy_store
-from goblins._registry import PendingReference
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessDeniedError",
     "Actor",
     "AsyncioVat",
     "Bcom",
@@ -107,8 +112,9 @@ __all__ = [
     "PersistableId",
     "PersistenceEnv",
     "PersistenceError",
-    "Problem",
     "PersistenceRegistry",
+    "Portrayed",
+    "Problem",
     "Promise",
     "Ref",
     "Rehearsal",
@@ -131,6 +137,8 @@ __all__ = [
     "Watch",
     "actor",
     "all_of",
+    "cell",
+    "cell_env",
     "copy_store",
     "field",
     "from_awaitable",
@@ -138,8 +146,10 @@ __all__ = [
     "methods",
     "on",
     "persistable_id",
+    "portraitize",
     "promise_and_resolver",
     "race",
+    "read_only",
     "rehearse",
     "send",
     "spawn",
@@ -150,6 +160,7 @@ __all__ = [
     "vats",
     "versioned",
     "watch",
+    "write_only",
 ]
 
 _goblins._use_errors(_errors)

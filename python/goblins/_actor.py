@@ -107,6 +107,11 @@ def _constructor(function: Callable[..., Any], options: _Options) -> Constructor
     return made
 
 
+def hand_made(function: Callable[..., Any]) -> Constructor:
+    """What an environment knows of a constructor without ``@actor``: the names of its parameters."""
+    return _constructor(function, _Options(None, 0, None, None, None))
+
+
 # What Python makes of comprehensions is part of the function that they stand in.
 _COMPREHENSIONS = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
 

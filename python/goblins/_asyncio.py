@@ -250,6 +250,13 @@ def _nothing(_: Any) -> None:
     pass
 
 
+async def save_async(vat: Vat) -> None:
+    """``Vat.save_async``: what is released after a save has been written."""
+    if isinstance(vat, ManualVat):
+        return await _in_thread(vat.save)
+    await vat._run_later(lambda _: vat._save_soon())
+
+
 async def close_async(vat: Vat) -> None:
     """``Vat.close_async``."""
     _refuse_in_turn(vat)

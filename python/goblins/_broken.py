@@ -1,7 +1,8 @@
 """Errors of broken promises, as they are stored and as they come back.
 
-An error is no plain value: its class may be gone, and what it holds can't be stored. What is kept is the name of its
-class, its text and its notes. An error that Python itself has, or goblins, is made again, if its arguments are plain.
+An error is no plain value: its class may be gone, and what it holds can't be stored. What is kept is the name
+of its class, its text and its notes. An error that Python itself has, or goblins, is made again, if its
+arguments are plain.
 """
 
 from __future__ import annotations

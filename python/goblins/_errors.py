@@ -20,12 +20,18 @@ class BehaviorError(GoblinsError, TypeError):
 
 
 class NotPortableError(GoblinsError, TypeError):
-    """A value can't be stored. ``path`` leads to it; ``label``, ``slot`` and ``vat`` name the actor."""
+    """A value can't be stored. ``path`` leads to it; ``label``, ``slot`` and ``vat`` name the actor.
+
+    ``trail`` is the whole way to it, as ``root 0 -> bank.Account#7.history[0] -> function (<lambda>)``. If a
+    root is too far away, it does not begin there.
+    """
 
     label: str = ""
     slot: int = -1
     vat: str = ""
     path: str = ""
+    what: str = ""
+    trail: str = ""
 
 
 class FarCallError(GoblinsError, RuntimeError):
@@ -47,13 +53,17 @@ class NoSuchMethodError(GoblinsError, AttributeError):
 class BrokenPromiseError(GoblinsError, RuntimeError):
     """A promise was broken. ``problem`` is the value it was broken with, where that was no exception.
 
-    It also stands for an error that was stored with its promise and can't be made again: ``kind`` is the name of that
-    one's class, and ``text`` what it said.
+    It also stands for an error that was stored with its promise and can't be made again: ``kind`` is the name
+    of that one's class, and ``text`` what it said.
     """
 
     problem: Any = None
     kind: str = ""
     text: str = ""
+
+
+class AccessDeniedError(GoblinsError, PermissionError):
+    """A reference does not allow what was asked of it (LIB-01)."""
 
 
 class DeadlockError(GoblinsError, RuntimeError):
@@ -134,6 +144,23 @@ def add_place(error: BaseException, text: str) -> None:
     notes = getattr(error, "__notes__", ())
     if not any(isinstance(note, str) and _PLACE.match(note) for note in notes):
         error.add_note(text)
+
+
+def add_trail(error: BaseException, way: str, actor: str) -> None:
+    """Says in the error of a portrait how its actor is reached (G8)."""
+    if not isinstance(error, NotPortableError):
+        note = f"while the portrait of {actor} was taken, which is reached by {way or 'nothing'}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        return
+    parts = [way] if way else []
+    path = error.path.removeprefix("args.")
+    if error.label and path:
+        parts += [f"{error.label}#{error.slot}.{path}", error.what]
+    else:
+        parts.append(actor)
+    error.trail = " -> ".join(filter(None, parts))
+    error.args = (f"{error} ({error.trail})",)
 
 
 def log_slow_turn(vat: str, thread: int, seconds: float) -> None:

@@ -12,10 +12,10 @@ from typing_extensions import disjoint_base
 
 from goblins._log import EventLog
 from goblins._persistence import PersistenceEnv
-from goblins._replacing import Replacement
-from goblins._upgrading import Upgrade
-from goblins._stores import CollectionReport, Generation
 from goblins._registry import PendingReference
+from goblins._replacing import Replacement
+from goblins._stores import CollectionReport, Generation
+from goblins._upgrading import Upgrade
 
 __all__ = [
     "AsyncioVat",
@@ -29,6 +29,7 @@ __all__ = [
     "Methods",
     "PersistableId",
     "PersistenceRegistry",
+    "Portrayed",
     "Promise",
     "Ref",
     "Resolver",
@@ -70,6 +71,7 @@ __all__ = [
     "methods",
     "on",
     "persistable_id",
+    "portraitize",
     "promise_and_resolver",
     "send",
     "spawn",
@@ -144,6 +146,13 @@ class Constructor:
         """Makes a behavior: to be given to ``bcom``, or returned by another constructor."""
 
 @final
+class Portrayed:
+    """A behavior with a portrait made by hand: see ``portraitize``."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the code: for a constructor that hands on the behavior of another."""
+
+@final
 class Methods:
     """A behavior made of named functions: see ``methods``."""
 
@@ -199,7 +208,8 @@ class Promise(Generic[_T_co]):
         Raises:
             BaseException: the error that broke the promise.
             TimeoutError: it has not settled in time; it still may.
-            DeadlockError: this is a turn, which the promise may have to wait for.
+            DeadlockError: this is a turn, which the promise may have to wait for; or this thread runs an
+                event loop that has to go on for the promise to settle.
         """
 
     def __await__(self) -> Generator[Any, None, _T_co]: ...
@@ -232,8 +242,8 @@ class Resolver:
         """
 
     def update(self, value: Any) -> None:
-        """Tells those who listen with ``on(promise, partial=...)`` of a value before the promise settles, such as
-        how far some work has come (ASY-29). It reaches promises that wait for this one, too.
+        """Tells those who listen with ``on(promise, partial=...)`` of a value before the promise settles,
+        such as how far some work has come (ASY-29). It reaches promises that wait for this one, too.
 
         In a turn it happens at the end, if the turn succeeds. After the settlement it does nothing.
         """
@@ -279,7 +289,9 @@ class _Collection:
     def _is_near(self) -> bool: ...
     def _run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
 
-def _register_collections(make: Callable[[int, Ref], Any], pages: dict[str, Constructor]) -> None: ...
+def _register_collections(
+    make: Callable[[int, Ref], Any], known: dict[str, Constructor | type[_ActorBase]]
+) -> None: ...
 def _page(page: Ref) -> tuple[Any, ...]: ...
 def _page_find(
     top: Ref, levels: int, number: int, relative: bool
@@ -377,8 +389,8 @@ class Vat:
     def awake(self) -> int | None:
         """How many stored actors were awake after the last churn; None for a vat without a store (SLP-01).
 
-        An actor is awake while its behavior is in memory; one that sleeps, or was not used since the vat was opened, is
-        a ``Ref`` at most. See ``lru``.
+        An actor is awake while its behavior is in memory; one that sleeps, or was not used since the vat was
+        opened, is a ``Ref`` at most. See ``lru``.
         """
 
     @property
@@ -440,12 +452,24 @@ class Vat:
         """
 
     def save(self) -> None:
-        """Returns when all that the vat did is in its store. It saves by itself after each churn.
+        """Writes all that has changed since the last save, in one batch, and returns when it is durable.
+
+        That is for vats opened with ``persist_on="manual"``. Another vat with a store saves by itself after
+        each churn: then this waits until all that it did is durable.
 
         Raises:
             PersistenceError: the vat has no store (PV-20).
+            StoreError: the store failed: the vat has stopped; in the store is the save before, or this one.
+            DeadlockError: this is a turn.
         """
 
+    def save_async(self) -> Coroutine[Any, Any, None]:
+        """As ``save``, for coroutines: while the disk is busy, the loop goes on.
+
+        Raises: as ``save``.
+        """
+
+    def _save_soon(self) -> None: ...
     def replace_behavior(
         self,
         env: PersistenceEnv | None = None,
@@ -493,7 +517,7 @@ class Vat:
 
         It goes in batches, each a churn of its own; other threads may use the vat in between. Begun again
         after an interruption, it goes on with what is left. The memory does not grow with the number of
-        actors.
+        actors; but where ``persist_on="manual"``, all that was upgraded waits there for ``save()``.
 
         Args:
             progress: called with the number of actors done and the number of all, after each batch; True for
@@ -516,6 +540,7 @@ class Vat:
     def close(self) -> None:
         """Closes the vat: the running turn ends, messages that wait are broken with VatClosedError.
 
+        A vat opened with ``persist_on="manual"`` is not saved by that; if changes get lost, it is logged.
         Closing twice does nothing. Raises DeadlockError in a turn.
         """
 
@@ -765,8 +790,9 @@ class StorePart:
 class PersistenceRegistry:
     """Joins the vats of several stores, so that references between them come back (REG-01).
 
-    Give one to each ``spawn_persistent_vat``, in any order (REG-05). A vat that is opened again takes the place of the
-    closed one; what is asked of a vat that is not open waits until it is. Vats of one store need no registry.
+    Give one to each ``spawn_persistent_vat``, in any order (REG-05). A vat that is opened again takes the
+    place of the closed one; what is asked of a vat that is not open waits until it is. Vats of one store need
+    no registry.
     """
 
     def __new__(cls) -> Self: ...
@@ -850,6 +876,31 @@ def methods(*, extends: Any = None, **named: Callable[..., Any]) -> Methods:
         TypeError: one is not callable, or its name starts with an underscore.
     """
 
+def portraitize(
+    behavior: Any, portrait: Callable[[], Any], /, *, constructor: Callable[..., Any] | None = None
+) -> Portrayed:
+    """Gives a behavior a portrait that is made by hand, for constructors without ``@actor`` (POR-22).
+
+    The constructor stands in an environment by its label, perhaps with a rehydrator:
+    ``PersistenceEnv({"bank.till": (till, restore_till)})``.
+
+    Args:
+        behavior: what the constructor would return otherwise: a callable, or ``methods(...)``.
+        portrait: called when the actor is stored; returns fields in a dict, or arguments in a tuple, in the
+            order of the constructor's parameters, or ``versioned(...)``. It may call near actors; what it
+            changes is not kept.
+        constructor: whose behavior it is, and so which label is stored. Without it, that is the one which was
+            spawned; an actor that becomes such a behavior keeps the label that it has.
+
+    Returns:
+        The behavior with the portrait, for the constructor to return.
+
+    Raises:
+        BehaviorError: ``behavior`` is none, or has a portrait already.
+
+    Idea: ``portraitize`` of Spritely Goblins.
+    """
+
 @overload
 def send(
     target: Callable[_P, Coroutine[Any, Any, _T]], /, *args: _P.args, **kwargs: _P.kwargs
@@ -889,8 +940,8 @@ def on(
         fulfilled: gets the value; without it the value goes through.
         catch: gets the error; without it the error goes through.
         finally_: called in both cases, after the others.
-        partial: gets each value of ``resolver.update(...)``, in a turn of its own, and first the newest one that
-            there was before; nothing after the promise has settled (ASY-29). Its error is logged.
+        partial: gets each value of ``resolver.update(...)``, in a turn of its own, and first the newest one
+            that there was before; nothing after the promise has settled (ASY-29). Its error is logged.
 
     Returns:
         The promise of what the handler gives.
@@ -1012,6 +1063,7 @@ class _Opening:
         part: str,
         sleep: tuple[int | None, int | None] = (None, None),
         registry: PersistenceRegistry | None = None,
+        by_hand: bool = False,
     ) -> Self: ...
     def roots(self, vat: Vat, spawn_roots: Callable[[], Any], version: Any, upgrade: Any) -> list[Ref]: ...
 

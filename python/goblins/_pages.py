@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from goblins._actor import actor
+from goblins._class import Actor
 from goblins._errors import NoSuchMethodError, PersistenceError
 from goblins._goblins import (
     Constructor,
@@ -110,10 +111,13 @@ def adopt(kind: int, root: Ref) -> _Collection:
     return found
 
 
-def register(kinds: dict[int, type[_Collection]]) -> None:
-    """Tells which numbers the collections have in stores: they never change."""
+def register(kinds: dict[int, type[_Collection]], others: dict[str, type[Actor]]) -> None:
+    """Tells which numbers the collections have in stores: they never change.
+
+    Every environment knows the pages, and the other actors of the library.
+    """
     _kinds.update(kinds)
-    _register_collections(adopt, PAGES)
+    _register_collections(adopt, {**PAGES, **others})
 
 
 def near(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], T]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, cast, overload
 
+from goblins._actor import hand_made
+from goblins._cells import CELLS
 from goblins._class import Actor
-from goblins._errors import BehaviorError, DuplicateLabelError, not_yet
+from goblins._errors import BehaviorError, DuplicateLabelError
 from goblins._goblins import (
     Constructor,
     PersistenceRegistry,
@@ -26,6 +29,8 @@ MAIN_PART = "main"
 Root = TypeVar("Root")
 Roots = TypeVarTuple("Roots")
 
+AnyConstructor: TypeAlias = Constructor | type[Actor] | Callable[..., Any]
+
 
 class PersistenceEnv:
     """The map from labels to the constructors that may make stored actors (ENV-01).
@@ -33,24 +38,29 @@ class PersistenceEnv:
     ``PersistenceEnv("bank", counter, account)`` gives the labels ``bank.counter`` and ``bank.account``;
     ``PersistenceEnv({"label": constructor})`` names each, and ``{"label": (constructor, rehydrate)}`` gives a
     rehydrator too (``restore=`` of ``@actor`` wins, ENV-07). In the first form a constructor's ``label=``
-    stands in for its name; one with a dot in it is taken as the whole label.
+    stands in for its name; one with a dot in it is taken as the whole label. In the second form a constructor
+    may also be a plain function, whose behaviors have their portraits by ``portraitize`` (POR-22).
+
+    Every environment knows the actors of the library: ``cell``, ``read_only`` and ``write_only`` (ENV-09),
+    and the pages of Map, List and Set.
 
     Args:
         namespace: the first part of the labels, or the whole map.
-        constructors: made with ``@actor``.
+        constructors: made with ``@actor``, or classes of actors.
         records: classes whose instances are values that may be stored: dataclasses, classes of attrs, named
             tuples and enums. They are named as constructors are; a mapping gives the names.
-        extends: environments whose labels and records are taken over.
+        extends: environments whose labels, records and aliases are taken over.
+        aliases: names of old: an actor that is stored under one is made by the constructor given for it, and
+            stored with the label of that from then on; a record likewise. Both must be in this environment.
 
     Raises:
         DuplicateLabelError: a label, a constructor, a record or an alias is given twice (ENV-05, ENV-11), or
-            a label begins with ``goblins.``: every environment has such labels for the pages of Map, List and
-            Set.
-        BehaviorError: something given is not made with ``@actor``, or can't be a record; or an alias stands
+            a label begins with ``goblins.``, as those of the library do.
+        BehaviorError: something given can't be a constructor here, or can't be a record; or an alias stands
             for what is not in the environment.
     """
 
-    __slots__ = ("_aliases", "_constructors", "_records", "_rehydrators")
+    __slots__ = ("_aliases", "_constructors", "_hand_made", "_records", "_rehydrators")
 
     def __init__(
         self,
@@ -58,10 +68,11 @@ class PersistenceEnv:
         /,
         *constructors: Constructor | type[Actor],
         records: Iterable[type] | Mapping[str, type] = (),
-        aliases: Mapping[str, Constructor | type] | None = None,
+        aliases: Mapping[str, AnyConstructor] | None = None,
         extends: PersistenceEnv | Iterable[PersistenceEnv] = (),
     ) -> None:
-        self._constructors: dict[str, Constructor | type[Actor]] = {}
+        self._constructors: dict[str, AnyConstructor] = {}
+        self._hand_made: dict[str, Constructor] = {}
         self._rehydrators: dict[str, Callable[..., Any]] = {}
         self._records: dict[str, _RecordClass] = {}
         # What was stored under the first name has the second one today.
@@ -73,11 +84,8 @@ class PersistenceEnv:
         else:
             if constructors:
                 raise TypeError("give either a namespace with constructors, or one mapping")
-            for label, constructor in namespace.items():
-                rehydrate = None
-                if isinstance(constructor, tuple):
-                    constructor, rehydrate = constructor
-                self._add(label, constructor, rehydrate)
+            for label, given in namespace.items():
+                self._add(label, *_pair(label, given))
         for name, record in _named(namespace, records):
             self._add_record(describe(name, record))
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
@@ -86,26 +94,42 @@ class PersistenceEnv:
             whole = "." in alias or not isinstance(namespace, str)
             self._add_alias(alias if whole else f"{namespace}.{alias}", self._name_of(alias, made))
 
-    def _add(self, label: str, constructor: Constructor | type[Actor], rehydrate: Any = None) -> None:
-        _check(constructor)
-        if label.startswith("goblins."):
+    def _add(self, label: str, constructor: AnyConstructor, rehydrate: Any = None) -> None:
+        made = hand_made(constructor) if inspect.isroutine(constructor) else None
+        if made is None:
+            _check(constructor)
+        library = next((known for known, kind in CELLS.items() if kind is constructor), None)
+        if library is not None:
             raise DuplicateLabelError(
-                f"the label {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
+                f"{library} needs no label {label!r}: every environment has it, so leave it out"
             )
+        self._check_label("label", label)
         if rehydrate is not None:
             if isinstance(constructor, type) or not callable(rehydrate):
-                raise BehaviorError(f"the rehydrator of {label!r} is a function, for an @actor constructor")
+                raise BehaviorError(
+                    f"the rehydrator of {label!r} is a function, for a constructor that is one as well"
+                )
             self._rehydrators[label] = rehydrate
-        self._refuse_known("label", label)
         for known, other in self._constructors.items():
             if other is constructor:
                 raise DuplicateLabelError(
                     f"the constructor {constructor.__name__} has two labels: {known!r} and {label!r}"
                 )
-        upgrade = information(constructor).upgrade
-        if isinstance(upgrade, Migrations):
-            upgrade._check(constructor.__name__, information(constructor).version)
+        about = made or information(constructor)
+        if isinstance(about.upgrade, Migrations):
+            about.upgrade._check(constructor.__name__, about.version)
         self._constructors[label] = constructor
+        if made is not None:
+            self._hand_made[label] = made
+
+    def _check_label(self, what: str, label: str) -> None:
+        if not isinstance(label, str):
+            raise BehaviorError(f"the {what} is a text, not {label!r}")
+        if label.startswith("goblins."):
+            raise DuplicateLabelError(
+                f"the {what} {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
+            )
+        self._refuse_known(what, label)
 
     def _add_record(self, record: _RecordClass) -> None:
         name = record.name
@@ -118,7 +142,7 @@ class PersistenceEnv:
         self._records[name] = record
 
     def _add_alias(self, alias: str, name: str) -> None:
-        self._refuse_known("alias", alias)
+        self._check_label("alias", alias)
         self._aliases[alias] = name
 
     def _refuse_known(self, what: str, name: str) -> None:
@@ -131,7 +155,7 @@ class PersistenceEnv:
 
     def _name_of(self, alias: str, made: Any) -> str:
         """What a constructor or a record is called, for an alias of it."""
-        for label, constructor in self._constructors.items():
+        for label, constructor in {**self._constructors, **CELLS}.items():
             if constructor is made:
                 return label
         for name, record in self._records.items():
@@ -144,7 +168,7 @@ class PersistenceEnv:
 
     def _take_over(self, other: PersistenceEnv) -> None:
         for label, constructor in other._constructors.items():
-            if self._constructors.get(label) is not constructor:
+            if label not in CELLS and self._constructors.get(label) is not constructor:
                 self._add(label, constructor, other._rehydrators.get(label))
         for name, record in other._records.items():
             known = self._records.get(name)
@@ -160,12 +184,19 @@ class PersistenceEnv:
         return PersistenceEnv({}, extends=(self, other))
 
     def _parts(self) -> tuple[dict[str, Any], dict[str, _RecordClass], dict[str, str]]:
-        """What the binding needs: constructors, with their rehydrators where there are any; records;
-        aliases."""
-        makers = {
-            label: (constructor, self._rehydrators[label]) if label in self._rehydrators else constructor
-            for label, constructor in self._constructors.items()
-        }
+        """What the binding needs: constructors, records, and aliases.
+
+        In place of a constructor there may be a tuple of one, its rehydrator, and the plain function.
+        """
+        makers: dict[str, Any] = {}
+        for label, constructor in self._constructors.items():
+            if label in CELLS:
+                continue
+            made, rehydrate = self._hand_made.get(label), self._rehydrators.get(label)
+            if made is not None:
+                makers[label] = (made, rehydrate, constructor)
+            else:
+                makers[label] = constructor if rehydrate is None else (constructor, rehydrate, None)
         return makers, self._records, self._aliases
 
     def labels(self) -> list[str]:
@@ -182,6 +213,15 @@ class PersistenceEnv:
 
     def __repr__(self) -> str:
         return f"<PersistenceEnv {', '.join([*self._constructors, *self._records])}>"
+
+
+def _pair(label: str, given: Any) -> tuple[Any, Any]:
+    """A constructor and its rehydrator."""
+    if not isinstance(given, tuple):
+        return given, None
+    if len(given) != 2:
+        raise BehaviorError(f"{label!r} is a constructor, or a pair of a constructor and a rehydrator")
+    return given[0], given[1]
 
 
 def store_and_part(store: Any) -> tuple[Store, str]:
@@ -209,8 +249,9 @@ def _named(
         yield f"{namespace}.{getattr(record, '__name__', record)}", record
 
 
-def information(constructor: Constructor | type[Actor]) -> Constructor | _ClassInfo:
-    return constructor.__goblins__ if isinstance(constructor, type) else constructor
+def information(constructor: Any) -> Constructor | _ClassInfo:
+    made: Constructor | _ClassInfo = getattr(constructor, "__goblins__", constructor)
+    return made
 
 
 def _label(namespace: str, constructor: Constructor | type[Actor]) -> str:
@@ -224,8 +265,19 @@ def _check(constructor: Any) -> None:
         return
     if not (isinstance(constructor, type) and issubclass(constructor, Actor)) or constructor is Actor:
         raise BehaviorError(
-            f"a PersistenceEnv holds @actor constructors and classes of actors, not {constructor!r}"
+            f"a PersistenceEnv holds @actor constructors and classes of actors, not {constructor!r}; a plain "
+            "function, with portraitize(...), needs a label: PersistenceEnv({label: function})"
         )
+
+
+def _of_library(constructors: Mapping[str, type[Actor]]) -> PersistenceEnv:
+    env = PersistenceEnv({})
+    env._constructors.update(constructors)
+    return env
+
+
+cell_env = _of_library(CELLS)
+"""The environment of the cells (ENV-09). Every environment knows them; to extend this one does no harm."""
 
 
 @overload
@@ -234,7 +286,7 @@ def spawn_persistent_vat(
     spawn_roots: Callable[[], tuple[*Roots]],
     store: Store | StorePart,
     *,
-    persist_on: str = "churn",
+    persist_on: Literal["churn", "manual"] = "churn",
     vat_constructor: Callable[..., Vat] = Vat,
     name: str | None = None,
     log: bool = False,
@@ -250,7 +302,7 @@ def spawn_persistent_vat(
     spawn_roots: Callable[[], list[Root]],
     store: Store | StorePart,
     *,
-    persist_on: str = "churn",
+    persist_on: Literal["churn", "manual"] = "churn",
     vat_constructor: Callable[..., Vat] = Vat,
     name: str | None = None,
     log: bool = False,
@@ -266,7 +318,7 @@ def spawn_persistent_vat(
     spawn_roots: Callable[[], Root],
     store: Store | StorePart,
     *,
-    persist_on: str = "churn",
+    persist_on: Literal["churn", "manual"] = "churn",
     vat_constructor: Callable[..., Vat] = Vat,
     name: str | None = None,
     log: bool = False,
@@ -281,7 +333,7 @@ def spawn_persistent_vat(
     spawn_roots: Callable[[], Any],
     store: Store | StorePart,
     *,
-    persist_on: str = "churn",
+    persist_on: Literal["churn", "manual"] = "churn",
     vat_constructor: Callable[..., Vat] = Vat,
     name: str | None = None,
     log: bool = False,
@@ -310,7 +362,10 @@ def spawn_persistent_vat(
             was used stays in memory as long as something refers to it.
         persistence_registry: where this vat finds those of other stores, and is found by them (PV-11). Vats of one
             store find each other without.
-        persist_on: only the default is there yet; anything else raises NotImplementedError.
+        persist_on: "churn": each churn is written before anybody outside sees its results. "manual": only
+            ``vat.save()`` writes, all that has changed since the last save, in one batch; results wait for
+            nothing, and what was not saved when the vat is closed, or its process ends, is lost (PV-05). New
+            roots are written at once in both.
 
     Returns:
         The vat, then each root, in the order in which ``spawn_roots`` returned them.
@@ -323,9 +378,7 @@ def spawn_persistent_vat(
         StoreLockedError: another live vat is open on that part.
         StoreError: the store failed.
     """
-    if persist_on == "manual":
-        not_yet('persist_on="manual"')
-    if persist_on != "churn":
+    if persist_on not in ("churn", "manual"):
         raise ValueError(f'persist_on is "churn" or "manual", not {persist_on!r}')
     if not callable(vat_constructor):
         raise TypeError(f"vat_constructor is a class of vats, such as ManualVat, not {vat_constructor!r}")
@@ -343,7 +396,7 @@ def spawn_persistent_vat(
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
     limits = (None, None) if sleep is None else (sleep.max_actors, sleep.max_bytes)
-    opening = _Opening(env, store, part, limits, persistence_registry)
+    opening = _Opening(env, store, part, limits, persistence_registry, persist_on == "manual")
     vat = vat_constructor(
         name=part if name is None else name, log=log, log_capacity=log_capacity, _opening=opening
     )

@@ -127,8 +127,8 @@ def rehearse(
     if upgrade is not None and not callable(upgrade) and not isinstance(upgrade, Migrations):
         raise TypeError(f"upgrade is a Migrations or a function, not {upgrade!r}")
     if isinstance(store, str | PathLike):
-        with RocksStore._open_read_only(store) as opened:
-            return _rehearse(env, opened, MAIN_PART, check, check_roots, (version, upgrade), progress)
+        with RocksStore._open_read_only(store) as folder:
+            return _rehearse(env, folder, MAIN_PART, check, check_roots, (version, upgrade), progress)
     opened, part = store_and_part(store)
     return _rehearse(env, opened, part, check, check_roots, (version, upgrade), progress)
 

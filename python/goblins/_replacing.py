@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -12,10 +13,8 @@ from typing import Any
 from goblins import _goblins
 from goblins._class import Actor
 from goblins._errors import MigrationError, PersistenceError, UnknownLabelError
-from goblins._goblins import Constructor, Ref, Vat, _RecordClass
-from goblins._migrations import Migrations
-from goblins._persistence import PersistenceEnv, information
-from goblins._records import describe
+from goblins._goblins import Constructor, Ref, Vat
+from goblins._persistence import PersistenceEnv
 from goblins._report import Problem, Report, count, table
 
 
@@ -64,8 +63,11 @@ def replace_behavior(
     only: Iterable[Any] | Any = None,
     dry_run: bool = False,
     prepare: Callable[[], object] = lambda: None,
+    put_back: Callable[[], object] = lambda: None,
 ) -> Replacement:
-    """See ``Vat.replace_behavior``. ``prepare`` runs at the beginning of the same turn."""
+    """See ``Vat.replace_behavior``. ``prepare`` runs at the beginning of the same turn, and ``put_back`` in
+    that turn if something fails in it.
+    """
     if env is not None and not isinstance(env, PersistenceEnv):
         raise TypeError(f"env is a PersistenceEnv, or None, not {env!r}")
     if env is not None and vat._env is None:
@@ -75,7 +77,16 @@ def replace_behavior(
         )
     begin = time.perf_counter()
     run = vat._try_out if dry_run else vat.run
-    report: Replacement = run(_replace, vat, env, only, dry_run, prepare)
+
+    def attempt() -> Replacement:
+        try:
+            prepare()
+            return _replace(vat, env, only, dry_run)
+        except BaseException:
+            put_back()
+            raise
+
+    report = run(attempt)
     report.seconds = time.perf_counter() - begin
     return report
 
@@ -85,14 +96,12 @@ def _replace(
     env: PersistenceEnv | None,
     only: Iterable[Any] | Any,
     dry_run: bool,
-    prepare: Callable[[], object],
 ) -> Replacement:
     """What happens in the turn."""
     others = [one for one in gc.get_objects() if type(one) is Ref]
     present = vat._env
     if present is None:
         present = _env_of_memory(_goblins._constructors(others))
-    prepare()
     report = Replacement(dry_run=dry_run)
     if env is None:
         env, report.missing = _found_again(present)
@@ -132,16 +141,20 @@ def _is_findable(constructor: Any) -> bool:
 def _env(
     constructors: dict[str, Any],
     rehydrators: dict[str, Any] | None = None,
-    records: dict[str, _RecordClass] | None = None,
-    aliases: dict[str, str] | None = None,
+    records: dict[str, Any] | None = None,
+    aliases: dict[str, Any] | None = None,
 ) -> PersistenceEnv:
-    """An environment of parts that were checked before."""
-    env = PersistenceEnv({})
-    env._constructors.update(constructors)
-    env._rehydrators.update(rehydrators or {})
-    env._records.update(records or {})
-    env._aliases.update(aliases or {})
-    return env
+    """An environment of its parts. Those of the library belong to every one."""
+    made = {
+        label: (constructor, rehydrators[label]) if rehydrators and label in rehydrators else constructor
+        for label, constructor in constructors.items()
+        if not label.startswith("goblins.")
+    }
+    return PersistenceEnv(made, records=records or {}, aliases=aliases)
+
+
+def _records_of(env: PersistenceEnv) -> dict[str, Any]:
+    return {name: record.record for name, record in env._records.items()}
 
 
 def _found_again(env: PersistenceEnv) -> tuple[PersistenceEnv, list[str]]:
@@ -150,16 +163,15 @@ def _found_again(env: PersistenceEnv) -> tuple[PersistenceEnv, list[str]]:
     missing = []
     for label, old in env._constructors.items():
         new = _look_up(old)
-        if not _is_constructor(new):
+        if not _is_constructor(new, old):
             missing.append(label)
             new = old
-        upgrade = information(new).upgrade
-        if isinstance(upgrade, Migrations):
-            upgrade._check(new.__name__, information(new).version)
         constructors[label] = new
     rehydrators = {label: _function_again(old) for label, old in env._rehydrators.items()}
-    records = {name: _record_again(name, old) for name, old in env._records.items()}
-    return _env(constructors, rehydrators, records, env._aliases), missing
+    records = {name: _class_again(old) for name, old in _records_of(env).items()}
+    made = {**constructors, **records}
+    aliases = {alias: made[name] for alias, name in env._aliases.items() if name in made}
+    return _env(constructors, rehydrators, records, aliases), missing
 
 
 def _look_up(old: Any) -> Any:
@@ -170,8 +182,11 @@ def _look_up(old: Any) -> Any:
     return found
 
 
-def _is_constructor(found: Any) -> bool:
-    return isinstance(found, Constructor) or (isinstance(found, type) and issubclass(found, Actor))
+def _is_constructor(found: Any, old: Any) -> bool:
+    """Whether this may be a constructor in place of another one."""
+    if isinstance(found, type):
+        return issubclass(found, Actor)
+    return isinstance(found, Constructor) or (inspect.isroutine(old) and inspect.isroutine(found))
 
 
 def _function_again(old: Callable[..., Any]) -> Callable[..., Any]:
@@ -179,9 +194,9 @@ def _function_again(old: Callable[..., Any]) -> Callable[..., Any]:
     return found if callable(found) else old
 
 
-def _record_again(name: str, old: _RecordClass) -> _RecordClass:
-    found = _look_up(old.record)
-    return old if found is old.record or not isinstance(found, type) else describe(name, found)
+def _class_again(old: type) -> type:
+    found = _look_up(old)
+    return found if isinstance(found, type) else old
 
 
 def _chosen(present: PersistenceEnv, new: PersistenceEnv, only: Iterable[Any] | Any) -> PersistenceEnv:
@@ -195,13 +210,14 @@ def _chosen(present: PersistenceEnv, new: PersistenceEnv, only: Iterable[Any] | 
         rehydrators.pop(label, None)
         if label in new._rehydrators:
             rehydrators[label] = new._rehydrators[label]
-    known = {**constructors, **present._records}
+    records = _records_of(present)
+    known = {**constructors, **records}
     aliases = {
-        alias: name
+        alias: known[name]
         for alias, name in {**new._aliases, **present._aliases}.items()
         if name in known and alias not in known
     }
-    return _env(constructors, rehydrators, present._records, aliases)
+    return _env(constructors, rehydrators, records, aliases)
 
 
 def _label_of(one: Any, new: PersistenceEnv, present: PersistenceEnv) -> str:
@@ -216,22 +232,19 @@ def _label_of(one: Any, new: PersistenceEnv, present: PersistenceEnv) -> str:
 
 def _keeping(present: PersistenceEnv, new: PersistenceEnv, labels: list[str]) -> PersistenceEnv:
     """A new environment, with labels that only the present one has: their actors go on as they are."""
-    kept = {label: present._constructors[label] for label in labels if label in present._constructors}
-    rehydrators = {label: present._rehydrators[label] for label in kept if label in present._rehydrators}
-    aliases = {
-        alias: name
-        for alias, name in present._aliases.items()
-        if alias in labels and (name in kept or name in new._constructors)
-    }
-    for alias in labels:
-        name = present._aliases.get(alias)
-        if name is not None and alias not in aliases:
-            kept[name] = present._constructors[name]
-            aliases[alias] = name
-    # A constructor that has a label in the new environment is stored under that.
-    return _env(
-        {**kept, **new._constructors},
-        {**rehydrators, **new._rehydrators},
-        new._records,
-        {**aliases, **new._aliases},
-    )
+    constructors, rehydrators = dict(new._constructors), dict(new._rehydrators)
+    made = {**new._constructors, **_records_of(new)}
+    aliases = {alias: made[name] for alias, name in new._aliases.items() if name in made}
+    for label in labels:
+        name = present._aliases.get(label, label)
+        constructor = present._constructors[name]
+        if any(known is constructor for known in constructors.values()):
+            # It has another label from now on, and is stored under that when it next changes.
+            aliases[label] = constructor
+            continue
+        constructors[name] = constructor
+        if name in present._rehydrators:
+            rehydrators[name] = present._rehydrators[name]
+        if label != name:
+            aliases[label] = constructor
+    return _env(constructors, rehydrators, _records_of(new), aliases)

@@ -43,7 +43,7 @@ class Problem:
 
 def describe(error: BaseException) -> str:
     """An error in one line. An assertion without words is named by its line."""
-    text = str(error)
+    text = str(error).partition("\n")[0]
     if not text and isinstance(error, AssertionError):
         frames = traceback.extract_tb(error.__traceback__)
         if frames:

@@ -6,18 +6,19 @@ from typing import final
 
 
 @final
-class lru:  # noqa: N801 - written as a call: sleep=lru(max_actors=10_000)
+class lru:
     """Actors that were not used lately go to sleep: for ``sleep=`` of ``spawn_persistent_vat`` (SLP-01).
 
-    After each churn, while more is awake than may be, actors are put to sleep, those first that were not used for
-    long. One that sleeps is a ghost again, as all are when a vat is opened: its behavior is released and the refs
-    that it held, its ``Ref`` stays the same object, and its next use reads its record from the store. Only an actor
-    that is in the store as it is may sleep, and none during a turn; see ``docs/sleep.md`` for those that stay awake.
+    After each churn, while more is awake than may be, actors are put to sleep, those first that were not
+    used for long. One that sleeps is a ghost again, as all are when a vat is opened: its behavior is released
+    and the refs that it held, its ``Ref`` stays the same object, and its next use reads its record from the
+    store. Only an actor that is in the store as it is may sleep, and none during a turn; ``docs/sleep.md``
+    says which ones stay awake.
 
     Args:
         max_actors: so many actors may be awake after a churn; 0 puts all to sleep.
-        max_bytes: so many bytes may be awake, by the size of the stored records. An object in memory takes several
-            times as much as its record.
+        max_bytes: so many bytes may be awake, by the size of the stored records. In memory an actor takes
+            several times as much.
 
     Raises:
         TypeError: neither is given, or one is no int.

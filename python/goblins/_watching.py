@@ -107,15 +107,27 @@ class Watch:
 
 
 def reload_and_replace(vat: Vat, modules: list[ModuleType]) -> Replacement:
-    """Loads modules again, and gives the actors of a vat their code, in one turn. After an error the modules
-    hold what they did before."""
+    """Loads modules again, and gives the actors of a vat their code, in one turn.
+
+    After an error the modules hold what they did before.
+    """
     before = [(module, dict(vars(module))) for module in modules]
-    try:
-        return replace_behavior(vat, None, prepare=lambda: [_reload(module) for module in modules])
-    except BaseException:
+
+    def load() -> None:
+        for module in modules:
+            _reload(module)
+
+    def put_back() -> None:
         for module, names in before:
-            vars(module).clear()
+            # Never empty: other threads may be running its functions.
             vars(module).update(names)
+            for new in vars(module).keys() - names.keys():
+                del vars(module)[new]
+
+    try:
+        return replace_behavior(vat, None, prepare=load, put_back=put_back)
+    except BaseException:
+        put_back()
         raise
 
 
@@ -161,7 +173,7 @@ def watch(vat: Vat, *modules: ModuleType | str, on_change: Callable[[Any], objec
         ValueError: a module has no source file, or was not imported.
     """
     try:
-        import watchfiles  # noqa: F401
+        importlib.import_module("watchfiles")
     except ImportError as error:
         raise ImportError(
             "goblins.watch needs the library watchfiles: pip install 'goblins[watch]'"

@@ -12,23 +12,29 @@ from goblins import (
     MemoryStore,
     Methods,
     PersistenceEnv,
+    Portrayed,
     Promise,
     Ref,
     Set,
     Vat,
     actor,
     all_of,
+    cell,
+    cell_env,
     field,
     from_awaitable,
     methods,
     on,
+    portraitize,
     race,
+    read_only,
     send,
     spawn,
     spawn_named,
     spawn_persistent_vat,
     tell,
     to_thread,
+    write_only,
 )
 
 
@@ -185,3 +191,38 @@ def persistent() -> None:
         assert_type(only, Account)
         with vat:
             assert_type(ada.deposit(1), int)
+
+
+class Box(Actor):
+    inner: cell
+    reads: read_only
+
+    def swap(self, new: int) -> int:
+        old: int = self.inner()
+        self.inner(new)
+        return old + int(self.reads())
+
+
+def till(bcom: Bcom, owner: str, balance: int = 0) -> Portrayed:
+    def deposit(amount: int) -> int:
+        return bcom(till(bcom, owner, balance + amount), balance + amount)
+
+    return portraitize(deposit, lambda: (owner, balance))
+
+
+def restore_till(version: int, owner: str, balance: int) -> Ref:
+    return spawn(till, owner, balance)
+
+
+by_hand = PersistenceEnv({"till": till, "closed": Closed}, extends=cell_env)
+with_rehydrator = PersistenceEnv({"till": (till, restore_till)}, aliases={"old.till": till})
+
+
+async def saved_by_hand() -> None:
+    with MemoryStore() as store:
+        vat, box = spawn_persistent_vat(by_hand, lambda: spawn(cell, 5), store, persist_on="manual")
+        assert_type(box, cell)
+        assert_type(vat.spawn(write_only, box), write_only)
+        box(6)
+        vat.save()
+        await vat.save_async()

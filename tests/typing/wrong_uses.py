@@ -1,6 +1,6 @@
 """What type checkers must report: each line says what, and a report that does not come is an error."""
 
-from goblins import Actor, PersistenceEnv, Vat, on, send, spawn, tell
+from goblins import Actor, PersistenceEnv, Vat, on, portraitize, send, spawn, tell
 
 
 class Account(Actor):
@@ -25,4 +25,5 @@ def wrong(vat: Vat, ada: Account) -> None:
     ada.balance = text  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
     vat.drain("soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     PersistenceEnv("bank", Account, records=[5])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    portraitize(lambda: None, lambda value: value)  # type: ignore[misc, arg-type]  # pyright: ignore[reportArgumentType]
     PersistenceEnv("bank", records=Account)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

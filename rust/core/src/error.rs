@@ -155,6 +155,17 @@ pub enum KernelError {
         /// The vat's name.
         vat: String,
     },
+    /// A vat that is saved by hand was closed with changes that were not.
+    #[error(
+        "vat {vat} has changed {actors} actor(s) since its last save, and these changes are lost: call save() \
+         before it is closed"
+    )]
+    Unsaved {
+        /// The vat's name.
+        vat: String,
+        /// How many actors have changed.
+        actors: usize,
+    },
     /// A turn is open already, or none is.
     #[error("vat {vat} can't be called here: {reason}")]
     WrongMoment {
@@ -162,6 +173,14 @@ pub enum KernelError {
         vat: String,
         /// What is wrong.
         reason: &'static str,
+    },
+    /// A wait would never end.
+    #[error("waiting for vat {vat} here would never end: {chain}; await it, or use send(...) and on(...)")]
+    Deadlock {
+        /// The name of the vat that was to be waited for.
+        vat: String,
+        /// Who waits for whom.
+        chain: String,
     },
     /// The vat did not come to rest in time.
     #[error("vat {vat} has not come to rest in time; it goes on")]

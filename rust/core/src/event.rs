@@ -56,6 +56,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    #[inline(always)]
     pub(crate) fn new(
         kind: EventKind,
         times: (ChurnId, TurnId, LamportTime),
@@ -85,6 +86,10 @@ pub(crate) struct Stamp {
     pub(crate) place: u16,
 }
 
+/// Events as they are kept, or places for some.
+#[allow(clippy::vec_box, reason = "the boxes go to and fro between the log and the churn that runs")]
+pub(crate) type Entries<H> = Vec<Box<Entry<H>>>;
+
 /// An event as it is kept.
 pub(crate) struct Entry<H: Host> {
     pub(crate) facts: Facts,
@@ -96,6 +101,16 @@ pub(crate) struct Held<H: Host> {
     pub(crate) actor: Option<H::Actor>,
     pub(crate) method: Option<H::Name>,
     pub(crate) trace: Trace<H>,
+}
+
+impl<H: Host> Held<H> {
+    /// Lets all of it go.
+    #[inline(always)]
+    pub(crate) fn empty(&mut self) {
+        self.actor = None;
+        self.method = None;
+        self.trace = Trace::Nothing;
+    }
 }
 
 /// What a turn left: how to take back what it changed, or its error.

@@ -12,6 +12,7 @@ use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
 use crate::residency::MaySleep;
+use crate::trail::Trail;
 use crate::vat::Vat;
 
 /// A language that actors are written in.
@@ -56,6 +57,8 @@ pub trait Host: Sized + 'static {
     type Loop: Send + Sync;
     /// The map from labels to constructors.
     type Env: Send + Sync;
+    /// A portrait for this process only: it holds references and promises themselves.
+    type Likeness: Send + Sync;
 
     /// The kernel's part of an actor.
     fn actor_cell(actor: &Self::Actor) -> &ActorCell<Self>;
@@ -154,6 +157,10 @@ pub trait Host: Sized + 'static {
         env: &Self::Env,
         actor: &Self::Actor,
     ) -> Result<Portrait<Self::Actor, Self::Promise>, Self::Error>;
+    /// The field of a record in which the reference with this index stands.
+    fn field_of(shape: &Shape, record: &Record, index: usize) -> Option<String>;
+    /// An error of a portrait, with the way from a root to its actor.
+    fn traced(cx: Self::Cx<'_>, error: Self::Error, actor: &Self::Actor, trail: &Trail) -> Self::Error;
     /// The actor's behavior, made from what is stored, and whether that was upgraded: then its portrait is stored
     /// again. `refs` are the actors that the payload refers to, and `far` stand for those of other vats.
     fn rehydrate(
@@ -170,6 +177,19 @@ pub trait Host: Sized + 'static {
     fn may_sleep(cx: Self::Cx<'_>, behavior: &Self::Behavior) -> MaySleep;
     /// The actor whose behavior has suspended itself.
     fn suspended_in(code: &Self::Suspended) -> Option<&Self::Actor>;
+    /// The actor's likeness, by which it can be made again at once, or the error that says why there is none.
+    fn likeness(
+        cx: Self::Cx<'_>,
+        env: &Self::Env,
+        actor: &Self::Actor,
+    ) -> Result<Self::Likeness, Self::Error>;
+    /// The actor's behavior, made from its likeness, and whether that was upgraded.
+    fn remake(
+        cx: Self::Cx<'_>,
+        env: &Self::Env,
+        actor: &Self::Actor,
+        likeness: &Self::Likeness,
+    ) -> Result<(Self::Behavior, bool), Self::Error>;
     /// A reference to a stored actor that has not been used yet.
     fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+mod by_hand;
 pub mod churn;
 pub mod collecting;
 #[cfg(any(test, feature = "conformance"))]
@@ -49,12 +50,15 @@ mod sweeping;
 pub mod sync;
 #[cfg(any(test, feature = "conformance"))]
 pub mod toy;
+pub mod trail;
 mod turn;
 pub mod upgrading;
 pub mod vat;
 mod walk;
+pub mod waits;
 mod watch;
 
+pub use by_hand::SaveOn;
 pub use job::send_outside;
 pub use partial::update_outside;
 pub use release::{forward_outside, settle_outside, wait_outside};

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::event::Entry;
 pub use crate::event::{Cause, Event, EventKind, EventOutcome, Moment};
+use crate::event::{Entries, Entry};
 use crate::host::Host;
 use crate::ids::LamportTime;
 use crate::ring::Ring;
@@ -33,7 +33,8 @@ pub struct Log<H: Host> {
 }
 
 struct Inner<H: Host> {
-    ring: Ring<Entry<H>>,
+    /// Boxes, so that entering an event moves a pointer only.
+    ring: Ring<Box<Entry<H>>>,
     /// The number of the next event.
     next: u64,
     /// The first event from which on all changes are known; `u64::MAX` while the log is off.
@@ -166,7 +167,7 @@ impl<H: Host> Log<H> {
     /// left in `events` is to be dropped by the caller.
     pub(crate) fn enter(
         &self,
-        events: &mut Vec<Entry<H>>,
+        events: &mut Entries<H>,
         state: u64,
         ended: Option<(u64, u64)>,
     ) -> Option<u64> {
@@ -241,7 +242,7 @@ impl<H: Host> Inner<H> {
     fn event(&self, cx: H::Cx<'_>, number: u64) -> Option<Event<H>> {
         let index = number.checked_sub(self.first())? as usize;
         let entry = self.ring.get(index)?;
-        let Entry { facts, held } = entry;
+        let Entry { facts, held } = &**entry;
         // The turns of a group whose end is known have equal parts of its time.
         let group = (index..self.ring.len()).map_while(|index| self.ring.get(index));
         let mut group = group.map(|entry| entry.facts).take_while(|other| other.mark == facts.mark);

@@ -65,13 +65,16 @@ impl Ahead {
 }
 
 impl<H: Host> Churn<H> {
-    /// The stored record of an actor.
+    /// The record of an actor: the newest, which may not have been written yet.
     pub(crate) fn fetch(
         &self,
         cx: H::Cx<'_>,
         persistence: &Persistence<H>,
         slot: Slot,
     ) -> Result<Option<Record>, StoreError> {
+        if let Some(unsaved) = self.unsaved_record(persistence, slot) {
+            return unsaved.map(Some);
+        }
         let claim = &persistence.claim;
         let found = self.work().saving.as_mut().map_or(Err(1), |saving| saving.ahead.take(slot));
         let most = match found {

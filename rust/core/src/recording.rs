@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::churn::{Churn, Work};
-use crate::event::{Cause, Entry, EventKind, Facts, Held, Stamp, Trace};
+use crate::event::{Cause, Entries, Entry, EventKind, Facts, Held, Stamp, Trace};
 use crate::host::Host;
 use crate::ids::{ChurnId, LamportTime, TurnId};
 use crate::turn::Undo;
@@ -86,25 +86,31 @@ pub(crate) struct Timing {
 
 /// Events of the churn that runs which are not in the log yet.
 pub(crate) struct Recorded<H: Host> {
-    entries: Vec<Entry<H>>,
+    entries: Entries<H>,
+    /// Places for the next ones, which hold nothing.
+    spare: Entries<H>,
     /// What state the log had when they were made.
     state: u64,
 }
 
 impl<H: Host> Default for Recorded<H> {
     fn default() -> Self {
-        Self { entries: Vec::new(), state: 0 }
+        Self { entries: Vec::new(), spare: Vec::new(), state: 0 }
     }
 }
 
 impl<H: Host> Recorded<H> {
-    /// Adds one; gives back those of before, if the log was switched or cleared since: the caller drops them.
     #[inline(always)]
-    fn push(&mut self, state: u64, entry: Entry<H>) -> Option<Vec<Entry<H>>> {
-        let outdated = (state != self.state).then(|| std::mem::take(&mut self.entries));
-        self.state = state;
-        self.entries.push(entry);
-        outdated
+    fn push(&mut self, facts: Facts, held: Held<H>) {
+        match self.spare.pop() {
+            Some(mut place) => {
+                place.facts = facts;
+                // It holds nothing: there is nothing to drop.
+                std::mem::forget(std::mem::replace(&mut place.held, held));
+                self.entries.push(place);
+            }
+            None => self.entries.push(Box::new(Entry { facts, held })),
+        }
     }
 }
 
@@ -236,21 +242,38 @@ impl<H: Host> Churn<H> {
     fn record(&self, cx: H::Cx<'_>, heading: Heading<'_, H>, trace: Trace<H>) -> Option<u64> {
         let actor = heading.actor.map(|actor| H::clone_actor(cx, actor));
         let method = heading.method.map(|method| H::clone_name(cx, method));
-        let vat = self.vat();
-        let (full, outdated) = {
+        self.forget_outdated();
+        let full = {
             let mut work = self.work();
             let times = (ChurnId(work.churn + 1), TurnId(work.turn), work.cause.time);
-            let stamp = work.timing.end(vat.runtime().watch().tick());
-            let failed = matches!(trace, Trace::Error(_));
-            let facts = Facts::new(heading.kind, times, heading.cause, stamp);
-            let outdated =
-                work.recorded.push(vat.log().state(), Entry { facts, held: Held { actor, method, trace } });
+            let stamp = work.timing.end(self.vat().runtime().watch().tick());
             // What a failed turn is told of has a number.
-            (stamp.ended != 0 || failed || work.recorded.entries.len() >= AT_ONCE, outdated)
+            let at_once = stamp.ended != 0 || matches!(trace, Trace::Error(_));
+            let facts = Facts::new(heading.kind, times, heading.cause, stamp);
+            work.recorded.push(facts, Held { actor, method, trace });
+            at_once || work.recorded.entries.len() >= AT_ONCE
         };
-        // That may run any code of the host: nothing is locked here.
-        drop(outdated);
         if full { self.enter_recorded(None) } else { None }
+    }
+
+    /// Forgets the events that are not in the log yet, if it was switched or cleared since they were made.
+    #[inline(always)]
+    fn forget_outdated(&self) {
+        let state = self.vat().log().state();
+        if self.work().recorded.state != state {
+            self.forget_recorded(state);
+        }
+    }
+
+    #[cold]
+    fn forget_recorded(&self, state: u64) {
+        let outdated = {
+            let mut work = self.work();
+            work.recorded.state = state;
+            std::mem::take(&mut work.recorded.entries)
+        };
+        // That may run any code of the host: nothing is borrowed here.
+        drop(outdated);
     }
 
     /// Enters the events that this churn has made so far into the log. Gives the number of the last.
@@ -261,11 +284,16 @@ impl<H: Host> Churn<H> {
             (std::mem::take(&mut work.recorded.entries), work.recorded.state)
         };
         let number = self.vat().log().enter(&mut entries, state, ended);
-        // As above.
-        entries.clear();
+        // What the log has no room for any more. As above.
+        entries.iter_mut().for_each(|entry| entry.held.empty());
         let mut work = self.work();
-        if work.recorded.entries.capacity() == 0 {
-            work.recorded.entries = entries;
+        let recorded = &mut work.recorded;
+        if recorded.spare.len() < AT_ONCE {
+            recorded.spare.append(&mut entries);
+        }
+        if recorded.entries.capacity() == 0 {
+            entries.clear();
+            recorded.entries = entries;
         }
         number
     }
@@ -287,16 +315,14 @@ impl<H: Host> Churn<H> {
             let times = (ChurnId(work.churn + 1), TurnId(work.turn), time);
             (Facts::new(EventKind::Send, times, work.cause, work.timing.stamp()), time)
         };
-        let state = self.vat().log().state();
         if self.vat().log().is_on() {
             let (actor, method) = (Some(H::clone_actor(cx, actor)), H::method(cx, message));
-            let entry = Entry { facts, held: Held { actor, method, trace: Trace::Nothing } };
-            let (full, outdated) = {
+            self.forget_outdated();
+            let full = {
                 let mut work = self.work();
-                let outdated = work.recorded.push(state, entry);
-                (work.recorded.entries.len() >= AT_ONCE, outdated)
+                work.recorded.push(facts, Held { actor, method, trace: Trace::Nothing });
+                work.recorded.entries.len() >= AT_ONCE
             };
-            drop(outdated);
             if full {
                 self.enter_recorded(None);
             }

@@ -20,7 +20,7 @@ use crate::vat::Vat;
 
 /// The open vats, by their permanent ids, and what is asked of those that are not open.
 ///
-/// The lock is held for moments only: no promise is made, settled or dropped under it.
+/// The lock is held for moments only: no promise is made, settled or dropped under it, and no vat either.
 pub struct Registry<H: Host> {
     state: Mutex<State<H>>,
 }
@@ -44,9 +44,10 @@ struct Request<H: Host> {
 }
 
 impl<H: Host> Request<H> {
-    /// Nobody has answered it, and who asked is there.
-    fn is_open(&self) -> bool {
-        self.promise.lock().is_some() && self.asker.upgrade().is_some_and(|asker| !asker.is_closed())
+    /// The name of the vat that asks, if that is open still and was not answered.
+    fn asked_by(&self) -> Option<String> {
+        let asker = self.asker.upgrade().filter(|asker| !asker.is_closed())?;
+        self.promise.lock().is_some().then(|| asker.name().to_owned())
     }
 }
 
@@ -77,39 +78,48 @@ impl<H: Host> Registry<H> {
 
     /// The vats that are open, by name.
     pub fn names(&self) -> Vec<String> {
-        let state = self.state.lock();
-        let mut names: Vec<_> = state
-            .vats
-            .values()
-            .filter(|entry| entry.vat.upgrade().is_some_and(|vat| vat.answers()))
-            .map(|entry| entry.name.clone())
-            .collect();
+        let vats: Vec<_> = {
+            let state = self.state.lock();
+            state.vats.values().filter_map(|entry| Some((entry.name.clone(), entry.vat.upgrade()?))).collect()
+        };
+        let open = vats.into_iter().filter(|(_, vat)| vat.answers());
+        let mut names: Vec<_> = open.map(|(name, _)| name).collect();
         names.sort();
         names
     }
 
     /// What is waited for, in the order of ids and slots.
     pub fn pending(&self) -> Vec<Pending> {
+        let all: Vec<_> = {
+            let state = self.state.lock();
+            let State { vats, waiting } = &*state;
+            let name = |id| vats.get(id).map(|entry| entry.name.clone());
+            let requests =
+                waiting.iter().flat_map(|(id, requests)| requests.iter().map(move |one| (id, one)));
+            requests.map(|(id, request)| (*id, name(id), request.clone())).collect()
+        };
         let (mut pending, mut gone) = (Vec::new(), Vec::new());
-        {
-            let mut state = self.state.lock();
-            let State { vats, waiting } = &mut *state;
-            for (id, requests) in waiting.iter_mut() {
-                let (open, closed) =
-                    std::mem::take(requests).into_iter().partition(|request| request.is_open());
-                *requests = open;
-                gone.push(closed);
-                pending.extend(requests.iter().filter_map(|request| {
-                    let asked_by = request.asker.upgrade()?.name().to_owned();
-                    let name = vats.get(id).map(|entry| entry.name.clone());
-                    Some(Pending { vat: *id, name, slot: request.slot, asked_by })
-                }));
+        for (vat, name, request) in all {
+            match request.asked_by() {
+                Some(asked_by) => pending.push(Pending { vat, name, slot: request.slot, asked_by }),
+                None => gone.push(request),
             }
-            waiting.retain(|_, requests| !requests.is_empty());
         }
-        drop::<Vec<Vec<_>>>(gone);
+        self.forget(&gone);
         pending.sort_by(|a, b| (a.vat, a.slot, &a.asked_by).cmp(&(b.vat, b.slot, &b.asked_by)));
         pending
+    }
+
+    /// Takes requests out. Who calls this holds them, so that none is dropped under the lock.
+    fn forget(&self, gone: &[Arc<Request<H>>]) {
+        if gone.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        for requests in state.waiting.values_mut() {
+            requests.retain(|request| !gone.iter().any(|gone| Arc::ptr_eq(gone, request)));
+        }
+        state.waiting.retain(|_, requests| !requests.is_empty());
     }
 
     /// Enters a vat, in place of an earlier one with the same id (REG-11), and passes on what was asked of it.
@@ -132,17 +142,25 @@ impl<H: Host> Registry<H> {
 
     /// The vat with this id, if it is open.
     fn find(&self, id: PermanentId) -> Option<Arc<Vat<H>>> {
-        self.state.lock().open(id)
+        let there = self.state.lock().vat(id);
+        there.filter(|vat| vat.answers())
     }
 
     /// Lets a request wait, unless the vat has come meanwhile: then it is given back.
     fn wait_for(&self, id: PermanentId, request: &Arc<Request<H>>) -> Option<Arc<Vat<H>>> {
-        let mut state = self.state.lock();
-        let there = state.open(id);
-        if there.is_none() {
-            state.waiting.entry(id).or_default().push(request.clone());
-        }
-        there
+        let (there, answers) = {
+            let mut state = self.state.lock();
+            let there = state.vat(id);
+            let answers = there.as_ref().is_some_and(|vat| vat.answers());
+            if !answers {
+                let waiting = state.waiting.entry(id).or_default();
+                // Those that another registry has answered hold nothing any more.
+                waiting.retain(|other| other.promise.lock().is_some());
+                waiting.push(request.clone());
+            }
+            (there, answers)
+        };
+        there.filter(|_| answers)
     }
 
     /// Takes the open requests of a vat.
@@ -169,8 +187,9 @@ impl<H: Host> Registry<H> {
 }
 
 impl<H: Host> State<H> {
-    fn open(&self, id: PermanentId) -> Option<Arc<Vat<H>>> {
-        self.vats.get(&id)?.vat.upgrade().filter(|vat| vat.answers())
+    /// The last vat with this id, open or not. To be dropped when the lock is free: it may be the last reference.
+    fn vat(&self, id: PermanentId) -> Option<Arc<Vat<H>>> {
+        self.vats.get(&id)?.vat.upgrade()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hot replacement: actors get new code behind the same references (HOT-01 to HOT-13).
 //!
-//! It is done in one turn. First the portraits of all are taken, by the old code. Then the vat gets the new
-//! environment, and the actors become ghosts of those portraits: each is made again by the new code when it is
+//! It is done in one turn. First the likenesses of all are taken, by the old code. Then the vat gets the new
+//! environment, and the actors become ghosts of their likenesses: each is made again by the new code when it is
 //! first called, by another one's constructor perhaps, and at the latest at the end. So no change is lost that
 //! one of them makes in another, and all of it goes with the turn's undo list.
 
@@ -12,16 +12,19 @@ use std::sync::Arc;
 use crate::actor::Life;
 use crate::churn::Churn;
 use crate::host::Host;
-use crate::ids::{ShapeId, Slot};
-use crate::record::{Portrait, Record, Shape};
+use crate::ids::Slot;
+use crate::record::Shape;
 use crate::survey::{Fit, Unfit};
 use crate::turn::Undo;
 
 /// Actors that wait to be made again.
 pub(crate) struct Replacing<H: Host> {
     env: Arc<H::Env>,
-    portraits: HashMap<Slot, Arc<Portrait<H::Actor, H::Promise>>>,
+    likenesses: HashMap<Slot, Arc<H::Likeness>>,
 }
+
+/// A behavior, and whether an upgrade was needed for it.
+type Remade<H> = Result<(<H as Host>::Behavior, bool), <H as Host>::Error>;
 
 /// What was being done with an actor when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,14 @@ pub enum Stage {
     Make,
     /// Its new portrait was taken.
     Store,
+}
+
+/// Actors that were replaced.
+pub struct Replaced<H: Host> {
+    /// Those that were made again.
+    pub actors: Vec<H::Actor>,
+    /// Whether none failed that the old code has described.
+    pub all: bool,
 }
 
 /// Told of each actor that could not be replaced. An error ends the turn.
@@ -77,17 +88,17 @@ impl<H: Host> Churn<H> {
         new: Arc<H::Env>,
         actors: Vec<H::Actor>,
         failed: &mut Failed<'_, H>,
-    ) -> Result<Vec<H::Actor>, H::Error> {
-        let mut portraits = HashMap::with_capacity(actors.len());
+    ) -> Result<Replaced<H>, H::Error> {
+        let mut likenesses = HashMap::with_capacity(actors.len());
         let mut chosen = Vec::with_capacity(actors.len());
         for actor in actors {
             let cell = H::actor_cell(&actor);
-            if !matches!(cell.state().life, Life::Live(_)) || portraits.contains_key(&cell.slot()) {
+            if !matches!(cell.state().life, Life::Live(_)) || likenesses.contains_key(&cell.slot()) {
                 continue;
             }
-            match self.only_look(|| H::portrait(cx, old, &actor)) {
-                Ok(portrait) => {
-                    portraits.insert(cell.slot(), Arc::new(portrait));
+            match self.only_look(|| H::likeness(cx, old, &actor)) {
+                Ok(likeness) => {
+                    likenesses.insert(cell.slot(), Arc::new(likeness));
                     chosen.push(actor);
                 }
                 Err(error) => failed(&actor, Stage::Portrait, error)?,
@@ -95,33 +106,33 @@ impl<H: Host> Churn<H> {
         }
         self.adopt_env(new.clone());
         self.empty(cx, &chosen);
-        self.work().replacing = Some(Replacing { env: new, portraits });
+        self.work().replacing = Some(Replacing { env: new, likenesses });
+        let count = chosen.len();
         let made = self.make_again(cx, chosen, failed);
         let rest = self.work().replacing.take();
         drop(rest);
-        made
+        made.map(|actors| Replaced { all: actors.len() == count, actors })
     }
 
-    /// Takes the portraits that the end of this turn would take of `actors`, and of all else that it changed,
-    /// and forgets them.
+    /// Takes the portraits that the end of this turn would take of those that were replaced, and of all else that it
+    /// changed, and forgets them.
     pub fn try_to_store(
         self: &Rc<Self>,
         cx: H::Cx<'_>,
         env: &H::Env,
-        actors: &[H::Actor],
+        replaced: &Replaced<H>,
         failed: &mut Failed<'_, H>,
     ) -> Result<(), H::Error> {
-        let mut all_fine = true;
-        for actor in actors {
+        let mut all = replaced.all;
+        for actor in &replaced.actors {
             if let Err(error) = self.only_look(|| H::portrait(cx, env, actor)) {
-                all_fine = false;
+                all = false;
                 failed(actor, Stage::Store, error)?;
             }
         }
-        if !all_fine {
-            return Ok(());
-        }
-        match (self.try_seal(cx), actors.first()) {
+        // What failed before would fail again here, and not by itself.
+        let sealed = if all { self.try_seal(cx) } else { Ok(()) };
+        match (sealed, replaced.actors.first()) {
             (Err(error), Some(actor)) => failed(actor, Stage::Store, error),
             (other, _) => other,
         }
@@ -173,26 +184,12 @@ impl<H: Host> Churn<H> {
 
     /// The behavior of an actor that waits to be made again, and whether an upgrade was needed; `None` if it is no
     /// such actor.
-    pub(crate) fn remake(
-        self: &Rc<Self>,
-        cx: H::Cx<'_>,
-        actor: &H::Actor,
-    ) -> Option<Result<(H::Behavior, bool), H::Error>> {
-        let (env, portrait) = {
+    pub(crate) fn remake(self: &Rc<Self>, cx: H::Cx<'_>, actor: &H::Actor) -> Option<Remade<H>> {
+        let (env, likeness) = {
             let work = self.work();
             let replacing = work.replacing.as_ref()?;
-            (replacing.env.clone(), replacing.portraits.get(&H::actor_cell(actor).slot())?.clone())
+            (replacing.env.clone(), replacing.likenesses.get(&H::actor_cell(actor).slot())?.clone())
         };
-        let refs = portrait.refs.iter().map(|actor| H::clone_actor(cx, actor)).collect();
-        let far =
-            portrait.far.iter().map(|target| self.far_promise(cx, target.address)).collect::<Result<_, _>>();
-        let far = match far {
-            Ok(far) => far,
-            Err(error) => return Some(Err(error)),
-        };
-        let (name, payload) = (portrait.name.clone(), portrait.payload.clone());
-        // Host::rehydrate is given the shape itself, and the actors instead of their slots.
-        let record = Record { shape: ShapeId(0), name, slots: Vec::new(), far: Vec::new(), payload };
-        Some(H::rehydrate(cx, &env, actor, &portrait.shape, &record, refs, far))
+        Some(H::remake(cx, &env, actor, &likeness))
     }
 }

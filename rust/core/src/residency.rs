@@ -19,7 +19,7 @@ use crate::turn::Undo;
 use crate::vat::Vat;
 
 /// As many actors that can't sleep are passed over after one churn.
-const RESTLESS_AT_A_TIME: usize = 64;
+const RESTLESS_AT_A_TIME: usize = 32;
 /// The queue may have so many stale entries, whatever its length.
 const STALE_ENTRIES: usize = 1024;
 

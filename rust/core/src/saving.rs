@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use crate::actor::{ActorCell, Life};
+use crate::by_hand::ByHand;
 use crate::churn::Churn;
 use crate::durability::Ticket;
 use crate::error::KernelError;
@@ -16,13 +17,14 @@ use crate::host::Host;
 use crate::ids::{Address, LamportTime, ShapeId, Slot};
 use crate::promise::{Progress, Seen};
 use crate::readahead::Ahead;
-use crate::record::{Record, Shape, VatRecord};
+use crate::record::{Portrait, Record, Shape, VatRecord};
 use crate::references::FarPromises;
 use crate::registry::Registry;
 use crate::residency::{Limits, Residents};
 use crate::schema::{self, Kind, STORE_PART};
 use crate::storage::Claim;
 use crate::store::{Batch, StoreError};
+use crate::trail::Tracks;
 use crate::turn::Undo;
 
 /// Where actors are spawned that are not stored, the counter of slots is written for so many at once.
@@ -35,6 +37,7 @@ pub struct Persistence<H: Host> {
     env: Mutex<Arc<H::Env>>,
     /// Slots of stored actors that died in memory since the last churn.
     pub(crate) dropped: Mutex<Vec<Slot>>,
+    pub(crate) by_hand: ByHand,
     /// How much may be awake; not set: any number.
     pub(crate) limits: OnceLock<Limits>,
     /// How many actors were awake after the last churn.
@@ -49,6 +52,7 @@ impl<H: Host> Persistence<H> {
             claim,
             env: Mutex::new(Arc::new(env)),
             dropped: Mutex::new(Vec::new()),
+            by_hand: ByHand::default(),
             limits: OnceLock::new(),
             awake: AtomicUsize::new(0),
             registry: OnceLock::new(),
@@ -73,8 +77,8 @@ impl<H: Host> Persistence<H> {
 
 /// What is to be written, and what is known of the store.
 pub(crate) struct Saving<H: Host> {
-    /// New records of this churn.
-    records: HashMap<Slot, Vec<u8>>,
+    /// Records that have not been written: those of this churn, or of all since the last save by hand.
+    pub(crate) records: HashMap<Slot, Vec<u8>>,
     /// All shapes by number; those from `shapes_saved` on have not been written.
     shapes: Vec<Arc<Shape>>,
     shapes_saved: usize,
@@ -83,6 +87,10 @@ pub(crate) struct Saving<H: Host> {
     founded: bool,
     /// The vat's record, if it is to be written.
     vat: Option<VatRecord>,
+    /// The roots; those that a turn wants instead as long as it is open.
+    pub(crate) roots: Vec<Slot>,
+    /// A save by hand was asked for.
+    pub(crate) asked: bool,
     /// Records that will be asked for next, perhaps.
     pub(crate) ahead: Ahead,
     /// The stored actors that are in memory.
@@ -100,14 +108,17 @@ pub(crate) struct Saving<H: Host> {
 }
 
 impl<H: Host> Saving<H> {
-    pub(crate) fn new(shapes: Vec<Arc<Shape>>, next_slot: Slot, founded: bool) -> Self {
+    /// `roots`: those of a vat that stands in the store.
+    pub(crate) fn new(shapes: Vec<Arc<Shape>>, next_slot: Slot, roots: Option<Vec<Slot>>) -> Self {
         Self {
             records: HashMap::new(),
             shapes_saved: shapes.len(),
             shapes,
             next_slot_saved: next_slot.0,
-            founded,
+            founded: roots.is_some(),
             vat: None,
+            roots: roots.unwrap_or_default(),
+            asked: false,
             ahead: Ahead::default(),
             live: Residents::new(),
             far: FarPromises::default(),
@@ -132,7 +143,7 @@ impl<H: Host> Saving<H> {
         &self.shapes
     }
 
-    fn shape_id(&mut self, shape: &Arc<Shape>) -> ShapeId {
+    pub(crate) fn shape_id(&mut self, shape: &Arc<Shape>) -> ShapeId {
         let same = |known: &Arc<Shape>| Arc::ptr_eq(known, shape);
         let found = self.shapes.iter().position(same).or_else(|| {
             let equal = self.shapes.iter().position(|known| known == shape)?;
@@ -179,10 +190,22 @@ impl<H: Host> Saving<H> {
         }
     }
 
-    fn batch(&mut self, claim: &Claim<H>, mut next_slot: u64) -> Option<Batch> {
-        if self.records.is_empty() && self.vat.is_none() && self.exported.is_empty() {
+    /// What is to be written now, if anything is. `by_hand`: only what goes with new roots, or what was asked for;
+    /// and the counter of slots, if the churn spawned.
+    fn batch(
+        &mut self,
+        claim: &Claim<H>,
+        mut next_slot: u64,
+        by_hand: bool,
+        done: &[Undo<H>],
+    ) -> Option<Batch> {
+        let due = std::mem::take(&mut self.asked) || !by_hand || self.vat.is_some();
+        let changed = !self.records.is_empty() || self.vat.is_some() || !self.exported.is_empty();
+        let all = due && changed;
+        if !all {
             // Others may refer to actors that are not stored: their slots must not be given away after a restart.
-            if !self.founded || next_slot <= self.next_slot_saved {
+            let spawned = || done.iter().any(|undo| matches!(undo, Undo::Spawned { .. }));
+            if !self.founded || next_slot <= self.next_slot_saved || !spawned() {
                 return None;
             }
             next_slot += SLOTS_AHEAD;
@@ -194,6 +217,15 @@ impl<H: Host> Saving<H> {
             let value = schema::seal(&key, content);
             batch.put(key, value);
         };
+        if next_slot > self.next_slot_saved {
+            let mut content = Vec::new();
+            schema::put_varint(&mut content, next_slot);
+            put(schema::key(part, Kind::NextSlot, 0), content);
+            self.next_slot_saved = next_slot;
+        }
+        if !all {
+            return Some(batch);
+        }
         if let Some(vat) = self.vat.take() {
             put(schema::key(STORE_PART, Kind::PartName, u64::from(part.0)), claim.name().as_bytes().to_vec());
             put(schema::key(part, Kind::Vat, 0), vat.encode());
@@ -202,17 +234,14 @@ impl<H: Host> Saving<H> {
             put(schema::shape_key(part, ShapeId(id)), shape.encode());
         }
         self.shapes_saved = self.shapes.len();
-        if next_slot > self.next_slot_saved {
-            let mut content = Vec::new();
-            schema::put_varint(&mut content, next_slot);
-            put(schema::key(part, Kind::NextSlot, 0), content);
-            self.next_slot_saved = next_slot;
-        }
         for (slot, for_vat) in std::mem::take(&mut self.exported) {
             put(schema::key(part, Kind::Exported, slot.0), for_vat.into_bytes());
         }
         // A drained map keeps its size, and every later churn would pay for the largest one.
-        for (slot, content) in std::mem::take(&mut self.records) {
+        let mut records: Vec<_> = std::mem::take(&mut self.records).into_iter().collect();
+        // Neighbours are written next to each other, which stores do faster.
+        records.sort_unstable_by_key(|(slot, _)| *slot);
+        for (slot, content) in records {
             self.ahead.forget(slot);
             put(schema::actor_key(part, slot), content);
         }
@@ -237,7 +266,16 @@ impl<H: Host> Churn<H> {
 
     pub(crate) fn set_vat_record(&self, record: VatRecord) {
         if let Some(saving) = &mut self.work().saving {
+            saving.roots.clone_from(&record.roots);
             saving.vat = Some(record);
+        }
+    }
+
+    /// Roots as far as messages go: those of the vat's record are others until that is set. Gives those before.
+    pub(crate) fn exchange_roots(&self, roots: Vec<Slot>) -> Vec<Slot> {
+        match &mut self.work().saving {
+            Some(saving) => std::mem::replace(&mut saving.roots, roots),
+            None => Vec::new(),
         }
     }
 
@@ -303,8 +341,10 @@ impl<H: Host> Churn<H> {
         let mut sealed = HashMap::with_capacity(todo.len());
         let mut fresh = Vec::new();
         while let Some(actor) = todo.pop() {
-            self.must_exist(cx, &actor)?;
-            let portrait = self.only_look(|| H::portrait(cx, &env, &actor))?;
+            let portrait = match self.portrait(cx, &env, &actor) {
+                Ok(portrait) => portrait,
+                Err(error) => return Err(self.traced(cx, error, &actor, Tracks { sealed, todo })),
+            };
             let mut slots = Vec::with_capacity(portrait.refs.len());
             for target in portrait.refs {
                 debug_assert!(self.is_near(&target), "the host has told near from far");
@@ -330,6 +370,17 @@ impl<H: Host> Churn<H> {
             }
         }
         Ok(Described { records: sealed, actors: fresh })
+    }
+
+    /// The portrait of an actor, in the open turn.
+    pub(crate) fn portrait(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        env: &H::Env,
+        actor: &H::Actor,
+    ) -> Result<Portrait<H::Actor, H::Promise>, H::Error> {
+        self.must_exist(cx, actor)?;
+        self.only_look(|| H::portrait(cx, env, actor))
     }
 
     /// The stored actors that this turn changed, each once, leaving out the first `scanned` changes.
@@ -495,9 +546,11 @@ impl<H: Host> Churn<H> {
     pub(crate) fn next_batch(&self, cx: H::Cx<'_>) -> Option<Batch> {
         let persistence = self.vat().persistence()?;
         self.forget_dropped(cx, persistence);
+        let by_hand = persistence.by_hand.is_set();
         let mut work = self.work();
-        let next_slot = work.next_slot;
-        work.saving.as_mut().and_then(|saving| saving.batch(&persistence.claim, next_slot))
+        let work = &mut **work;
+        let saving = work.saving.as_mut();
+        saving.and_then(|saving| saving.batch(&persistence.claim, work.next_slot, by_hand, &work.done))
     }
 
     /// Appends the churn's batch to the store's log.

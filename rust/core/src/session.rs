@@ -120,18 +120,18 @@ impl<H: Host> Session<H> {
     /// Writes the batch, leaves the vat, and waits for the disk, all while others may use the interpreter: where many
     /// threads call, each handing over of the interpreter is what takes the time.
     fn write_and_leave(mut self, cx: H::Cx<'_>, batch: Batch) -> Result<(), H::Error> {
+        let vat = self.churn().vat().clone();
+        let Some(persistence) = vat.persistence() else {
+            return self.leave_durable(cx);
+        };
         let Some(churn) = self.churn.take() else {
             return Ok(());
         };
-        let vat = churn.vat().clone();
         H::set_current(self.previous.take());
         let mut work = Churn::into_work(churn);
         work.churn += 1;
         vat.note_awake(&work);
         let done = std::mem::take(&mut work.done);
-        let Some(persistence) = vat.persistence() else {
-            return Ok(());
-        };
         let durability = persistence.claim.storage().durability();
         let written = H::detached(cx, || {
             if let Some(error) = durability.failure() {

@@ -20,11 +20,12 @@ use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::Slot;
+use crate::ids::{ShapeId, Slot};
 use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
 use crate::residency::MaySleep;
+use crate::trail::Trail;
 use crate::vat::Vat;
 
 /// The language of the kernel's own tests.
@@ -186,6 +187,7 @@ impl Host for Toy {
     type Saved = Saved;
     type Loop = Sender<Arc<Vat<Toy>>>;
     type Env = Env;
+    type Likeness = Portrait<Actor, Promise>;
 
     fn actor_cell(actor: &Actor) -> &ActorCell<Self> {
         &actor.cell
@@ -357,6 +359,17 @@ impl Host for Toy {
             .map_err(|why| Fault::Raised(format!("{:?} can't be stored: {why}", actor.cell)))
     }
 
+    fn field_of(shape: &Shape, record: &Record, index: usize) -> Option<String> {
+        actors::field_of(shape, record, index)
+    }
+
+    fn traced((): (), error: Fault, _: &Actor, trail: &Trail) -> Fault {
+        match error {
+            Fault::Raised(why) => Fault::Raised(format!("{why} (reached by {trail})")),
+            other => other,
+        }
+    }
+
     fn rehydrate(
         (): (),
         env: &Env,
@@ -367,6 +380,22 @@ impl Host for Toy {
         far: Vec<Promise>,
     ) -> Result<(Behavior, bool), Fault> {
         env.rehydrate(shape, record, &refs, &far).map(|behavior| (behavior, false))
+    }
+
+    fn likeness((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor, Promise>, Fault> {
+        Self::portrait((), env, actor)
+    }
+
+    fn remake(
+        (): (),
+        env: &Env,
+        _: &Actor,
+        likeness: &Portrait<Actor, Promise>,
+    ) -> Result<(Behavior, bool), Fault> {
+        let (name, payload) = (likeness.name.clone(), likeness.payload.clone());
+        let record = Record { shape: ShapeId(0), name, slots: Vec::new(), far: Vec::new(), payload };
+        let far: Vec<_> = likeness.far.iter().map(|_| Promise::default()).collect();
+        env.rehydrate(&likeness.shape, &record, &likeness.refs, &far).map(|behavior| (behavior, false))
     }
 
     fn may_sleep((): (), behavior: &Behavior) -> MaySleep {

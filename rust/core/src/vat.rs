@@ -151,7 +151,8 @@ impl<H: Host> Vat<H> {
             });
         }
         let storage = claim.storage().clone();
-        let saving = Saving::new(shapes, next_slot, record.is_some());
+        let roots = record.as_ref().map(|record| record.roots.clone());
+        let saving = Saving::new(shapes, next_slot, roots);
         let persistence = Persistence::new(claim, env);
         let vat = Self::make(runtime, options, Some(persistence), Work::new(next_slot, Some(saving)));
         if let Some(record) = &record {
@@ -373,6 +374,7 @@ impl<H: Host> Vat<H> {
                 Some(closed) => {
                     self.refuse_all(cx, closed.jobs);
                     if let Some(mut work) = closed.idle {
+                        self.report_unsaved(cx, &work);
                         let suspended = std::mem::take(&mut work.suspended);
                         self.break_suspended(cx, suspended, &self.closed_error());
                         if self.persistence.is_none() {
@@ -504,10 +506,12 @@ impl<H: Host> Vat<H> {
     ) -> Result<Vec<H::Actor>, H::Error> {
         let session = self.enter(cx)?;
         let churn = session.churn().clone();
+        let mut before = None;
         // Known before the first turn: portraits of other vats may name it.
         let id = self.permanent.get_or_init(|| PermanentId(id)).0;
         let result = churn.turn(cx, Heading::run(), || {
             let roots = body(&churn)?;
+            before = Some(churn.exchange_roots(slots_of::<H>(&roots)));
             for root in &roots {
                 if !churn.is_near(root) {
                     let (actor, target) = ("a root".to_owned(), H::describe_actor(cx, root));
@@ -517,10 +521,13 @@ impl<H: Host> Vat<H> {
             }
             Ok(roots)
         });
-        if let Ok(roots) = &result {
+        match (&result, before) {
             // Only now: a root that can't be stored fails the turn at its end.
-            let roots = roots.iter().map(|root| H::actor_cell(root).slot()).collect();
-            churn.set_vat_record(VatRecord { id, roots_version, roots });
+            (Ok(roots), _) => {
+                churn.set_vat_record(VatRecord { id, roots_version, roots: slots_of::<H>(roots) })
+            }
+            (Err(_), Some(before)) => drop(churn.exchange_roots(before)),
+            (Err(_), None) => {}
         }
         drop(churn);
         session.finish(cx)?;
@@ -531,6 +538,10 @@ impl<H: Host> Vat<H> {
     pub fn roots(self: &Arc<Self>, cx: H::Cx<'_>, record: &VatRecord) -> Result<Vec<H::Actor>, H::Error> {
         self.run(cx, |churn| record.roots.iter().map(|slot| churn.stored_actor(cx, *slot)).collect())
     }
+}
+
+fn slots_of<H: Host>(actors: &[H::Actor]) -> Vec<Slot> {
+    actors.iter().map(|actor| H::actor_cell(actor).slot()).collect()
 }
 
 impl<H: Host> std::fmt::Debug for Vat<H> {

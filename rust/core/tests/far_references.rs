@@ -205,9 +205,10 @@ fn slots_of_actors_that_are_not_stored_are_reserved_with_few_writes() {
     let (b, _root) = shelf.cell("b");
     let before = shelf.reins.take_batches().len();
     assert!(before > 0);
-    let last = (0..300).map(|_| spawn(&b, puppet(0)).unwrap()).last().unwrap();
+    let spawned: Vec<_> = (0..300).map(|_| spawn(&b, puppet(0)).unwrap()).collect();
+    let last = &spawned[299];
     assert_eq!(shelf.reins.take_batches().len(), 2);
-    let last = Toy::actor_cell(&last).slot();
+    let last = Toy::actor_cell(last).slot();
     shelf.restart();
     let (b, _root) = shelf.again("b");
     let first = Toy::actor_cell(&spawn(&b, puppet(0)).unwrap()).slot();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use common::{Reins, ToyVat, add, int, named, puppet, raised, run, runtime};
 use goblins_core::host::Host;
 use goblins_core::ids::{LamportTime, Slot};
-use goblins_core::log::{Cause, Event, EventKind, EventOutcome};
+use goblins_core::log::{Cause, Event, EventKind, EventOutcome, Moment};
 use goblins_core::pool::Runtime;
 use goblins_core::storage::Fit;
 use goblins_core::toy::{
@@ -361,4 +361,76 @@ fn every_cause_is_found_in_the_log_of_its_vat_and_is_earlier() {
         }
     }
     assert!(caused > 1000, "{caused}");
+}
+
+#[test]
+fn a_long_churn_enters_its_events_in_groups_and_leaves_none_behind() {
+    let vat = logged(&runtime(), "groups", 512);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (log, noted) = (vat.clone(), seen.clone());
+    // What others see of the log in the middle of a turn, and what there is for one who looks from within.
+    let watcher = behavior(move |turn, _| {
+        let before = log.log().span().end;
+        turn.churn().enter_events();
+        noted.lock().unwrap().push((before, log.log().span().end));
+        Ok(Reply::Value(Value::Unit))
+    });
+    let idler = spawn(&vat, behavior(|_, _| Ok(Reply::Value(Value::Unit)))).unwrap();
+    let watcher = spawn(&vat, watcher).unwrap();
+    run(&vat, |turn| {
+        for number in 0..300 {
+            turn.tell(if number < 10 || number % 7 == 0 { &watcher } else { &idler }, "", Value::Unit);
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(vat.log().span(), 0..303);
+    let turns: Vec<u64> = (0..300).filter(|number| *number < 10 || number % 7 == 0).collect();
+    for (number, (before, within)) in turns.into_iter().zip(seen.lock().unwrap().iter()) {
+        let made = number + 3;
+        assert_eq!(*within, made);
+        assert!(*before <= made && before + 16 > made, "{before} of {made}");
+        assert!(number >= 10 || *before == made, "the first are entered one by one: {before} of {made}");
+    }
+    let events = vat.log().events((), 0..303);
+    assert!(events.windows(2).all(|pair| pair[0].time < pair[1].time && pair[0].began <= pair[1].began));
+    assert!(events.iter().all(|event| event.duration.is_some()), "all times are known at rest");
+}
+
+#[test]
+fn a_log_that_is_switched_or_cleared_in_a_long_churn_keeps_no_event_of_before() {
+    for clear in [false, true] {
+        let vat = logged(&runtime(), if clear { "cleared-within" } else { "switched-within" }, 512);
+        let log = vat.clone();
+        let switch = behavior(move |_, _| {
+            if clear {
+                log.log().clear(());
+            } else {
+                log.log().set_on(false);
+                log.log().set_on(true);
+            }
+            Ok(Reply::Value(Value::Unit))
+        });
+        let (tally, switch) = (spawn(&vat, counter(0)).unwrap(), spawn(&vat, switch).unwrap());
+        run(&vat, |turn| {
+            for number in 0..100 {
+                turn.tell(&tally, "add", Value::Int(1));
+                if number == 52 {
+                    turn.tell(&switch, "", Value::Unit);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+        let events = vat.log().events((), vat.log().span());
+        // Of after the switch there are all, and of before none that the log did not have.
+        let is_after = |event: &&Event<Toy>| event.turn.0 > 56;
+        assert_eq!(events.iter().filter(is_after).count(), 48);
+        assert!(clear || events.iter().any(|event| event.turn.0 < 52));
+        for event in events.iter().filter(is_after).filter(|event| slot(&event.actor) == Some(Slot(0))) {
+            let moment = Moment { sequence: event.sequence, before: false };
+            let then = vat.peek((), moment, |churn| Turn::new(churn).call(&tally, "get", Value::Unit));
+            assert_eq!(int(&then.unwrap()), event.turn.0 as i64 - 4, "{event:?}");
+        }
+    }
 }

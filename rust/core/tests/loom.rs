@@ -14,6 +14,7 @@ use goblins_core::durability::{Durability, Ticket};
 use goblins_core::mailbox::{Closed, Entry, Mailbox, Posted};
 use goblins_core::store::{Batch, Store, StoreError, Visit};
 use goblins_core::sync::Monitor;
+use goblins_core::waits::{LoopId, Waits};
 use loom::sync::atomic::AtomicU64;
 use loom::thread::{self, JoinHandle};
 
@@ -466,4 +467,28 @@ fn output_is_let_out_or_taken_back_when_a_sync_fails() {
             assert_eq!((all.len(), out.len() + lost.len()), (2, 2), "{out:?} {lost:?}");
         });
     }
+}
+
+#[test]
+fn of_two_threads_that_would_wait_for_each_other_one_is_refused() {
+    explore(3, || {
+        let waits = Arc::new(Waits::new());
+        let waiting = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+        let threads = [(0, 1), (1, 0)].map(|(here, home)| {
+            let (waits, waiting) = (waits.clone(), waiting.clone());
+            go(move || {
+                let Ok(wait) = waits.begin(LoopId(here), "thread", LoopId(home), "vat") else { return false };
+                waiting[here as usize].store(true, SeqCst);
+                // Here it sleeps, and the other must not.
+                thread::yield_now();
+                assert!(!waiting[home as usize].load(SeqCst), "both wait");
+                waiting[here as usize].store(false, SeqCst);
+                drop(wait);
+                true
+            })
+        });
+        let waited = threads.map(|thread| thread.join().unwrap());
+        assert!(waited.contains(&true), "the first to come may wait");
+        assert!(waits.begin(LoopId(0), "thread", LoopId(1), "vat").is_ok(), "nothing is left");
+    });
 }

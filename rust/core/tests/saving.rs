@@ -18,7 +18,7 @@ use goblins_core::storage::{Fit, Storage};
 use goblins_core::store::{Batch, Change};
 use goblins_core::toy::{
     Act, Actor, Behavior, Env, Fault, Message, Promise, Reply, Sketch, Toy, Turn, Value, call, cell, counter,
-    list, outcome, spawn,
+    fulfil, list, outcome, spawn,
 };
 use goblins_core::vat::Vat;
 
@@ -260,7 +260,11 @@ fn what_cant_be_stored_fails_its_own_turn_only_and_leaves_nothing() {
     let elsewhere = spawn(&common::vat(&shelf.runtime, "elsewhere"), counter(0)).unwrap();
     let offers: [fn(&Turn<'_>, &Actor) -> Value; 5] = [
         |_, _| Value::Code(puppet(0)),
-        |_, _| Value::Promise(Promise::default()),
+        |_, _| {
+            let promise = Promise::default();
+            fulfil(&promise, Value::Code(puppet(0)));
+            Value::Promise(promise)
+        },
         |turn, _| Value::Actor(turn.spawn(puppet(0))),
         |turn, _| {
             // The first of the two could be stored.

@@ -13,8 +13,10 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyFunction, PyInt, PyString, PyTuple}
 use crate::calls::{self, Args, Callable, Entry};
 use crate::cbor;
 use crate::class_actor;
+use crate::collector;
 use crate::errors::{behavior_error, no_such_method};
 use crate::methods::Methods;
+use crate::portrayed::Portrayed;
 use crate::promise::Promise;
 use crate::refs::Ref;
 
@@ -192,6 +194,16 @@ impl Constructor {
             return Ok(made);
         }
         let py = slf.py();
+        if let Ok(portrayed) = made.cast_exact::<Portrayed>() {
+            if portrayed.get().origin().is_some() {
+                return Ok(made);
+            }
+            let name = slf.get().name.bind(py).to_string_lossy();
+            return Err(behavior_error(format!(
+                "the constructor {name} has a portrait by @actor, and its behavior has one by portraitize: give \
+                 the function to @actor(portrait=...)"
+            )));
+        }
         if !is_behavior(&made) {
             return Err(not_a_behavior(&slf.get().name.bind(py).to_string_lossy(), &made));
         }
@@ -251,7 +263,10 @@ pub(crate) fn source<'a>(behavior: &'a Bound<'_, PyAny>) -> Option<&'a Source> {
 
 /// The code of a behavior, without the call that it came from.
 pub(crate) fn code<'a, 'py>(behavior: &'a Bound<'py, PyAny>) -> &'a Bound<'py, PyAny> {
-    match behavior.cast_exact::<Behavior>() {
+    if let Ok(behavior) = behavior.cast_exact::<Behavior>() {
+        return behavior.get().code.bind(behavior.py());
+    }
+    match behavior.cast_exact::<Portrayed>() {
         Ok(behavior) => behavior.get().code.bind(behavior.py()),
         Err(_) => behavior,
     }
@@ -339,8 +354,11 @@ pub(crate) struct Bcom {
 }
 
 impl Bcom {
-    pub(crate) fn new(vat: VatId, slot: Slot) -> Self {
-        Self { vat, slot: AtomicU64::new(slot.0), entry: Entry::of::<Self>() }
+    pub(crate) fn make(py: Python<'_>, vat: VatId, slot: Slot) -> PyResult<Bound<'_, PyAny>> {
+        let bcom = Self { vat, slot: AtomicU64::new(slot.0), entry: Entry::of::<Self>() };
+        let bcom = calls::make(py, bcom)?.into_any();
+        collector::leave(&bcom);
+        Ok(bcom)
     }
 
     fn slot(&self) -> Slot {

@@ -93,20 +93,20 @@ impl Collection {
 /// What the Python part has told.
 struct Registered {
     make: Py<PyAny>,
-    pages: Py<PyDict>,
+    known: Py<PyDict>,
 }
 
 static REGISTERED: PyOnceLock<Registered> = PyOnceLock::new();
 
-/// Tells how to make a collection of its kind and its root, and which constructors pages have, by label.
+/// Tells how to make a collection of its kind and its root, and the constructors of the library, by label.
 #[pyfunction]
-pub(crate) fn _register_collections(py: Python<'_>, make: Py<PyAny>, pages: Py<PyDict>) {
-    let _ = REGISTERED.set(py, Registered { make, pages });
+pub(crate) fn _register_collections(py: Python<'_>, make: Py<PyAny>, known: Py<PyDict>) {
+    let _ = REGISTERED.set(py, Registered { make, known });
 }
 
-/// The constructors of pages, by label: each environment has them.
-pub(crate) fn page_labels(py: Python<'_>) -> Option<&Bound<'_, PyDict>> {
-    Some(REGISTERED.get(py)?.pages.bind(py))
+/// The constructors of the library, by label: pages and others. Each environment has them.
+pub(crate) fn library_labels(py: Python<'_>) -> Option<&Bound<'_, PyDict>> {
+    Some(REGISTERED.get(py)?.known.bind(py))
 }
 
 /// The collection of a kind with this root; there is one object for each that is in memory.

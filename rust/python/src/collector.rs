@@ -9,6 +9,12 @@ pub(crate) fn leave(object: &Bound<'_, PyAny>) {
     unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) }
 }
 
+/// Whether a value is of a kind that the collector visits.
+pub(crate) fn may_visit(value: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the value is alive.
+    unsafe { ffi::PyObject_IS_GC(value.as_ptr()) != 0 }
+}
+
 /// The collector visits an object again, since it may refer to others from now on.
 pub(crate) fn join(object: &Bound<'_, PyAny>) {
     // SAFETY: the object is alive and of a class that the collector can visit; no object is entered twice.

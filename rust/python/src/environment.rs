@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use crate::behavior::{Constructor, Parameter, ParameterKind, version_bytes};
 use crate::cbor;
 use crate::class_actor::ClassInfo;
-use crate::collections::page_labels;
+use crate::collections::library_labels;
 use crate::records::Records;
 
 /// Version 0, which a constructor has if it names none, as it is stored.
@@ -20,8 +20,8 @@ const UNVERSIONED: [u8; 1] = [0];
 
 /// What makes actors from records.
 pub(crate) enum Maker {
-    /// With a rehydrator, if the environment has one.
-    Function(Py<Constructor>, Option<Py<PyAny>>),
+    /// With a rehydrator, if the environment has one; and the function itself where it is one without `@actor`.
+    Function(Py<Constructor>, Option<Py<PyAny>>, Option<Py<PyAny>>),
     Class(Py<PyType>),
 }
 
@@ -105,18 +105,23 @@ impl Maker {
     /// of the portraits that it has today.
     fn of(given: Bound<'_, PyAny>) -> PyResult<(Self, usize, Vec<u8>, Vec<String>)> {
         let py = given.py();
-        let (constructor, rehydrate) = match given.cast_into_exact::<PyTuple>() {
-            Ok(pair) => (pair.get_item(0)?, Some(pair.get_item(1)?.unbind())),
-            Err(error) => (error.into_inner(), None),
+        let (constructor, rehydrate, plain) = match given.cast_into_exact::<PyTuple>() {
+            Ok(parts) => parts.extract()?,
+            Err(error) => (error.into_inner(), None, None::<Py<PyAny>>),
         };
-        let address = constructor.as_ptr() as usize;
+        let address = plain.as_ref().map_or(constructor.as_ptr(), Py::as_ptr) as usize;
         match constructor.cast_into_exact::<Constructor>() {
             Ok(function) => {
                 let this = function.get();
                 let fields = this.parameters.iter().map(|parameter| name(py, parameter)).collect();
                 let version = this.version_bytes.clone();
                 let restore = this.restore.as_ref().map(|restore| restore.clone_ref(py));
-                Ok((Self::Function(function.unbind(), restore.or(rehydrate)), address, version, fields))
+                Ok((
+                    Self::Function(function.unbind(), restore.or(rehydrate), plain),
+                    address,
+                    version,
+                    fields,
+                ))
             }
             Err(error) => {
                 let class = error.into_inner().cast_into::<PyType>()?;
@@ -131,9 +136,9 @@ impl Maker {
 
     fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
-            Self::Function(constructor, restore) => {
-                let restore = restore.as_ref().map(|restore| restore.clone_ref(py));
-                Self::Function(constructor.clone_ref(py), restore)
+            Self::Function(constructor, restore, plain) => {
+                let [restore, plain] = [restore, plain].map(|one| one.as_ref().map(|one| one.clone_ref(py)));
+                Self::Function(constructor.clone_ref(py), restore, plain)
             }
             Self::Class(class) => Self::Class(class.clone_ref(py)),
         }
@@ -142,13 +147,13 @@ impl Maker {
     /// Whether it makes the same of a record as another one.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Function(a, restore), Self::Function(b, other)) => {
-                let same = match (restore, other) {
+            (Self::Function(_, restore, _), Self::Function(_, restore_too, _)) => {
+                let same = match (restore, restore_too) {
                     (Some(restore), Some(other)) => restore.is(other),
                     (None, None) => true,
                     _ => false,
                 };
-                a.is(b) && same
+                self.address() == other.address() && same
             }
             (Self::Class(a), Self::Class(b)) => a.is(b),
             _ => false,
@@ -157,7 +162,8 @@ impl Maker {
 
     fn address(&self) -> usize {
         match self {
-            Self::Function(constructor, _) => constructor.as_ptr() as usize,
+            Self::Function(_, _, Some(plain)) => plain.as_ptr() as usize,
+            Self::Function(constructor, ..) => constructor.as_ptr() as usize,
             Self::Class(class) => class.as_ptr() as usize,
         }
     }
@@ -165,7 +171,7 @@ impl Maker {
     /// Whether a function of the user gives the portrait, so that only it knows the fields.
     fn has_own_portrait(&self) -> bool {
         match self {
-            Self::Function(constructor, _) => constructor.get().portrait.is_some(),
+            Self::Function(constructor, _, plain) => plain.is_some() || constructor.get().portrait.is_some(),
             Self::Class(_) => false,
         }
     }
@@ -175,9 +181,9 @@ impl Maker {
             names.map(|name| name.bind(py).to_string_lossy().into_owned()).collect()
         };
         let (version, bytes, upgrade, needs, takes) = match self {
-            Self::Function(constructor, restore) => {
+            Self::Function(constructor, restore, plain) => {
                 let constructor = constructor.get();
-                if restore.is_some() || constructor.portrait.is_some() {
+                if restore.is_some() || plain.is_some() || constructor.portrait.is_some() {
                     // Only the functions know which fields there may be.
                     return Ok(Known {
                         version: constructor.version_bytes.clone(),
@@ -258,8 +264,8 @@ impl Environment {
         )>()?;
         let mut by_label = HashMap::new();
         let mut by_constructor = HashMap::new();
-        let pages = page_labels(py).into_iter().flatten();
-        for (label, constructor) in labels.iter().chain(pages) {
+        let library = library_labels(py).into_iter().flatten();
+        for (label, constructor) in labels.iter().chain(library) {
             let label: String = label.extract()?;
             let (maker, address, version, fields) = Maker::of(constructor)?;
             let shape = Shape { label: label.clone(), version, fields };
@@ -275,6 +281,11 @@ impl Environment {
             }
         }
         Ok(Self { origin: origin.clone().unbind(), by_label, by_constructor, records })
+    }
+
+    /// The label under which what this makes is stored.
+    pub(crate) fn label_of(&self, maker: &Maker) -> Option<&str> {
+        Some(&self.by_constructor.get(&maker.address())?.label)
     }
 
     /// Whether actors of a stored shape would be stored in the same way today.

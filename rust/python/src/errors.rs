@@ -131,7 +131,10 @@ pub(crate) fn not_portable(
         "; keep it out of the constructor's arguments, or replace it by plain data or by a Ref"
     };
     let message = format!("{actor} can't be stored: {path} is {reason}{advice}");
-    raise("NotPortableError", message, &place(label, slot, vat, path))
+    let [label, slot, vat, path] = place(label, slot, vat, path);
+    let what = reason.split(", ").next().unwrap_or(reason);
+    let what = ("what", Attribute::Text(what.trim_start_matches("a value of type ").to_owned()));
+    raise("NotPortableError", message, &[label, slot, vat, path, what])
 }
 
 /// A behavior changes a variable that no portrait shows.
@@ -225,6 +228,7 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         | KernelError::NotPersistent { .. }
         | KernelError::WithoutId { .. }
         | KernelError::NotReopened { .. }
+        | KernelError::Unsaved { .. }
         | KernelError::MissingRecord { .. } => "PersistenceError",
         KernelError::StaleBecome { .. } | KernelError::ForeignBecome { .. } => "BehaviorError",
         KernelError::NotAnActor { .. } | KernelError::PromiseCycle => "BrokenPromiseError",
@@ -235,6 +239,7 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         KernelError::NotInLog { .. } => "EventLogError",
         KernelError::WrongMoment { .. } => "NoTurnError",
         KernelError::TimedOut { .. } => "VatTimeoutError",
+        KernelError::Deadlock { .. } => "DeadlockError",
         KernelError::InboxFull { .. } => "InboxFullError",
         _ => "GoblinsError",
     };
@@ -262,6 +267,13 @@ pub(crate) fn log_slow_turn(py: Python<'_>, vat: &str, thread: u64, lasting: std
     if let Err(failure) = logged {
         failure.write_unraisable(py, None);
     }
+}
+
+/// Says in the error of a portrait how its actor is reached.
+pub(crate) fn add_trail(py: Python<'_>, error: &Fault, way: &str, actor: &str) {
+    let told = module(py).and_then(|module| module.call_method1("add_trail", (error.value(py), way, actor)));
+    // An error that can't be changed goes on as it is.
+    drop(told);
 }
 
 /// Adds a note to an error.

@@ -1,16 +1,23 @@
-//! Vats whose turns run on an event loop of asyncio.
+//! Vats whose turns run on an event loop of asyncio, and waits for them.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use goblins_core::scheduling::Scheduling;
 use goblins_core::vat::Vat as KernelVat;
+use goblins_core::waits::{LoopId, Waiting, Waits};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::calls::Args;
-use crate::errors::log_unheard;
+use crate::errors::{kernel_error, log_unheard};
 use crate::host::PyHost;
+
+/// The threads of this process that run a loop and wait.
+static WAITS: LazyLock<Waits> = LazyLock::new(Waits::new);
+/// Whether any vat ever ran on a loop.
+static USED: AtomicBool = AtomicBool::new(false);
 
 /// A loop of asyncio.
 pub(crate) struct EventLoop(Py<PyAny>);
@@ -24,6 +31,7 @@ impl EventLoop {
         };
         // What is no loop is found now, not when the first message comes.
         chosen.getattr(intern!(py, "call_soon_threadsafe"))?;
+        USED.store(true, Ordering::Relaxed);
         Ok(Self(chosen.unbind()))
     }
 
@@ -63,17 +71,51 @@ impl Work {
     }
 }
 
-/// The loop of a vat that this thread does not run.
-pub(crate) struct Elsewhere<'py>(Bound<'py, PyAny>);
+/// The loop that runs on this thread, or None.
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))
+}
 
-impl<'py> Elsewhere<'py> {
+/// Notes that this thread waits for a vat; an error if it would never end. `forever`: there is no time after which
+/// it gives up. Only a thread that runs a loop can be waited for in turn.
+pub(crate) fn wait_for(
+    py: Python<'_>,
+    vat: &KernelVat<PyHost>,
+    forever: bool,
+) -> PyResult<Option<Waiting<'static>>> {
+    let Scheduling::Loop(EventLoop(home)) = vat.scheduling() else {
+        return Ok(None);
+    };
+    let here = running_loop(py)?;
+    if here.is_none() || !(forever || here.is(home)) {
+        return Ok(None);
+    }
+    let thread = py.import(intern!(py, "threading"))?.call_method0(intern!(py, "current_thread"))?;
+    let name: String = thread.getattr(intern!(py, "name"))?.extract()?;
+    let id = |home: *mut pyo3::ffi::PyObject| LoopId(home as u64);
+    let waiting = WAITS.begin(id(here.as_ptr()), &format!("thread {name}"), id(home.as_ptr()), vat.name());
+    waiting.map(Some).map_err(|error| kernel_error(&error))
+}
+
+/// Whether any vat ever ran on a loop.
+pub(crate) fn are_used() -> bool {
+    USED.load(Ordering::Relaxed)
+}
+
+/// The loop of a vat that this thread does not run.
+pub(crate) struct Elsewhere<'a, 'py> {
+    home: Bound<'py, PyAny>,
+    vat: &'a KernelVat<PyHost>,
+}
+
+impl<'a, 'py> Elsewhere<'a, 'py> {
     /// `None` if this thread may run the vat.
-    pub(crate) fn of(py: Python<'py>, vat: &KernelVat<PyHost>) -> PyResult<Option<Self>> {
+    pub(crate) fn of(py: Python<'py>, vat: &'a KernelVat<PyHost>) -> PyResult<Option<Self>> {
         let Scheduling::Loop(EventLoop(home)) = vat.scheduling() else {
             return Ok(None);
         };
-        let here = py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?;
-        Ok((!here.is(home)).then(|| Self(home.bind(py).clone())))
+        let here = running_loop(py)?;
+        Ok((!here.is(home)).then(|| Self { home: home.bind(py).clone(), vat }))
     }
 
     /// Calls a function on the loop's thread, and waits for what it gives.
@@ -84,7 +126,12 @@ impl<'py> Elsewhere<'py> {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = function.py();
         let kwargs = args.dict(py)?.unwrap_or_else(|| PyDict::new(py));
-        py.import("goblins._asyncio")?.call_method1("call_on", (&self.0, function, args.tuple(py)?, kwargs))
+        let waiting = wait_for(py, self.vat, true)?;
+        let answer = py
+            .import("goblins._asyncio")?
+            .call_method1("call_on", (&self.home, function, args.tuple(py)?, kwargs));
+        drop(waiting);
+        answer
     }
 
     /// As above, for a method that takes a function and its arguments.

@@ -14,6 +14,7 @@ use goblins_core::record::{Portrait, Record, Shape};
 use goblins_core::recording::Place;
 use goblins_core::residency::MaySleep;
 use goblins_core::settle_outside;
+use goblins_core::trail::Trail;
 use goblins_core::vat::Vat;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -28,12 +29,13 @@ use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard};
 use crate::event_loop::EventLoop;
 use crate::listening::part_of;
-use crate::portrait;
+use crate::portrait::{self, Likeness};
 use crate::promise::{Latch, Promise};
 use crate::refs::{Ref, invoke};
 use crate::resolver::Right;
-use crate::restore;
+use crate::restore::{self, Far};
 use crate::sleep;
+use crate::trail;
 
 unsafe extern "C" {
     fn PyThread_get_thread_ident() -> std::ffi::c_ulong;
@@ -93,6 +95,7 @@ impl Host for PyHost {
     type Waker = Waker;
     type Loop = EventLoop;
     type Env = Environment;
+    type Likeness = Likeness;
 
     fn actor_cell(actor: &Py<Ref>) -> &ActorCell<Self> {
         &actor.get().cell
@@ -305,6 +308,14 @@ impl Host for PyHost {
         Ok(portrait::take(py, env, actor.bind(py))?)
     }
 
+    fn field_of(shape: &Shape, record: &Record, index: usize) -> Option<String> {
+        trail::field_of(shape, record, index)
+    }
+
+    fn traced(py: Python<'_>, error: Fault, actor: &Py<Ref>, trail: &Trail) -> Fault {
+        trail::traced(py, error, actor, trail)
+    }
+
     fn rehydrate(
         py: Python<'_>,
         env: &Environment,
@@ -315,7 +326,20 @@ impl Host for PyHost {
         far: Vec<Py<Promise>>,
     ) -> Result<(Py<PyAny>, bool), Fault> {
         collector::join(actor.bind(py).as_any());
-        Ok(restore::rehydrate(py, env, actor.bind(py), shape, record, (&refs, &far))?)
+        Ok(restore::rehydrate(py, env, actor.bind(py), shape, record, (&refs, Far::Promises(&far)))?)
+    }
+
+    fn likeness(py: Python<'_>, env: &Environment, actor: &Py<Ref>) -> Result<Likeness, Fault> {
+        Ok(portrait::likeness(py, env, actor.bind(py))?)
+    }
+
+    fn remake(
+        py: Python<'_>,
+        env: &Environment,
+        actor: &Py<Ref>,
+        likeness: &Likeness,
+    ) -> Result<(Py<PyAny>, bool), Fault> {
+        Ok(restore::remake(py, env, actor.bind(py), likeness)?)
     }
 
     fn may_sleep(py: Python<'_>, behavior: &Py<PyAny>) -> MaySleep {

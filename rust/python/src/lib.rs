@@ -21,6 +21,7 @@ mod methods;
 mod opening;
 mod origin;
 mod portrait;
+mod portrayed;
 mod promise;
 mod records;
 mod refs;
@@ -34,6 +35,7 @@ mod send;
 mod shapes;
 mod sleep;
 mod stores;
+mod trail;
 mod upkeep;
 mod values;
 mod vat;
@@ -64,6 +66,8 @@ pub mod _goblins {
     use crate::methods::{Methods, methods};
     #[pymodule_export]
     use crate::opening::Opening;
+    #[pymodule_export]
+    use crate::portrayed::{Portrayed, portraitize};
     #[pymodule_export]
     use crate::promise::Promise;
     #[pymodule_export]

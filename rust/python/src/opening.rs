@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use goblins_core::SaveOn;
 use goblins_core::record::VatRecord;
 use goblins_core::residency::Limits;
 use goblins_core::vat::{Vat as KernelVat, VatOptions};
@@ -30,6 +31,7 @@ pub(crate) struct Opening {
     env: Py<PyAny>,
     store: Py<Store>,
     part: String,
+    save_on: SaveOn,
     /// How many actors may be awake, and how many bytes of them.
     limits: Limits,
     registry: Option<Py<Registry>>,
@@ -49,6 +51,7 @@ impl Opening {
         let opened = py
             .detach(|| KernelVat::open(runtime(), options, claim, env, |shape| judge.fits(shape)))
             .map_err(|error| open_error(&error))?;
+        opened.vat.set_save_on(self.save_on);
         if self.limits != Limits::default() {
             opened.vat.set_sleep(self.limits);
         }
@@ -63,13 +66,14 @@ impl Opening {
 #[pymethods]
 impl Opening {
     #[new]
-    #[pyo3(signature = (env, store, part, sleep=(None, None), registry=None))]
+    #[pyo3(signature = (env, store, part, sleep=(None, None), registry=None, by_hand=false))]
     fn new(
         env: Py<PyAny>,
         store: Py<Store>,
         part: String,
         sleep: (Option<usize>, Option<u64>),
         registry: Option<Py<Registry>>,
+        by_hand: bool,
     ) -> PyResult<Self> {
         check()?;
         if current().is_some() {
@@ -78,7 +82,8 @@ impl Opening {
             ));
         }
         let limits = Limits { actors: sleep.0, bytes: sleep.1 };
-        Ok(Self { env, store, part, limits, registry, opened: Mutex::new(None) })
+        let save_on = if by_hand { SaveOn::Request } else { SaveOn::Churn };
+        Ok(Self { env, store, part, save_on, limits, registry, opened: Mutex::new(None) })
     }
 
     /// The roots: those that are stored, or those that `spawn_roots` makes if there are none. After an error the

@@ -1,23 +1,25 @@
 //! From behaviors to portraits (POR-09: each constructor argument under its name).
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use goblins_core::ids::Address;
-use goblins_core::record::{FarReference, Portrait, Shape};
+use goblins_core::ids::{Address, ShapeId};
+use goblins_core::record::{FarReference, Portrait, Record, Shape};
 use goblins_core::references::{Kept, Reference, kept, reference};
 use goblins_core::vat::Vat;
 use minicbor::Encoder;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::behavior::{self, Parameter, ParameterKind, Source, version_bytes};
 use crate::calls::Args;
 use crate::cbor::{self, Handle, NotPortable, Refs};
 use crate::class_actor::{self, ActorBase};
-use crate::environment::{Environment, name};
+use crate::environment::{Environment, Maker, name};
 use crate::errors::{hidden_state, not_portable, persistence_error};
 use crate::host::PyHost;
+use crate::portrayed::Portrayed;
 use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::Ref;
@@ -36,12 +38,25 @@ struct Collected<'a> {
     /// Numbers of references and promises, each in its list, by their addresses.
     numbers: HashMap<usize, u64>,
     records: &'a Records,
+    as_is: AsIs<'a>,
+}
+
+/// Where promises and references to other vats go that are not to be stored, but handed over as they are.
+type AsIs<'a> = Option<&'a RefCell<Vec<Py<PyAny>>>>;
+
+/// The likeness of an actor.
+pub(crate) struct Likeness {
+    pub(crate) shape: Arc<Shape>,
+    pub(crate) record: Record,
+    pub(crate) refs: Vec<Py<Ref>>,
+    pub(crate) as_is: Vec<Py<PyAny>>,
 }
 
 impl<'a> Collected<'a> {
-    fn new(env: &'a Environment, vat: &'a Arc<Vat<PyHost>>) -> Self {
+    fn new(env: &'a Environment, vat: &'a Arc<Vat<PyHost>>, as_is: AsIs<'a>) -> Self {
         Self {
             vat,
+            as_is,
             refs: Vec::new(),
             far: Vec::new(),
             promises: Vec::new(),
@@ -51,7 +66,22 @@ impl<'a> Collected<'a> {
         }
     }
 
+    /// What stands for something that is handed over as it is.
+    fn handed_over(&mut self, list: &RefCell<Vec<Py<PyAny>>>, value: &Bound<'_, PyAny>) -> Handle {
+        if let Some(number) = self.numbers.get(&(value.as_ptr() as usize)) {
+            return Handle::Far(*number);
+        }
+        list.borrow_mut().push(value.clone().unbind());
+        let count = list.borrow().len();
+        Handle::Far(self.numbered(value, count))
+    }
+
     fn actor(&mut self, actor: &Bound<'_, Ref>) -> Result<Handle, NotPortable> {
+        if let Some(list) = self.as_is
+            && !Arc::ptr_eq(actor.get().cell.vat(), self.vat)
+        {
+            return Ok(self.handed_over(list, actor.as_any()));
+        }
         let known = self.numbers.get(&(actor.as_ptr() as usize)).copied();
         match reference::<PyHost>(actor.py(), self.vat, actor.as_unbound()) {
             Ok(Reference::Near) => Ok(Handle::Near(known.unwrap_or_else(|| {
@@ -81,6 +111,9 @@ impl<'a> Collected<'a> {
     }
 
     fn promise(&mut self, promise: &Bound<'_, Promise>) -> Handle {
+        if let Some(list) = self.as_is {
+            return self.handed_over(list, promise.as_any());
+        }
         let py = promise.py();
         let outcome = match kept::<PyHost>(py, self.vat, promise.as_unbound()) {
             Kept::Far(address) => return Handle::Far(self.far(address, None) as u64),
@@ -126,6 +159,23 @@ impl Refs for Collected<'_> {
 
 /// The portrait of an actor's present behavior.
 pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) -> PyResult<Taken> {
+    describe(py, env, actor, None)
+}
+
+/// The likeness of an actor's present behavior.
+pub(crate) fn likeness(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) -> PyResult<Likeness> {
+    let as_is = RefCell::new(Vec::new());
+    let Portrait { shape, name, refs, payload, .. } = describe(py, env, actor, Some(&as_is))?;
+    let record = Record { shape: ShapeId(0), name, slots: Vec::new(), far: Vec::new(), payload };
+    Ok(Likeness { shape, record, refs, as_is: as_is.into_inner() })
+}
+
+fn describe<'a>(
+    py: Python<'_>,
+    env: &'a Environment,
+    actor: &Bound<'_, Ref>,
+    as_is: AsIs<'a>,
+) -> PyResult<Taken> {
     let this = actor.get();
     let cell = &this.cell;
     let described = || this.describe(py);
@@ -135,7 +185,10 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
     };
     let vat = cell.vat().name();
     if let Some(instance) = class_actor::instance(behavior.bind(py)) {
-        return take_of_class(py, env, actor, instance);
+        return take_of_class(py, env, actor, instance, as_is);
+    }
+    if let Ok(portrayed) = behavior.bind(py).cast_exact::<Portrayed>() {
+        return take_by_hand(py, env, actor, portrayed.get(), as_is);
     }
     let Some(source) = behavior::source(behavior.bind(py)) else {
         let reason = "a behavior without a portrait: make it with an @actor constructor";
@@ -150,7 +203,7 @@ pub(crate) fn take(py: Python<'_>, env: &Environment, actor: &Bound<'_, Ref>) ->
     if let Some((function, variable)) = &constructor.hidden {
         return Err(hidden_state(&described(), &shape.label, cell.slot().0, vat, function, variable));
     }
-    let place = Place { py, env, actor: this, shape, before: "args." };
+    let place = Place { py, env, actor: this, shape, before: "args.", as_is };
     if let Some(portrait) = &constructor.portrait {
         let (shape, values) = by_hand(py, portrait, source, &place)?;
         return place.portrait(shape, values);
@@ -168,12 +221,13 @@ struct Place<'a, 'py> {
     shape: &'a Arc<Shape>,
     /// What stands before a field in a path.
     before: &'a str,
+    as_is: AsIs<'a>,
 }
 
 impl<'py> Place<'_, 'py> {
     fn portrait(&self, shape: Arc<Shape>, values: Vec<Bound<'py, PyAny>>) -> PyResult<Taken> {
         let (py, cell) = (self.py, &self.actor.cell);
-        let mut refs = Collected::new(self.env, cell.vat());
+        let mut refs = Collected::new(self.env, cell.vat(), self.as_is);
         let mut payload = Vec::with_capacity(16);
         if Encoder::new(&mut payload).array(values.len() as u64).is_err() {
             return Err(persistence_error(format!("{} could not be encoded", self.actor.describe(py))));
@@ -209,10 +263,20 @@ fn by_hand<'py>(
     }
     let names = fields.keys();
     let given = Args::Packed(&PyTuple::empty(py), Some(&fields)).call(portrait.bind(py))?;
-    let read = py.import("goblins._migrations")?.call_method1(
-        "read_portrait",
-        (given, names, constructor.version.bind(py), place.actor.describe(py)),
-    )?;
+    given_fields(&given, names.as_any(), constructor.version.bind(py), place)
+}
+
+/// Shape and values of what a portrait function has returned.
+fn given_fields<'py>(
+    given: &Bound<'py, PyAny>,
+    names: &Bound<'py, PyAny>,
+    version: &Bound<'py, PyAny>,
+    place: &Place<'_, 'py>,
+) -> PyResult<(Arc<Shape>, Vec<Bound<'py, PyAny>>)> {
+    let py = given.py();
+    let read = py
+        .import("goblins._migrations")?
+        .call_method1("read_portrait", (given, names, version, place.actor.describe(py)))?;
     let (version, fields) = read.extract::<(Bound<'py, PyAny>, Bound<'py, PyDict>)>()?;
     let mut shape = Shape {
         label: place.shape.label.clone(),
@@ -227,12 +291,51 @@ fn by_hand<'py>(
     Ok((Arc::new(shape), values))
 }
 
+/// The portrait of a behavior that has one made by hand (POR-22).
+fn take_by_hand(
+    py: Python<'_>,
+    env: &Environment,
+    actor: &Bound<'_, Ref>,
+    portrayed: &Portrayed,
+    as_is: AsIs<'_>,
+) -> PyResult<Taken> {
+    let this = actor.get();
+    let (cell, vat) = (&this.cell, this.cell.vat().name());
+    let refuse =
+        |reason: &str| not_portable(&this.describe(py), "", cell.slot().0, vat, "its behavior", reason);
+    let Some(origin) = portrayed.origin() else {
+        return Err(refuse(
+            "one whose constructor is not known: add it as portraitize(..., constructor=...)",
+        ));
+    };
+    let constructor = origin.constructor.bind(py);
+    let Some(shape) = env.by_constructor.get(&(constructor.as_ptr() as usize)) else {
+        let name = behavior::constructor_name(constructor)?;
+        return Err(refuse(&format!(
+            "made by {name}, which is not in the vat's PersistenceEnv: add it there"
+        )));
+    };
+    if let Some(Maker::Function(known, ..)) = env.by_label.get(&shape.label)
+        && let Some((function, variable)) = &known.get().hidden
+    {
+        return Err(hidden_state(&this.describe(py), &shape.label, cell.slot().0, vat, function, variable));
+    }
+    let place = Place { py, env, actor: this, shape, before: "args.", as_is };
+    let given = Args::Packed(&PyTuple::empty(py), None).call(portrayed.portrait.bind(py))?;
+    let version = cbor::decode_all(py, &shape.version, &cbor::NoActors)
+        .map_err(|error| persistence_error(format!("the version of {}: {error}", this.describe(py))))?;
+    let names = PyList::new(py, &shape.fields)?;
+    let (shape, values) = given_fields(&given, names.as_any(), &version, &place)?;
+    place.portrait(shape, values)
+}
+
 /// The portrait of an actor that is an instance of a class.
 fn take_of_class(
     py: Python<'_>,
     env: &Environment,
     actor: &Bound<'_, Ref>,
     instance: &Bound<'_, ActorBase>,
+    as_is: AsIs<'_>,
 ) -> PyResult<Taken> {
     let this = actor.get();
     let (cell, described) = (&this.cell, || this.describe(py));
@@ -256,7 +359,7 @@ fn take_of_class(
             persistence_error(format!("{} has no value for its field {field}: give it one", described()))
         })
     });
-    let place = Place { py, env, actor: this, shape, before: "" };
+    let place = Place { py, env, actor: this, shape, before: "", as_is };
     place.portrait(shape.clone(), values.collect::<PyResult<_>>()?)
 }
 

@@ -17,6 +17,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use crate::calls::Args;
 use crate::current::{current, current_turn};
 use crate::errors::{deadlock, kernel_error, log_unheard, no_turn_error};
+use crate::event_loop;
 use crate::host::{Handler, PyHost, Waker};
 use crate::listening;
 use crate::origin::Origin;
@@ -118,7 +119,16 @@ impl Promise {
                     describe(py, this)
                 )));
             }
+            let waiting = match this.home(py) {
+                Some(vat) => event_loop::wait_for(py, &vat, deadline.is_none()),
+                None => Ok(None),
+            };
+            let waiting = match waiting {
+                Ok(waiting) => waiting,
+                Err(deadlock) => break Err(deadlock),
+            };
             py.detach(|| latch.wait(left.min(SLICE)));
+            drop(waiting);
             if let Err(interrupted) = py.check_signals() {
                 break Err(interrupted);
             }
@@ -269,6 +279,26 @@ impl Drop for Promise {
 }
 
 impl Promise {
+    /// The vat that has to go on for it to settle, as far as that is known, if it runs on an event loop.
+    fn home(&self, py: Python<'_>) -> Option<Arc<Vat<PyHost>>> {
+        if !event_loop::are_used() {
+            return None;
+        }
+        let further = |promise: &Self| match &promise.cell.state().progress {
+            Progress::Pending => Ok(None),
+            Progress::Chained { ahead, .. } => Ok(Some(ahead.clone_ref(py))),
+            // It only has to get on the disk.
+            Progress::Settled(..) => Err(()),
+        };
+        let Some(mut last) = further(self).ok()? else {
+            return self.sent.as_ref().map(|sent| sent.vat.clone());
+        };
+        while let Some(next) = further(last.get()).ok()? {
+            last = next;
+        }
+        last.get().sent.as_ref().map(|sent| sent.vat.clone())
+    }
+
     /// Empties it, at the end of its life; an error that nobody asked for is logged then.
     fn let_go(&self) {
         let Some(state) = self.cell.clear() else {

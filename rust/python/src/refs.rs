@@ -23,6 +23,7 @@ use crate::current::current;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
 use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
+use crate::portrayed::Portrayed;
 use crate::promise::Promise;
 
 /// The capability to send to an actor. There is one `Ref` per actor: compare with `is` or `==`.
@@ -233,6 +234,9 @@ pub(crate) fn become_told<'py>(
     if token.vat != cell.vat().id() || token.slot != cell.slot() {
         let vat = cell.vat().name().to_owned();
         return Err(kernel_error(&KernelError::ForeignBecome { slot: cell.slot().0, vat }));
+    }
+    if let Ok(next) = token.behavior.bind(py).cast_exact::<Portrayed>() {
+        next.get().follows(behavior.bind(py));
     }
     churn.change(py, actor.as_unbound(), behavior, token.behavior.clone_ref(py))?;
     if let Some(instance) = class_actor::instance(token.behavior.bind(py)) {

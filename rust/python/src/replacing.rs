@@ -16,6 +16,7 @@ use crate::current::current_turn;
 use crate::environment::Environment;
 use crate::errors::{self, Fault};
 use crate::host::PyHost;
+use crate::portrayed::Portrayed;
 use crate::refs::Ref;
 
 /// Actors that an environment can't make: label, reason (none if the label is not known), how many, one of them.
@@ -62,6 +63,9 @@ fn constructor<'py>(actor: &Bound<'py, Ref>) -> Option<Bound<'py, PyAny>> {
     let behavior = behavior.bind(py);
     if let Some(instance) = class_actor::instance(behavior) {
         return Some(instance.as_any().get_type().into_any());
+    }
+    if let Ok(portrayed) = behavior.cast_exact::<Portrayed>() {
+        return Some(portrayed.get().origin()?.constructor.bind(py).clone());
     }
     behavior::source(behavior).map(|source| source.constructor.bind(py).clone().into_any())
 }
@@ -155,7 +159,7 @@ pub(crate) fn _replace(
     if dry_run {
         churn.try_to_store(py, &new, &made, &mut failed)?;
     }
-    for actor in &made {
+    for actor in &made.actors {
         if let Some(label) = labels.get(&actor.get().cell.slot()) {
             *replaced.entry(label.clone()).or_default() += 1;
         }

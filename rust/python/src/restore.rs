@@ -8,20 +8,31 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::behavior::{self, Bcom, Behavior, Constructor, ParameterKind, not_a_behavior};
-use crate::calls::{self, Args};
+use crate::calls::Args;
 use crate::cbor::{self, Actors, DecodeError};
 use crate::class_actor::{self, ClassInfo};
+use crate::collector;
 use crate::current::current_turn;
 use crate::environment::{Environment, Maker};
 use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
+use crate::portrait::Likeness;
+use crate::portrayed::{self, Portrayed};
 use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::{Name, Ref};
 
+/// What stands for actors of other vats.
+#[derive(Clone, Copy)]
+pub(crate) enum Far<'a> {
+    /// Promises for them.
+    Promises(&'a [Py<Promise>]),
+    /// They themselves, and promises: see [`Likeness`].
+    AsIs(&'a [Py<PyAny>]),
+}
+
 struct Stored<'a> {
     refs: &'a [Py<Ref>],
-    /// What stands for actors of other vats.
-    far: &'a [Py<Promise>],
+    far: Far<'a>,
     promises: Vec<Py<Promise>>,
     records: &'a Records,
 }
@@ -33,8 +44,11 @@ impl Actors for Stored<'_> {
     }
 
     fn far<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
-        let promise = self.far.get(usize::try_from(number).ok()?)?;
-        Some(promise.bind(py).clone().into_any())
+        let number = usize::try_from(number).ok()?;
+        match self.far {
+            Far::Promises(promises) => Some(promises.get(number)?.bind(py).clone().into_any()),
+            Far::AsIs(values) => Some(values.get(number)?.bind(py).clone()),
+        }
     }
 
     fn promise<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>> {
@@ -100,6 +114,17 @@ impl<'a> Today<'a> {
     }
 }
 
+/// The behavior that a likeness describes, and whether that was upgraded.
+pub(crate) fn remake(
+    py: Python<'_>,
+    env: &Environment,
+    actor: &Bound<'_, Ref>,
+    likeness: &Likeness,
+) -> PyResult<(Py<PyAny>, bool)> {
+    let far = Far::AsIs(&likeness.as_is);
+    rehydrate(py, env, actor, &likeness.shape, &likeness.record, (&likeness.refs, far))
+}
+
 /// The behavior that a record describes, and whether that was upgraded.
 pub(crate) fn rehydrate(
     py: Python<'_>,
@@ -107,7 +132,7 @@ pub(crate) fn rehydrate(
     actor: &Bound<'_, Ref>,
     shape: &Shape,
     record: &Record,
-    (refs, far): (&[Py<Ref>], &[Py<Promise>]),
+    (refs, far): (&[Py<Ref>], Far<'_>),
 ) -> PyResult<(Py<PyAny>, bool)> {
     let cell = &actor.get().cell;
     let place = || format!("slot {} of vat {} (label {:?})", cell.slot(), cell.vat().name(), shape.label);
@@ -126,7 +151,7 @@ pub(crate) fn rehydrate(
         DecodeError::Malformed(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
     })?;
     let (behavior, called, upgraded) = match maker {
-        Maker::Function(constructor, restore) => {
+        Maker::Function(constructor, restore, plain) => {
             let constructor = constructor.bind(py);
             let this = constructor.get();
             let (made, upgraded) = match restore {
@@ -145,7 +170,12 @@ pub(crate) fn rehydrate(
                             let version = this.version.bind(py).clone();
                             from_rehydrator(py, actor, restore, version, &names, fields, &place)?
                         }
-                        None => from_function(py, actor, constructor, &names, fields, &place)?,
+                        None => match plain {
+                            None => from_function(py, actor, constructor, &names, fields, &place)?,
+                            Some(plain) => {
+                                from_plain(py, actor, (constructor, plain), &names, fields, &place)?
+                            }
+                        },
                     };
                     (made, upgraded)
                 }
@@ -167,7 +197,9 @@ pub(crate) fn rehydrate(
         None => Name { text: called, given: false },
     };
     let _ = actor.get().name.set(py, name);
-    Ok((behavior, upgraded))
+    // Under a label of old it is stored no longer.
+    let renamed = env.label_of(maker).is_some_and(|label| label != shape.label);
+    Ok((behavior, upgraded || renamed))
 }
 
 fn from_function<'py>(
@@ -189,6 +221,25 @@ fn from_function<'py>(
             Err(not_a_behavior(&name, &error.into_inner()))
         }
     }
+}
+
+/// The behavior of a function without `@actor`: it has a portrait made by hand.
+fn from_plain<'py>(
+    py: Python<'py>,
+    actor: &Bound<'py, Ref>,
+    (constructor, plain): (&Bound<'py, Constructor>, &Py<PyAny>),
+    names: &[String],
+    fields: Vec<Bound<'py, PyAny>>,
+    place: &dyn Fn() -> String,
+) -> PyResult<Py<PyAny>> {
+    let (args, kwargs) = arguments(py, actor, constructor.get(), names, fields, place)?;
+    let made = Args::Packed(&args, kwargs.as_ref()).call(plain.bind(py))?;
+    let Ok(portrayed) = made.cast_exact::<Portrayed>() else {
+        let name = constructor.get().name.bind(py).to_string_lossy();
+        return Err(not_a_behavior(&name, &made));
+    };
+    portrayed.get().made_by(plain.bind(py), Some(&args.get_item(0)?));
+    Ok(made.unbind())
 }
 
 /// What a rehydrator makes (POR-14): it spawns an actor, and the behavior of that becomes the one of this.
@@ -221,10 +272,7 @@ fn from_rehydrator<'py>(
     if let Some(instance) = class_actor::instance(behavior.bind(py)) {
         class_actor::bind(instance, actor)?;
     }
-    if let Some(source) = behavior::source(behavior.bind(py))
-        && let Ok(first) = source.args.bind(py).get_item(0)
-        && let Ok(bcom) = first.cast_exact::<Bcom>()
-    {
+    if let Some(bcom) = portrayed::bcom_of(behavior.bind(py)) {
         bcom.get().hand_over(actor.get().cell.slot());
     }
     Ok(behavior)
@@ -298,7 +346,7 @@ fn arguments<'py>(
 ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
     let cell = &actor.get().cell;
     let mut stored = Named::new(names, fields);
-    let mut args = vec![calls::make(py, Bcom::new(cell.vat().id(), cell.slot()))?.into_any()];
+    let mut args = vec![Bcom::make(py, cell.vat().id(), cell.slot())?];
     let mut kwargs = None;
     let mut named = || kwargs.get_or_insert_with(|| PyDict::new(py)).clone();
     for parameter in &constructor.parameters {
@@ -328,7 +376,12 @@ fn arguments<'py>(
         )));
     }
     let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
-    Ok((PyTuple::new(py, args)?, kwargs))
+    let plain = args.iter().skip(1).all(|value| !collector::may_visit(value));
+    let args = PyTuple::new(py, args)?;
+    if plain {
+        collector::leave(args.as_any());
+    }
+    Ok((args, kwargs))
 }
 
 /// The values of a record, each taken once by its name. They mostly stand in the order in which they are asked for.

@@ -16,6 +16,7 @@ use crate::containers;
 use crate::current::{current, current_turn, in_turn};
 use crate::errors::{behavior_error, kernel_error};
 use crate::host::{Message, PyHost};
+use crate::portrayed::Portrayed;
 use crate::promise::{Promise, Sent};
 use crate::refs::{BoundMessage, Name, Ref, Target, not_a_target};
 
@@ -65,7 +66,7 @@ fn make<'py>(
     if let Some(class) = class_actor::class(constructor) {
         return spawn_class(&churn, slot, name, class, args, kwargs);
     }
-    let bcom = calls::make(py, Bcom::new(vat.id(), slot))?.into_any();
+    let bcom = Bcom::make(py, vat.id(), slot)?;
     let mut all = Vec::with_capacity(args.len() + 1);
     all.push(bcom);
     all.extend(args.iter());
@@ -75,6 +76,9 @@ fn make<'py>(
         Ok(actor) => return Ok(actor),
         Err(error) => error.into_inner(),
     };
+    if let Ok(portrayed) = behavior.cast_exact::<Portrayed>() {
+        portrayed.get().made_by(constructor, Some(&all.get_item(0)?));
+    }
     if !is_behavior(&behavior) {
         return Err(not_a_behavior(&constructor_name(constructor)?.to_string_lossy(), &behavior));
     }

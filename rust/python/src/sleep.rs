@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use crate::behavior;
 use crate::class_actor::{self, ActorBase};
 use crate::containers::may_change;
+use crate::portrayed::Portrayed;
 use crate::shapes;
 
 /// An instance must be held by nobody but the actor, and so must the containers in its fields. A function is never
@@ -25,6 +26,9 @@ pub(crate) fn may_sleep(behavior: &Bound<'_, PyAny>) -> PyResult<MaySleep> {
             true => found.verdict(),
             false => MaySleep::No,
         });
+    }
+    if behavior.is_exact_instance_of::<Portrayed>() {
+        return Ok(MaySleep::Yes);
     }
     let Some(source) = behavior::source(behavior) else {
         return Ok(MaySleep::No);

@@ -364,13 +364,34 @@ impl Vat {
         Ok(this.vat.drain(py, timeout.map(seconds).transpose()?.flatten())?)
     }
 
-    /// Returns when all that this vat did is in its store. It saves by itself after each churn.
-    fn save(&self, py: Python<'_>) -> PyResult<()> {
-        self.refuse_in_turn("save()")?;
+    /// Writes what has changed since the last save, and returns when all that this vat did is in its store.
+    fn save(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        this.refuse_in_turn("save()")?;
+        if let Some(elsewhere) = Elsewhere::of(py, &this.vat)? {
+            let args = PyTuple::empty(py);
+            return elsewhere.call(&slf.getattr("save")?, Args::Packed(&args, None)).map(|_| ());
+        }
+        Ok(this.vat.save(py)?)
+    }
+
+    /// As `save`, for coroutines: waits without blocking the loop.
+    fn save_async<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().refuse_in_turn("save_async()")?;
+        slf.py().import("goblins._asyncio")?.call_method1("save_async", (slf,))
+    }
+
+    /// The churn that runs is saved at its end: for `save_async`.
+    fn _save_soon(&self) -> PyResult<()> {
         if self.vat.persistence().is_none() {
             return Err(kernel_error(&KernelError::NotPersistent { vat: self.vat.name().to_owned() }));
         }
-        Ok(self.vat.run(py, |_| Ok(()))?)
+        if self.is_inside("save_async()")?
+            && let Some(churn) = current()
+        {
+            churn.ask_for_save();
+        }
+        Ok(())
     }
 
     /// Closes the vat: the running turn ends, waiting messages are broken. Closing twice does nothing.

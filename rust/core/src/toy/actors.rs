@@ -161,6 +161,27 @@ fn decode(reader: &mut Reader<'_>, refs: &[Actor], far: &[Promise]) -> Option<Va
     })
 }
 
+/// The field that a reference stands in. A list has many values in its one field.
+pub(super) fn field_of(shape: &Shape, record: &Record, index: usize) -> Option<String> {
+    const REFERENCE: u8 = 3;
+    let mut reader = Reader::new(&record.payload);
+    let mut fields = shape.fields.iter();
+    let mut field = fields.next()?;
+    loop {
+        match reader.byte()? {
+            0 => {}
+            2 => drop(reader.text()?),
+            kind => {
+                let number = reader.varint()?;
+                if kind == REFERENCE && number == index as u64 {
+                    return Some(field.clone());
+                }
+            }
+        }
+        field = fields.next().unwrap_or(field);
+    }
+}
+
 fn raised(why: &str) -> Fault {
     Fault::Raised(why.to_owned())
 }

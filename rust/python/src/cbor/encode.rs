@@ -8,7 +8,8 @@ use minicbor::data::Tag;
 use minicbor::encode::Error;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple,
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyFunction, PyInt, PyList, PySet, PyString,
+    PyTuple,
 };
 
 use super::promises::{BROKEN, FULFILLED, UNSETTLED, broken_error};
@@ -355,7 +356,9 @@ fn unsupported(value: &Bound<'_, PyAny>) -> String {
         return format!("{name}, a subclass of a plain type, which would not come back as what it was");
     }
     if value.is_callable() {
-        return format!("{name}, and code is never stored: use an actor");
+        let called = value.getattr("__qualname__").ok().filter(|_| value.is_instance_of::<PyFunction>());
+        let called = called.map(|called| format!(" ({called})")).unwrap_or_default();
+        return format!("{name}{called}, and code is never stored: use an actor");
     }
     format!("{name}, which is not a portable value")
 }

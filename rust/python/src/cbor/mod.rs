@@ -18,6 +18,7 @@ mod times;
 pub(crate) use decode::{Actors, DecodeError, NoActors, decode, decode_all};
 pub(crate) use encode::{Handle, NoRefs, NotPortable, Refs, encode};
 pub(crate) use records::{Head, Problem};
+pub(crate) use tags::REFERENCE;
 
 /// How deeply containers may be nested.
 pub(crate) const MAX_DEPTH: usize = 200;

@@ -28,7 +28,7 @@ pub(super) const FROZENSET: u64 = 28_101;
 /// A bytearray: a byte string.
 pub(super) const BYTEARRAY: u64 = 28_102;
 /// A reference to an actor: its index in the record's list of slots.
-pub(super) const REFERENCE: u64 = 28_103;
+pub(crate) const REFERENCE: u64 = 28_103;
 /// A datetime that tag 0 can't hold: `[text, zone, fold]`. The text is `2026-01-31T12:30:00` or
 /// `2026-01-31T12:30:00.000001`, as a clock there shows it. The zone is null for a naive one, the IANA name, the
 /// distance from UTC in microseconds, or an array of that distance and a name.
