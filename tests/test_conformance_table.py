@@ -28,7 +28,6 @@ COMPLETE = {
     "HOT": 13,
     "REG": 14,
     "OID": 7,
-    "STO": 22,
 }
 
 

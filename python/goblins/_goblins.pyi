@@ -51,6 +51,7 @@ __all__ = [
     "_constructor",
     "_constructors",
     "_copied",
+    "_copy_store",
     "_decode",
     "_encode",
     "_find_unfit",
