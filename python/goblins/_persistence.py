@@ -127,7 +127,7 @@ class PersistenceEnv:
             raise BehaviorError(f"the {what} is a text, not {label!r}")
         if label.startswith("goblins."):
             raise DuplicateLabelError(
-                f"the {what} {label!r} is taken: labels that begin with 'goblins.' are those of goblins itself"
+                f"the {what} {label!r} is taken: what begins with 'goblins.' is that of goblins itself"
             )
         self._refuse_known(what, label)
 
@@ -358,10 +358,10 @@ def spawn_persistent_vat(
             was.
         vat_constructor: what makes the vat of the keywords it gets: ``Vat``, ``ManualVat``, ``AsyncioVat``,
             or a function that passes all its keywords on to one of them, with some of its own.
-        sleep: which actors go back to the store when they are not used: ``lru(...)``. Without it an actor that
-            was used stays in memory as long as something refers to it.
-        persistence_registry: where this vat finds those of other stores, and is found by them (PV-11). Vats of one
-            store find each other without.
+        sleep: which actors go back to the store when they are not used: ``lru(...)``. Without it an actor
+            that was used stays in memory as long as something refers to it.
+        persistence_registry: where this vat finds those of other stores, and is found by them (PV-11). Vats
+            of one store find each other without.
         persist_on: "churn": each churn is written before anybody outside sees its results. "manual": only
             ``vat.save()`` writes, all that has changed since the last save, in one batch; results wait for
             nothing, and what was not saved when the vat is closed, or its process ends, is lost (PV-05). New
