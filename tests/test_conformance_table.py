@@ -20,6 +20,7 @@ COMPLETE = {
     "VAT": 23,
     "POR": 38,
     "ENV": 11,
+    "STO": 22,
     "PV": 25,
     "LOG": 26,
     "SLP": 6,

@@ -147,4 +147,6 @@ def test_the_page_about_the_format_lists_all_kinds_of_records():
     listed = re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE)
     assert len(kinds) >= 8
     assert listed == kinds
-    assert f"version **{re.search(r'FORMAT: u64 = (\d+)', schema)[1]}**" in page
+    version = re.search(r"FORMAT: u64 = (\d+)", schema)
+    assert version is not None
+    assert f"version **{version[1]}**" in page
