@@ -127,7 +127,7 @@ class PersistenceEnv:
             raise BehaviorError(f"the {what} is a text, not {label!r}")
         if label.startswith("goblins."):
             raise DuplicateLabelError(
-                f"the {what} {label!r} is taken: labels that begin with 'goblins.' are those of the library"
+                f"the {what} {label!r} is taken: what begins with 'goblins.' is that of goblins itself"
             )
         self._refuse_known(what, label)
 
