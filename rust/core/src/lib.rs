@@ -54,8 +54,8 @@ pub mod trail;
 mod turn;
 pub mod upgrading;
 pub mod vat;
-mod walk;
 pub mod waits;
+mod walk;
 mod watch;
 
 pub use by_hand::SaveOn;
