@@ -9,40 +9,40 @@ the other vat is open too: whichever comes first. The registry is where they fin
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from goblins import (
+    Actor,
     PersistenceEnv,
     PersistenceRegistry,
+    Promise,
     RocksStore,
-    actor,
-    methods,
     send,
     spawn,
     spawn_persistent_vat,
 )
 
 
-@actor
-def cell(bcom, value=None):
+class Cell(Actor):
     """Holds a value."""
 
-    def get():
-        return value
+    value: Any = None
 
-    def put(new):
-        return bcom(cell(bcom, new))
+    def get(self) -> Any:
+        return self.value
 
-    return methods(get=get, put=put)
-
-
-ENV = PersistenceEnv("two_vats", cell)
+    def put(self, value: Any) -> None:
+        self.value = value
 
 
-def open_vat(folder: Path, name: str, registry: PersistenceRegistry):
+ENV = PersistenceEnv("two_vats", Cell)
+
+
+def open_vat(folder: Path, name: str, registry: PersistenceRegistry) -> tuple[RocksStore, Cell]:
     """The store and the one root of a vat."""
     store = RocksStore(folder / name)
     _vat, root = spawn_persistent_vat(
-        ENV, lambda: spawn(cell), store, name=name, persistence_registry=registry
+        ENV, lambda: spawn(Cell), store, name=name, persistence_registry=registry
     )
     return store, root
 
@@ -60,7 +60,8 @@ def first_start(folder: Path) -> None:
 
 def restart(folder: Path, order: str) -> None:
     registry = PersistenceRegistry()
-    opened = {}
+    opened: dict[str, tuple[RocksStore, Cell]] = {}
+    early: Promise[Any] | None = None
     for name in order:
         opened[name] = open_vat(folder, name, registry)
         if name == "a" and "b" not in opened:
@@ -69,8 +70,9 @@ def restart(folder: Path, order: str) -> None:
             print("b is not open yet:", registry)
     a, b = opened["a"][1], opened["b"][1]
     found = a.get().result(timeout=30)
-    print(f"restarted {order[0]} first: the same cell: {found is b}, which says {send(found.get).result()!r}")
-    if order[0] == "a":
+    says = send(found.get).result(timeout=30)
+    print(f"restarted {order[0]} first: the same cell: {found is b}, which says {says!r}")
+    if early is not None:
         print("the early message:", early.result(timeout=30))
     for store, _ in opened.values():
         store.close()
@@ -86,5 +88,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         main(Path(sys.argv[1]))
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            main(Path(folder))
+        with tempfile.TemporaryDirectory() as temporary:
+            main(Path(temporary))

@@ -28,6 +28,7 @@ COMPLETE = {
     "HOT": 13,
     "REG": 14,
     "OID": 7,
+    "STO": 22,
 }
 
 

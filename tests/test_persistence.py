@@ -579,8 +579,19 @@ class TestOneBatchPerChurn:
         assert before > 0
         for _ in range(100):
             assert box.get() == "value"
-        vat.run(lambda: spawn(counter)())
+        vat.run(lambda: None)
         assert self.log_size(rocks) == before
+
+    def test_spawns_of_what_is_not_stored_write_once_for_many(self, rocks):
+        """Others may refer to them: their slots are not given away again, after a restart neither."""
+        vat, _box = rocks.spawn(lambda: spawn(cell, "value"))
+        before = self.log_size(rocks)
+        vat.run(lambda: spawn(counter)())
+        once = self.log_size(rocks) - before
+        assert 0 < once < 100
+        for _ in range(200):
+            vat.run(lambda: spawn(counter)())
+        assert self.log_size(rocks) == before + once
 
     def test_what_a_change_writes_does_not_grow_with_the_number_of_actors(self, rocks):
         def growth(part, actors):

@@ -287,10 +287,10 @@ def test_other_values_are_refused_and_the_turn_is_undone(stored, value):
     assert box.get() == "after"
 
 
-def test_what_belongs_to_the_library_but_is_no_ref_is_refused(stored):
+def test_what_belongs_to_the_library_but_is_no_value_is_refused(stored):
     _, vat, box = stored
-    promise, resolver = vat.run(promise_and_resolver)
-    for value in (vat, box.get, resolver, promise, counter, ENV, Vat, methods(a=print)):
+    _promise, resolver = vat.run(promise_and_resolver)
+    for value in (vat, box.get, resolver, counter, ENV, Vat, methods(a=print)):
         with pytest.raises(NotPortableError):
             box.put(value)
     assert box.get() == "before"

@@ -82,6 +82,8 @@ class TestWhatIsWritten:
             return sum(path.stat().st_size for path in rocks.folder.rglob("*.log"))
 
         vat, ticks, box = by_hand(rocks, lambda: (spawn(counter), spawn(cell)))
+        # The counter of slots is written, for many at once.
+        vat.spawn(cell)
         before = log_size()
         assert before > 0
         for _ in range(100):

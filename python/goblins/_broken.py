@@ -8,7 +8,7 @@ arguments are plain.
 from __future__ import annotations
 
 import builtins
-from typing import Any
+from typing import Any, cast
 
 from goblins import _errors
 from goblins._errors import BrokenPromiseError, GoblinsError, NotPortableError
@@ -74,10 +74,10 @@ def _class(name: str) -> type[BaseException] | None:
 
 def _arguments(error: BaseException) -> tuple[Any, ...] | None:
     """The arguments that make the error again, if all are plain values."""
-    args = error.args
+    args: tuple[Any, ...] = error.args
     if isinstance(error, OSError) and type(error).__module__ == "builtins":
         # Its arguments leave out the file's name.
-        args = error.__reduce__()[1]  # type: ignore[assignment]
+        args = cast("tuple[Any, ...]", error.__reduce__()[1])
     return args if _is_plain(args) else None
 
 

@@ -1061,7 +1061,7 @@ class _Opening:
         env: PersistenceEnv,
         store: Store,
         part: str,
-        sleep: tuple[int | None, int | None] = (None, None),
+        sleep: tuple[int | None, int | None] = ...,
         registry: PersistenceRegistry | None = None,
         by_hand: bool = False,
     ) -> Self: ...
