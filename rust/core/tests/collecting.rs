@@ -291,6 +291,8 @@ enum Step {
     Load(usize, usize),
     Forget(usize),
     Reopen(bool),
+    /// Hangs an actor somewhere else, and opens the vat again: so that nothing of that is in memory.
+    Move(usize, usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -302,6 +304,16 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (n.clone(), n.clone()).prop_map(|(a, b)| Step::Load(a, b)),
         4 => n.prop_map(Step::Forget),
         1 => any::<bool>().prop_map(Step::Reopen),
+        20 => (0usize..4096, 0usize..4096).prop_map(|(a, b)| Step::Move(a, b)),
+    ]
+}
+
+fn growth() -> impl Strategy<Value = Step> {
+    let n = 0usize..64;
+    prop_oneof![
+        6 => n.clone().prop_map(Step::Grow),
+        2 => (n.clone(), n.clone()).prop_map(|(a, b)| Step::Link(a, b)),
+        2 => (n.clone(), n).prop_map(|(a, b)| Step::Cut(a, b)),
     ]
 }
 
@@ -323,6 +335,17 @@ impl Side {
 
     fn pick(&self, number: usize) -> Actor {
         self.held[number % self.held.len()].clone()
+    }
+
+    /// An actor that the root reaches, by some way.
+    fn descend(&self, mut way: usize) -> Actor {
+        let mut at = self.held[0].clone();
+        while way > 0 && !self.links[&slot(&at)].is_empty() {
+            let index = way % self.links[&slot(&at)].len();
+            at = actor(call(&at, "at", Value::Int(index as i64)).unwrap());
+            way /= 4;
+        }
+        at
     }
 
     fn take(&mut self, step: Step, world: &World) {
@@ -363,6 +386,19 @@ impl Side {
                 self.held.swap_remove(index);
             }
             Step::Forget(_) | Step::Reopen(false) => {}
+            Step::Move(a, b) => {
+                let (from, to) = (self.descend(a), self.descend(b));
+                let links = self.links.get_mut(&slot(&from)).unwrap();
+                if !links.is_empty() {
+                    let moved = links.remove(0);
+                    self.links.get_mut(&slot(&to)).unwrap().push(moved);
+                    let moved = actor(call(&from, "at", Value::Int(0)).unwrap());
+                    cut(&from, 0);
+                    call(&to, "link", Value::Actor(moved)).unwrap();
+                }
+                drop((from, to));
+                self.take(Step::Reopen(true), world);
+            }
             Step::Reopen(true) => {
                 self.vat.close(()).unwrap();
                 self.held.clear();
@@ -400,15 +436,20 @@ proptest! {
 
     #[test]
     fn nothing_that_can_be_reached_is_ever_removed_and_all_else_is_in_the_end(
-        before in prop::collection::vec((any::<bool>(), step()), 0..60),
-        during in prop::collection::vec((any::<bool>(), step()), 0..60),
+        before in prop::collection::vec((any::<bool>(), growth()), 0..80),
+        during in prop::collection::vec((any::<bool>(), step()), 0..80),
         pace in (1usize..4, 1usize..5),
         keep_generations in 0u64..3,
+        opened_again: bool,
     ) {
         let world = World::new(StorageOptions { keep_generations, auto_collect: false });
         let mut sides = [Side::new(&world, "left"), Side::new(&world, "right")];
         for (side, step) in before {
             sides[usize::from(side)].take(step, &world);
+        }
+        if opened_again {
+            // Only the roots are in memory.
+            sides.iter_mut().for_each(|side| side.take(Step::Reopen(true), &world));
         }
         let mut during = during.into_iter();
         let pace = Pace { step: pace.0, page: pace.1, compact_from: 0 };

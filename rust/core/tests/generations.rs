@@ -138,8 +138,7 @@ fn what_was_removed_and_made_is_as_it_was() {
     let value = |generation| {
         let view = storage.at("main", generation).unwrap();
         let (_past, [root]) = reopen::<1>(&shelf.runtime, &view, "main");
-        let value = get(&held(&root));
-        value
+        get(&held(&root))
     };
     assert_eq!([value(2), value(3), value(4)], [1, 2, 3]);
     // What is collected was part of older generations.
