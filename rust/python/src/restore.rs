@@ -61,6 +61,9 @@ impl Actors for Stored<'_> {
     }
 }
 
+/// Names and values of fields, as the constructor of today knows them, and whether an upgrade made them so.
+type Upgraded<'py, 's> = (Cow<'s, [String]>, Vec<Bound<'py, PyAny>>, bool);
+
 /// The version of a constructor, and how to get there.
 struct Today<'a> {
     version: &'a Py<PyAny>,
@@ -73,14 +76,14 @@ impl<'a> Today<'a> {
         Self { version, bytes, upgrade }
     }
 
-    /// The fields as the constructor of today knows them, and whether an upgrade made them so.
+    /// Brings stored fields up to date.
     fn upgraded<'py, 's>(
         &self,
         py: Python<'py>,
         shape: &'s Shape,
         fields: Vec<Bound<'py, PyAny>>,
         place: &dyn Fn() -> String,
-    ) -> PyResult<(Cow<'s, [String]>, Vec<Bound<'py, PyAny>>, bool)> {
+    ) -> PyResult<Upgraded<'py, 's>> {
         let Self { version, bytes, upgrade } = *self;
         if shape.version == bytes {
             return Ok((Cow::Borrowed(&shape.fields), fields, false));
