@@ -1,4 +1,4 @@
-"""What both kinds of stores do (STO), seen from Python; `conformance.rs` of the core has what vats need."""
+"""What both kinds of stores do (STO). `rust/core/src/conformance.rs` has what vats need of them."""
 
 import re
 import threading
