@@ -11,7 +11,7 @@ import threading
 import weakref
 
 import pytest
-from goblins import Ref, Vat, actor, methods, on, promise_and_resolver, send, spawn, tell
+from goblins import Actor, Ref, Vat, actor, methods, on, promise_and_resolver, send, spawn, tell
 from support import Boom, cell, collect, counter, echo, failing, failing_turn
 
 
@@ -46,6 +46,16 @@ def holding(*things):
 def resident_bytes():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Linked(Actor):
+    others: list[Ref] = []
+
+    def link(self, other):
+        self.others.append(other)
+
+    def count(self):
+        return len(self.others)
 
 
 def refs_alive():
@@ -100,6 +110,20 @@ class TestActors:
         collect()
         assert weak() is not None
         assert outer.get()() == 0
+
+    @pytest.mark.parametrize("log", [False, True])
+    def test_classes_of_actors_that_were_linked_in_a_ring_by_changes_in_place_go(self, log):
+        """ACT-20: what undoes a change is not kept beyond its turn."""
+        vat = Vat(log=log)
+        ring = [vat.spawn(Linked) for _ in range(10)]
+        for index, ref in enumerate(ring):
+            ref.link(ring[(index + 1) % 10])
+        assert ring[0].count() == 1
+        weak = [weakref.ref(ref) for ref in ring]
+        del ring, ref
+        vat.log.clear()
+        collect()
+        assert [ref() for ref in weak] == [None] * 10
 
     def test_an_actor_that_holds_itself_goes(self, vat, watched):
         take, gone = watched

@@ -479,9 +479,24 @@ pub(crate) fn refuse_changes(
 }
 
 impl Saved {
-    /// Whether a field or a container in one has changed. What came in from outside is replaced by copies, so that
-    /// nobody else can change it later.
+    /// Whether a field or a container in one has changed, at the end of a turn. What came in from outside is replaced
+    /// by copies, so that nobody else can change it later.
     pub(crate) fn is_changed(&self, py: Python<'_>) -> PyResult<bool> {
+        let changed = self.compare(py)?;
+        self.let_go(py);
+        Ok(changed)
+    }
+
+    /// The instance forgets what was kept: the collector does not see it there.
+    fn let_go(&self, py: Python<'_>) {
+        let instance = self.instance.bind(py);
+        let is_ours = |kept: &Arc<Kept>| Arc::ptr_eq(kept, &self.kept);
+        if instance.get().link.lock().kept.as_ref().is_some_and(is_ours) {
+            forget_kept(instance);
+        }
+    }
+
+    fn compare(&self, py: Python<'_>) -> PyResult<bool> {
         let instance = self.instance.bind(py);
         let info = instance.get().info.get();
         let now = fields(instance)?;
@@ -542,6 +557,10 @@ impl Saved {
     /// For the collector. The actor may hold the same fields still, but does not need them any more.
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.instance)?;
+        if Arc::strong_count(&self.kept) > 1 {
+            // Seen from several places, it would be counted too often.
+            return Ok(());
+        }
         visit.call(&self.kept.fields)?;
         match self.kept.containers.try_lock() {
             Some(containers) => containers.traverse(visit),
