@@ -1,7 +1,12 @@
 """Map, List and Set as the state of actors: undone, stored, shared, copied, far (G1, G6, G8)."""
 
 import asyncio
+import dataclasses
+import os
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 
 import pytest
 from goblins import (
@@ -37,6 +42,8 @@ from support import (
     failing_turn,
     make_in_vat,
 )
+
+CHILD = Path(__file__).parent / "children" / "map_of_records.py"
 
 
 @actor
@@ -289,6 +296,30 @@ class TestAllOfThem:
         assert _pages.stable_hash("größe").hex() == "f4f8e155c9329ae9"
         assert _pages.stable_hash(-1).hex() == "2033b1e7a1b281b2"
         assert _pages.stable_hash((1, "a", b"c", None)).hex() == "b62f5fb24266ecda"
+
+    def test_records_are_found_as_keys_by_other_processes_also_with_one_more_field(self, tmp_path):
+        """What Python makes of their hashes differs from process to process."""
+        for seed, arguments in enumerate((["fill"], ["look"], ["look", "more"])):
+            child = [sys.executable, CHILD, tmp_path / "db", *arguments]
+            subprocess.run(child, check=True, env={**os.environ, "PYTHONHASHSEED": str(seed)})
+
+    def test_what_has_an_equality_of_its_own_is_no_key(self):
+        @dataclasses.dataclass(frozen=True)
+        class Name:
+            text: str
+
+            def __eq__(self, other):
+                return isinstance(other, Name) and self.text.lower() == other.text.lower()
+
+            def __hash__(self):
+                return hash(self.text.lower())
+
+        table = Vat().run(Map)
+        with pytest.raises(TypeError, match="__eq__ of its own"):
+            table[Name("a")] = 1
+        with pytest.raises(TypeError, match="__eq__ of its own"):
+            table[(1, Name("a"))] = 1
+        assert len(table) == 0
 
     def test_they_work_on_an_asyncio_vat(self):
         async def main():

@@ -22,6 +22,7 @@ from goblins._goblins import (
     _register_collections,
     _weight,
 )
+from goblins._records import compared
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -194,4 +195,5 @@ def _plain(key: Any) -> Any:
         return frozenset([_plain(item) for item in key])
     if isinstance(key, datetime.datetime) and key.utcoffset() is not None:
         return key.astimezone(datetime.UTC)
-    return key
+    parts = compared(key)
+    return key if parts is None else _plain(parts)
