@@ -51,8 +51,8 @@ def describe(name: str, cls: Any) -> _RecordClass:
 
 
 def compared(instance: Any) -> tuple[Any, ...] | None:
-    """What the equality of an instance depends on; None if it is no dataclass, no class of attrs and no member
-    of an enum. A new field that has a default changes nothing of it.
+    """What the equality of an instance depends on; None if it is no dataclass, class of attrs or member of an
+    enum. A new field that has a default changes nothing of it.
 
     Raises:
         TypeError: its class has an equality of its own.
@@ -76,7 +76,7 @@ def compared(instance: Any) -> tuple[Any, ...] | None:
     code = getattr(made.__eq__, "__code__", None)
     if code is not None and not code.co_filename.startswith("<"):
         raise TypeError(
-            f"{cls.__qualname__} can't be a key of a Map or a member of a Set, since it has an __eq__ of its own: "
+            f"{cls.__qualname__} can't be a key of a Map or a member of a Set, since it has its own __eq__: "
             "use a tuple of what it compares"
         )
     parts = [(name, getattr(instance, name)) for name in names]
