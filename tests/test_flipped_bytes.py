@@ -64,6 +64,7 @@ def test_it_has_files_of_each_kind(pristine):
 @pytest.mark.timeout(PATIENCE)
 @pytest.mark.parametrize("bits", [0x01, 0x80, 0xFF] if ALL else [0x01, 0x80])
 def test_a_flipped_byte_gives_the_right_value_or_an_error(pristine, tmp_path, bits):
+    """LIM-10"""
     files = sorted(file for file in pristine.iterdir() if file.stat().st_size)
     lines = flip(pristine, tmp_path, bits, files)
     wrong = [line for line in lines if line.split(" ", 3)[2] not in ("right", "refused")]

@@ -156,7 +156,7 @@ class TestLookingBack:
 class TestCopying:
     @pytest.mark.parametrize("target", ["memory", "rocks"])
     def test_all_is_copied_between_any_two_kinds(self, store, tmp_path, target):
-        """STO-16"""
+        """STO-16, LIM-11"""
         vat, root = spawn_persistent_vat(ENV, lambda: spawn(cell), store)
         spawn_persistent_vat(ENV, lambda: spawn(counter, 5), store.vat("other"))
         with vat:

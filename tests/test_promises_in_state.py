@@ -296,6 +296,7 @@ class TestOpenOnes:
         assert the(root.get()) == 3
 
     def test_one_that_had_not_settled_at_the_end_comes_back_broken_and_says_so(self, place):
+        """POR-31, LIM-03"""
         vat, root = opened(place, lambda: spawn(cell))
         promise, resolver = promise_and_resolver()
         root.put(("kept", promise))

@@ -81,6 +81,7 @@ fn a_caller_that_only_reads_waits_for_what_it_has_read() {
 
 #[test]
 fn messages_to_vats_of_the_store_go_before_the_sync_all_others_after_it() {
+    // LIM-01
     let (reins, runtime) = (Reins::default(), runtime());
     let (other_reins, storage) = (Reins::default(), reins.storage());
     let other_storage = other_reins.storage();

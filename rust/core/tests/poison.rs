@@ -285,6 +285,7 @@ fn a_failed_write_in_one_vat_stops_the_others_of_its_store() {
 
 #[test]
 fn output_that_waited_for_a_sync_that_failed_never_gets_out() {
+    // LIM-02
     let (reins, runtime) = (Reins::default(), runtime());
     let storage = reins.storage();
     let (here, [tally]) = found(&runtime, &storage, "held", [counter(0)]);

@@ -236,6 +236,7 @@ fn parts_of_a_store_know_nothing_of_each_other() {
 
 #[test]
 fn no_slot_is_given_twice_over_restarts() {
+    // LIM-43
     let (reins, runtime) = (Reins::default(), runtime());
     let (vat, [root]) = found(&runtime, &reins.storage(), "main", [list(Vec::new())]);
     let mut stored = vec![slot(&root)];
