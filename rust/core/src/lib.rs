@@ -8,6 +8,7 @@
 pub mod actor;
 mod by_hand;
 pub mod churn;
+pub mod claim;
 pub mod collecting;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

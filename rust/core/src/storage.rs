@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,12 +11,11 @@ use parking_lot::Mutex;
 use crate::collecting::Collector;
 use crate::durability::Durability;
 use crate::error::KernelError;
-use crate::history::{self, Generation, History, Kept, Purpose};
+use crate::history::{self, Generation, Kept};
 use crate::host::Host;
-use crate::ids::{Address, PartId, Slot};
+use crate::ids::PartId;
 use crate::overlay::Overlay;
 use crate::promise::StoreId;
-use crate::record::{Record, Shape, VatRecord};
 use crate::registry::Registry;
 use crate::release::Outputs;
 use crate::schema::{self, FORMAT, Kind, Reader, STORE_PART};
@@ -25,6 +23,7 @@ use crate::store::{Batch, Store, StoreError};
 use crate::sync::Monitor;
 use crate::vat::Vat;
 
+pub use crate::claim::Claim;
 pub use crate::survey::{Fit, Unfit};
 
 /// How long a wait may last before the waiter looks around (interrupts, shutdown).
@@ -61,19 +60,6 @@ struct Parts {
     swept: Option<PartId>,
     /// A copy of another store is being made here.
     filling: bool,
-}
-
-/// The right to be the one live vat of a part. Dropping it frees the part.
-pub struct Claim<H: Host> {
-    storage: Arc<Storage<H>>,
-    part: PartId,
-    name: String,
-    /// A closed vat's part is free, though its actors still hold the vat.
-    released: AtomicBool,
-    /// Read at the first write.
-    history: Mutex<Option<History>>,
-    /// The lowest slot never used, as far as it is written.
-    next_slot: AtomicU64,
 }
 
 /// A part that was taken for a moment.
@@ -161,6 +147,16 @@ impl<H: Host> Storage<H> {
 
     pub(crate) fn id(&self) -> StoreId {
         StoreId(std::ptr::from_ref(self) as usize)
+    }
+
+    /// How many older states are kept of each part.
+    pub(crate) fn keep_generations(&self) -> u64 {
+        self.options.keep_generations
+    }
+
+    /// A part has no live vat any more.
+    pub(crate) fn free(&self, part: PartId) {
+        self.parts.with(|parts| parts.claimed.remove(&part));
     }
 
     pub(crate) fn durability(&self) -> &Arc<Durability<Outputs<H>>> {
@@ -467,178 +463,4 @@ pub(crate) fn scan(
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     outcome
-}
-
-impl<H: Host> Claim<H> {
-    fn new(storage: &Arc<Storage<H>>, part: PartId, name: &str) -> Self {
-        Self {
-            storage: storage.clone(),
-            part,
-            name: name.to_owned(),
-            released: AtomicBool::new(false),
-            history: Mutex::new(None),
-            next_slot: AtomicU64::new(0),
-        }
-    }
-
-    /// The store.
-    pub fn storage(&self) -> &Arc<Storage<H>> {
-        &self.storage
-    }
-
-    /// Frees the part.
-    pub(crate) fn release(&self) {
-        if !self.released.swap(true, Ordering::Relaxed) {
-            self.storage.parts.with(|parts| parts.claimed.remove(&self.part));
-        }
-    }
-
-    /// The part's number.
-    pub fn part(&self) -> PartId {
-        self.part
-    }
-
-    /// The part's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn get<T>(
-        &self,
-        kind: Kind,
-        id: u64,
-        decode: impl FnOnce(&[u8]) -> Result<T, String>,
-    ) -> Result<Option<T>, StoreError> {
-        let key = schema::key(self.part, kind, id);
-        let Some(value) = self.storage.store.get(&key)? else {
-            return Ok(None);
-        };
-        let corrupt = |reason: &str| schema::corrupt(&self.storage.name(), &key, reason);
-        let content = schema::content(&key, &value).map_err(corrupt)?;
-        decode(content).map(Some).map_err(|reason| corrupt(&reason))
-    }
-
-    /// The vat that is stored here.
-    pub fn read_vat(&self) -> Result<Option<VatRecord>, StoreError> {
-        self.get(Kind::Vat, 0, |content| VatRecord::decode(content).ok_or_else(malformed))
-    }
-
-    /// The lowest slot never used.
-    pub fn read_next_slot(&self) -> Result<Slot, StoreError> {
-        let slot =
-            self.get(Kind::NextSlot, 0, |content| Reader::new(content).varint().ok_or_else(malformed))?;
-        let slot = slot.unwrap_or(0);
-        self.next_slot.store(slot, Ordering::Relaxed);
-        Ok(Slot(slot))
-    }
-
-    /// The record of an actor.
-    pub fn read_actor(&self, slot: Slot) -> Result<Option<Record>, StoreError> {
-        self.get(Kind::Actor, slot.0, Record::decode)
-    }
-
-    /// The records of actors from one on, in order, up to the first that can't be read: at most so many, of about so
-    /// many bytes.
-    pub(crate) fn read_actors(
-        &self,
-        from: Slot,
-        most: usize,
-        most_bytes: usize,
-    ) -> Result<Vec<(Slot, Record)>, StoreError> {
-        let (start, end) = (schema::actor_key(self.part, from), schema::range(self.part, Kind::Actor).1);
-        let (mut records, mut bytes) = (Vec::new(), 0);
-        self.storage.store.scan(&start, &end, &mut |key, value| {
-            let content = schema::content(key, value).ok();
-            let found =
-                content.and_then(|content| Some((Slot(schema::id_of(key)?), Record::decode(content).ok()?)));
-            let Some(found) = found else {
-                return ControlFlow::Break(());
-            };
-            bytes += value.len();
-            records.push(found);
-            if records.len() < most && bytes < most_bytes {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })?;
-        Ok(records)
-    }
-
-    /// Whether an actor has a record.
-    pub(crate) fn has_actor(&self, slot: Slot) -> Result<bool, StoreError> {
-        self.read_actor(slot).map(|record| record.is_some())
-    }
-
-    /// What a stored actor is called: by its own name, if one was given, or by its label.
-    pub fn read_title(&self, slot: Slot) -> Result<Option<String>, StoreError> {
-        let Some(record) = self.read_actor(slot)? else {
-            return Ok(None);
-        };
-        if record.name.is_some() {
-            return Ok(record.name);
-        }
-        let shape = self.get(Kind::Shape, u64::from(record.shape.0), |content| {
-            Shape::decode(content).ok_or_else(malformed)
-        })?;
-        Ok(shape.map(|shape| shape.label))
-    }
-
-    /// All shapes, by number.
-    pub fn read_shapes(&self) -> Result<Vec<Arc<Shape>>, StoreError> {
-        let name = self.storage.name();
-        let mut shapes = Vec::new();
-        scan(&*self.storage.store, self.part, Kind::Shape, |id, key, content| {
-            let shape = Shape::decode(content).filter(|_| id == shapes.len() as u64);
-            shapes.push(Arc::new(shape.ok_or_else(|| schema::corrupt(&name, key, &malformed()))?));
-            Ok(())
-        })?;
-        Ok(shapes)
-    }
-
-    /// Appends a batch. To be called by the one who runs the vat, or before there is one.
-    pub(crate) fn write(&self, mut batch: Batch, purpose: Purpose) -> Result<(), StoreError> {
-        let store = &*self.storage.store;
-        {
-            let mut history = self.history.lock();
-            let history = match &mut *history {
-                Some(history) => history,
-                None => {
-                    history.insert(History::read(store, self.part, self.storage.options.keep_generations)?)
-                }
-            };
-            history.extend(store, &mut batch, purpose)?;
-        }
-        store.write(&batch)?;
-        self.storage.collector.barrier.wrote(&batch);
-        Ok(())
-    }
-
-    /// Notes which slots a batch that was written has given out.
-    pub(crate) fn gave_out(&self, next_slot: u64) {
-        let before = self.next_slot.swap(next_slot, Ordering::Relaxed);
-        if next_slot > before {
-            self.storage.grew(next_slot - before);
-        }
-    }
-
-    /// Notes that an actor is about to come into memory.
-    pub(crate) fn loaded(&self, slot: Slot) {
-        self.storage.collector.barrier.loaded(self.part, slot);
-    }
-
-    /// Notes that an actor of another vat is about to be waited for.
-    pub(crate) fn asked(&self, address: Address) {
-        self.storage.collector.barrier.asked(address);
-    }
-}
-
-pub(crate) fn malformed() -> String {
-    "the record is malformed".to_owned()
-}
-
-impl<H: Host> Drop for Claim<H> {
-    fn drop(&mut self) {
-        self.release();
-    }
 }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
+use crate::claim::{Claim, malformed};
 use crate::host::Host;
 use crate::ids::{ShapeId, Slot};
 use crate::record::{Record, Shape};
 use crate::schema::{self, Kind};
-use crate::storage::{Claim, malformed, scan};
+use crate::storage::scan;
 use crate::store::StoreError;
 
 /// Whether actors of a stored shape can be made.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::churn::Churn;
+use crate::claim::Claim;
 use crate::collecting::{Pace, PartReport, Phase, Progress, Watch};
 use crate::history::Purpose;
 use crate::host::Host;
@@ -13,7 +14,7 @@ use crate::ids::{Address, PartId, Slot};
 use crate::mailbox::Entry;
 use crate::schema::{self, Kind};
 use crate::session::Session;
-use crate::storage::{Claim, SLICE, Storage};
+use crate::storage::{SLICE, Storage};
 use crate::store::{Batch, Store, StoreError};
 use crate::vat::Vat;
 use crate::walk::Walk;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::churn::{Churn, Work};
+use crate::claim::Claim;
 use crate::durability::{Ticket, Waited};
 use crate::error::KernelError;
 use crate::host::Host;
@@ -24,7 +25,7 @@ use crate::release::{Outputs, post, release, settling};
 use crate::saving::{Persistence, Saving};
 use crate::scheduling::{InboxLimit, Scheduling};
 use crate::session::Session;
-use crate::storage::{Claim, SLICE};
+use crate::storage::SLICE;
 use crate::store::StoreError;
 use crate::survey::{Fit, Unfit};
 use crate::watch::Pace;
