@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use crate::churn::Churn;
 use crate::host::Host;
 use crate::ids::Slot;
+use crate::persistence::Persistence;
 use crate::record::Record;
-use crate::saving::Persistence;
 use crate::store::StoreError;
 
 /// How many records the first portion has; each further one has twice as many.

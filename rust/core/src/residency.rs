@@ -14,7 +14,7 @@ use crate::actor::Life;
 use crate::churn::{Churn, Work};
 use crate::host::Host;
 use crate::ids::{Slot, SlotHashing};
-use crate::saving::Persistence;
+use crate::persistence::Persistence;
 use crate::turn::Undo;
 use crate::vat::Vat;
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::churn::Churn;
 use crate::host::Host;
 use crate::ids::{ShapeId, Slot};
+use crate::persistence::Persistence;
 use crate::record::{Portrait, Record, Shape};
-use crate::saving::Persistence;
 use crate::store::StoreError;
 
 /// So many actors are looked at, at most: the way to one far behind is not worth a walk over the whole store.

@@ -1,0 +1,101 @@
+//! From records to behaviors: a ghost is made when it is first used (guarantee G7).
+
+use std::rc::Rc;
+
+use crate::actor::Life;
+use crate::churn::Churn;
+use crate::error::KernelError;
+use crate::host::Host;
+use crate::schema;
+use crate::turn::Undo;
+
+impl<H: Host> Churn<H> {
+    /// The actor's behavior; a ghost is made from its record first (guarantee G7).
+    pub fn behavior(self: &Rc<Self>, cx: H::Cx<'_>, actor: &H::Actor) -> Result<H::Behavior, H::Error> {
+        let cell = H::actor_cell(actor);
+        let gone = {
+            let mut state = cell.state();
+            state.used = true;
+            match &state.life {
+                Life::Live(behavior) => return Ok(H::clone_behavior(cx, behavior)),
+                Life::Gone => true,
+                Life::Ghost => false,
+            }
+        };
+        if gone {
+            return Err(self.no_such_actor(cx, cell));
+        }
+        self.rehydrate(cx, actor)
+    }
+
+    fn rehydrate(self: &Rc<Self>, cx: H::Cx<'_>, actor: &H::Actor) -> Result<H::Behavior, H::Error> {
+        let cell = H::actor_cell(actor);
+        let slot = cell.slot();
+        if let Some(made) = self.remake(cx, actor) {
+            return made.and_then(|(behavior, upgraded)| self.enliven(cx, actor, behavior, upgraded));
+        }
+        let vat = self.vat();
+        let Some(persistence) = vat.persistence() else {
+            return Err(H::error(cx, KernelError::NotPersistent { vat: vat.name().to_owned() }));
+        };
+        let record = self.fetch(cx, persistence, slot);
+        let missing = || KernelError::MissingRecord { slot: slot.0, vat: vat.name().to_owned() };
+        let record = match record {
+            Ok(Some(record)) => record,
+            Ok(None) => return Err(H::error(cx, missing())),
+            Err(error) => return Err(H::error(cx, error.into())),
+        };
+        let shape = {
+            let work = self.work();
+            work.saving.as_ref().and_then(|saving| saving.shape(record.shape))
+        };
+        let Some(shape) = shape else {
+            let key = schema::actor_key(persistence.claim.part(), slot);
+            let store = persistence.claim.storage().name();
+            let reason = format!("its shape {} is not in the store", record.shape);
+            return Err(H::error(cx, schema::corrupt(&store, &key, &reason).into()));
+        };
+        let refs = record.slots.iter().map(|slot| self.stored_actor(cx, *slot)).collect::<Result<_, _>>()?;
+        let far =
+            record.far.iter().map(|address| self.far_promise(cx, *address)).collect::<Result<_, _>>()?;
+        let env = persistence.env();
+        let (behavior, upgraded) = H::rehydrate(cx, &env, actor, &shape, &record, refs, far)?;
+        let behavior = self.enliven(cx, actor, behavior, upgraded)?;
+        self.woke(slot, record.size());
+        Ok(behavior)
+    }
+
+    /// A ghost gets the behavior that was made for it.
+    fn enliven(
+        &self,
+        cx: H::Cx<'_>,
+        actor: &H::Actor,
+        behavior: H::Behavior,
+        upgraded: bool,
+    ) -> Result<H::Behavior, H::Error> {
+        let cell = H::actor_cell(actor);
+        let life = Life::Live(H::clone_behavior(cx, &behavior));
+        let already = {
+            let mut state = cell.state();
+            match &state.life {
+                // A call made meanwhile has made it, and may have changed it since.
+                Life::Live(now) => Some((H::clone_behavior(cx, now), life)),
+                Life::Ghost | Life::Gone => {
+                    state.life = life;
+                    state.used = false;
+                    None
+                }
+            }
+        };
+        if let Some((now, _)) = already {
+            return Ok(now);
+        }
+        let mut work = self.work();
+        work.undo.push(Undo::Rehydrated { actor: H::clone_actor(cx, actor) });
+        if upgraded {
+            work.undo.push(Undo::Upgraded { actor: H::clone_actor(cx, actor) });
+        }
+        drop(work);
+        Ok(behavior)
+    }
+}
