@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import Any
 
 logger = logging.getLogger("goblins")
 
@@ -184,8 +184,3 @@ def as_exception(problem: Any) -> BaseException:
     error = BrokenPromiseError(f"the promise was broken with {problem!r}")
     error.problem = problem
     return error
-
-
-def not_yet(what: str) -> NoReturn:
-    """Raises NotImplementedError for what a later version will have."""
-    raise NotImplementedError(f"{what} is not there yet in this version of goblins")

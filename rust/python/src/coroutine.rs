@@ -18,6 +18,7 @@ use crate::errors::no_turn_error;
 use crate::host::PyHost;
 use crate::promise::Promise;
 use crate::refs::{Ref, become_told};
+use crate::saved;
 use crate::vat::open_blocks;
 
 /// A coroutine that waits for a promise.
@@ -108,7 +109,7 @@ impl Suspended {
         if let (Some(_), Some((actor, behavior))) = (&outcome, &self.actor)
             && let Some(instance) = class_actor::instance(behavior.bind(py))
         {
-            let kept = class_actor::touch_all(instance)?;
+            let kept = saved::touch_all(instance)?;
             if !actor.get().has_behavior(behavior) {
                 orphan = kept.map(|kept| (instance.clone(), kept, actor.clone_ref(py)));
             }
@@ -118,7 +119,7 @@ impl Suspended {
         ENTERED.set(before);
         let step = step?;
         if let Some((instance, kept, actor)) = orphan {
-            class_actor::refuse_changes(&instance, kept, &actor)?;
+            saved::refuse_changes(&instance, kept, &actor)?;
         }
         let value = match step {
             Step::Waits(promise) => {

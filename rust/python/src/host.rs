@@ -22,7 +22,6 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReferenc
 
 use crate::behavior::describe_value;
 use crate::calls::{self, Args};
-use crate::class_actor::Saved;
 use crate::collector;
 use crate::coroutine::{self, Suspended};
 use crate::environment::Environment;
@@ -34,6 +33,7 @@ use crate::promise::{Latch, Promise};
 use crate::refs::{Ref, invoke};
 use crate::resolver::Right;
 use crate::restore::{self, Far};
+use crate::saved::Saved;
 use crate::sleep;
 use crate::trail;
 

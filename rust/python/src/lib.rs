@@ -31,6 +31,7 @@ mod replacing;
 mod resolver;
 mod restore;
 mod runtime;
+mod saved;
 mod send;
 mod shapes;
 mod sleep;
@@ -46,7 +47,7 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::behavior::{_constructor, Bcom, Become, Behavior, Constructor};
     #[pymodule_export]
-    use crate::class_actor::{ActorBase, ClassInfo, ContainerField};
+    use crate::class_actor::{ActorBase, ClassInfo};
     #[pymodule_export]
     use crate::collections::{
         _copied, _key_bytes, _page, _page_become, _page_find, _page_spawn, _register_collections, _weight,
@@ -84,6 +85,8 @@ pub mod _goblins {
     use crate::resolver::{Resolver, promise_and_resolver};
     #[pymodule_export]
     use crate::runtime::{_after_fork_in_child, _at_exit};
+    #[pymodule_export]
+    use crate::saved::ContainerField;
     #[pymodule_export]
     use crate::send::{send, spawn, spawn_named, tell};
     #[pymodule_export]

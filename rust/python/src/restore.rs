@@ -20,6 +20,7 @@ use crate::portrayed::{self, Portrayed};
 use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::{Name, Ref};
+use crate::saved;
 
 /// What stands for actors of other vats.
 #[derive(Clone, Copy)]
@@ -310,7 +311,7 @@ fn from_class<'py>(
     }
     class_actor::bind(&instance, actor)?;
     if grown {
-        class_actor::note_grown(&instance, actor)?;
+        saved::note_grown(&instance, actor)?;
     }
     class_actor::tell_restored(&instance)?;
     Ok(instance.into_any().unbind())

@@ -12,6 +12,7 @@ use crate::behavior;
 use crate::class_actor::{self, ActorBase};
 use crate::containers::may_change;
 use crate::portrayed::Portrayed;
+use crate::saved;
 use crate::shapes;
 
 /// An instance must be held by nobody but the actor, and so must the containers in its fields. A function is never
@@ -103,7 +104,7 @@ impl<'py> Found<'py> {
 
 fn in_fields<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Found<'py>> {
     // What the last turn kept for undoing holds them as well.
-    class_actor::forget_kept(instance);
+    saved::forget_kept(instance);
     let mut found = Found::default();
     class_actor::fields(instance)?.values().iter().for_each(|value| found.add(value));
     found.look_inside()?;
