@@ -293,7 +293,7 @@ class TestArguments:
     def test_a_vat_without_a_store_has_nothing_to_save(self, vat):
         """PV-20"""
         ticks = vat.spawn(counter)
-        with pytest.raises((GoblinsError, NotImplementedError)):
+        with pytest.raises(PersistenceError):
             vat.save()
         assert ticks() == 0
 
