@@ -12,7 +12,7 @@ from typing import Any
 
 from goblins import _goblins
 from goblins._class import Actor
-from goblins._errors import MigrationError, PersistenceError, UnknownLabelError
+from goblins._errors import BehaviorError, MigrationError, PersistenceError, UnknownLabelError
 from goblins._goblins import Constructor, Ref, Vat
 from goblins._persistence import PersistenceEnv
 from goblins._report import Problem, Report, count, table
@@ -206,11 +206,21 @@ def _chosen(present: PersistenceEnv, new: PersistenceEnv, only: Iterable[Any] | 
     constructors, rehydrators = dict(present._constructors), dict(present._rehydrators)
     for one in only:
         label = _label_of(one, new, present)
+        for alias in [alias for alias, name in new._aliases.items() if name == label]:
+            # It has another label from now on.
+            constructors.pop(alias, None)
+            rehydrators.pop(alias, None)
         constructors[label] = new._constructors[label]
         rehydrators.pop(label, None)
         if label in new._rehydrators:
             rehydrators[label] = new._rehydrators[label]
     records = _records_of(present)
+    for name, record in _records_of(new).items():
+        if records.setdefault(name, record) is not record:
+            raise BehaviorError(
+                f"the record {name!r} is another class in the new environment, and actors that only= leaves "
+                "alone may hold instances of the one before: replace all"
+            )
     known = {**constructors, **records}
     aliases = {
         alias: known[name]
@@ -221,10 +231,11 @@ def _chosen(present: PersistenceEnv, new: PersistenceEnv, only: Iterable[Any] | 
 
 
 def _label_of(one: Any, new: PersistenceEnv, present: PersistenceEnv) -> str:
-    if isinstance(one, str) and one in new._constructors:
-        return one
+    if isinstance(one, str) and (one in new._constructors or one in new._aliases):
+        return new._aliases.get(one, one)
     for env in (new, present):
         for label, constructor in env._constructors.items():
+            label = new._aliases.get(label, label)
             if constructor is one and label in new._constructors:
                 return label
     raise UnknownLabelError(f"only= names {one!r}, which is not in the environment")

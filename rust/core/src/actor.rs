@@ -27,15 +27,15 @@ pub struct ActorState<B> {
     pub(crate) noted: u64,
     /// How many pieces of its code wait for a promise: they go on with this behavior.
     pub(crate) suspended: u32,
-    /// Its portrait holds a promise that has not settled: the promise is known to its behavior alone.
-    pub(crate) unsettled: bool,
+    /// It has something that would be another thing when it is made again.
+    pub(crate) restless: bool,
     /// It was used since the clock last came to it: see [`crate::residency`].
     pub(crate) used: bool,
 }
 
 impl<B> ActorState<B> {
     fn new(life: Life<B>, stored: bool) -> Self {
-        Self { life, stored, noted: 0, suspended: 0, unsettled: false, used: false }
+        Self { life, stored, noted: 0, suspended: 0, restless: false, used: false }
     }
 }
 
@@ -86,9 +86,10 @@ impl<H: Host> ActorCell<H> {
         self.state.lock().stored
     }
 
-    /// Notes whether its portrait leaves something out that is still to come: it stays awake until then.
-    pub fn set_unsettled(&self, unsettled: bool) {
-        self.state.lock().unsettled = unsettled;
+    /// Notes whether it has something that would be another thing when it is made again, such as a promise: it stays
+    /// awake as long as it has.
+    pub fn set_restless(&self, restless: bool) {
+        self.state.lock().restless = restless;
     }
 
     /// Sets the mark; tells whether it was set before.

@@ -207,6 +207,8 @@ pub struct Portrait<A, P> {
     /// Promises in the payload that had not settled: it is stored that they had not, and the portrait is taken again
     /// when they have.
     pub unsettled: Vec<P>,
+    /// Promises stand in the payload, settled or not; those for actors of other vats don't count.
+    pub holds_promises: bool,
     /// The values of the fields, encoded by the host.
     pub payload: Vec<u8>,
 }

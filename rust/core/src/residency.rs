@@ -390,7 +390,7 @@ impl<H: Host> Churn<H> {
             if !state.stored || !matches!(state.life, Life::Live(_)) {
                 return Attempt::NotAwake;
             }
-            if state.suspended > 0 || state.unsettled {
+            if state.suspended > 0 || state.restless {
                 return Attempt::Restless;
             }
         }

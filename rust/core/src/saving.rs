@@ -123,7 +123,7 @@ impl<H: Host> Churn<H> {
                     todo.push(target);
                 }
             }
-            H::actor_cell(&actor).set_unsettled(!portrait.unsettled.is_empty());
+            H::actor_cell(&actor).set_restless(portrait.holds_promises);
             let far = self.keep_far(portrait.far);
             self.describe_when_settled(cx, &actor, portrait.unsettled);
             if let Some(saving) = &mut self.work().saving {
@@ -170,7 +170,9 @@ impl<H: Host> Churn<H> {
                 | Undo::Environment { .. } => continue,
             };
             let cell = H::actor_cell(actor);
-            if cell.is_stored() && seen.insert(cell.slot()) {
+            // One that could not be made has changed nothing that anybody will see.
+            let is_ghost = matches!(cell.state().life, Life::Ghost);
+            if cell.is_stored() && !is_ghost && seen.insert(cell.slot()) {
                 changed.push(H::clone_actor(cx, actor));
             }
         }

@@ -242,9 +242,10 @@ impl<'py> Place<'_, 'py> {
         let given = self.actor.name.get(py).filter(|name| name.given);
         let name = given.map(|name| name.text.bind(py).to_string_lossy().into_owned());
         let Collected { refs, far, unsettled, promises, .. } = refs;
+        let holds_promises = !promises.is_empty();
         let entries = promises.into_iter().map(|(_, entry)| entry).collect();
         cbor::promises::append(entries, &mut payload).map_err(|error| persistence_error(error.reason))?;
-        Ok(Portrait { shape, name, refs, far, unsettled, payload })
+        Ok(Portrait { shape, name, refs, far, unsettled, holds_promises, payload })
     }
 }
 

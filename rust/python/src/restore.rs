@@ -145,7 +145,7 @@ pub(crate) fn rehydrate(
         return Err(unknown_label(message, &shape.label, 1, cell.slot().0));
     };
     let stored = Stored { refs, far, promises: Vec::new(), records: &env.records };
-    let fields = fields(py, shape, record, stored).map_err(|error| match error {
+    let (fields, holds_promises) = fields(py, shape, record, stored).map_err(|error| match error {
         DecodeError::Python(error) => error,
         DecodeError::Record { steps, problem } => {
             let before = if matches!(maker, Maker::Function(..)) { "args." } else { "" };
@@ -154,6 +154,7 @@ pub(crate) fn rehydrate(
         }
         DecodeError::Malformed(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
     })?;
+    cell.set_restless(holds_promises);
     let (behavior, called, upgraded) = match maker {
         Maker::Function(constructor, restore, plain) => {
             let constructor = constructor.bind(py);
@@ -322,7 +323,7 @@ fn fields<'py>(
     shape: &Shape,
     record: &Record,
     mut stored: Stored<'_>,
-) -> Result<Vec<Bound<'py, PyAny>>, DecodeError> {
+) -> Result<(Vec<Bound<'py, PyAny>>, bool), DecodeError> {
     let mut decoder = Decoder::new(&record.payload);
     stored.promises = cbor::promises::begin(py, &decoder)?;
     if decoder.array()? != Some(shape.fields.len() as u64) {
@@ -335,7 +336,7 @@ fn fields<'py>(
     if decoder.position() != record.payload.len() {
         return Err(DecodeError::Malformed("something stands after its fields".to_owned()));
     }
-    Ok(fields)
+    Ok((fields, !stored.promises.is_empty()))
 }
 
 /// The call that makes the behavior again. A parameter that is new takes its default; a field that no

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use goblins_core::actor::Life;
 use goblins_core::churn::Churn;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyAttributeError;
@@ -28,6 +29,8 @@ pub(crate) struct Saved {
     kept: Arc<Kept>,
     /// It has changed in any case.
     grown: bool,
+    /// The actor had another behavior already.
+    orphan: bool,
 }
 
 /// Notes that an instance just made from its record has something that is not in the record.
@@ -37,7 +40,7 @@ pub(crate) fn note_grown(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>
     };
     let fields = fields(instance)?.copy()?.unbind();
     let kept = Arc::new(Kept { fields, containers: Mutex::new(Containers::default()) });
-    let saved = Saved { instance: instance.clone().unbind(), kept, grown: true };
+    let saved = Saved { instance: instance.clone().unbind(), kept, grown: true, orphan: false };
     churn.touch(instance.py(), actor.as_unbound(), saved);
     Ok(())
 }
@@ -93,7 +96,8 @@ fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -
     };
     drop(before);
     if let Some(actor) = actor(py, owner) {
-        let saved = Saved { instance: instance.clone().unbind(), kept: kept.clone(), grown: false };
+        let orphan = has_another_behavior(&actor, instance);
+        let saved = Saved { instance: instance.clone().unbind(), kept: kept.clone(), grown: false, orphan };
         churn.touch(py, actor.as_unbound(), saved);
     }
     Ok(kept)
@@ -120,15 +124,26 @@ pub(crate) fn refuse_changes(
     actor: &Py<Ref>,
 ) -> PyResult<()> {
     let py = instance.py();
-    let saved = Saved { instance: instance.clone().unbind(), kept, grown: false };
+    let saved = Saved { instance: instance.clone().unbind(), kept, grown: false, orphan: false };
     if !saved.is_changed(py)? {
         return Ok(());
     }
-    Err(behavior_error(format!(
+    Err(lost_change(actor.bind(py)))
+}
+
+fn has_another_behavior(actor: &Bound<'_, Ref>, instance: &Bound<'_, ActorBase>) -> bool {
+    match &actor.get().cell.state().life {
+        Life::Live(behavior) => !behavior.is(instance),
+        Life::Ghost | Life::Gone => false,
+    }
+}
+
+fn lost_change(actor: &Bound<'_, Ref>) -> PyErr {
+    behavior_error(format!(
         "{} got another behavior while this code waited, so what the code changes of the one before would be lost: \
          let it call the actor instead",
-        actor.get().describe(py)
-    )))
+        actor.get().describe(actor.py())
+    ))
 }
 
 impl Saved {
@@ -137,6 +152,12 @@ impl Saved {
     pub(crate) fn is_changed(&self, py: Python<'_>) -> PyResult<bool> {
         let changed = self.compare(py)?;
         self.let_go(py);
+        if changed
+            && self.orphan
+            && let Some(actor) = self.instance.get().owner().and_then(|owner| actor(py, &owner))
+        {
+            return Err(lost_change(&actor));
+        }
         Ok(changed)
     }
 
@@ -190,7 +211,12 @@ impl Saved {
     }
 
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { instance: self.instance.clone_ref(py), kept: self.kept.clone(), grown: self.grown }
+        Self {
+            instance: self.instance.clone_ref(py),
+            kept: self.kept.clone(),
+            grown: self.grown,
+            orphan: self.orphan,
+        }
     }
 
     /// Puts the state back, and gives what it was before that.
@@ -202,7 +228,7 @@ impl Saved {
             containers.keep(&value)?;
         }
         let kept = Arc::new(Kept { fields: now.copy()?.unbind(), containers: Mutex::new(containers) });
-        let before = Self { instance: self.instance.clone_ref(py), kept, grown: false };
+        let before = Self { instance: self.instance.clone_ref(py), kept, grown: false, orphan: false };
         self.restore();
         Ok(before)
     }

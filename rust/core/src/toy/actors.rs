@@ -70,6 +70,7 @@ impl Env {
             refs: Vec::new(),
             far: Vec::new(),
             unsettled: Vec::new(),
+            holds_promises: false,
             payload: Vec::new(),
         };
         for field in sketch.fields {
@@ -119,14 +120,17 @@ fn encode(value: Value, vat: &Arc<Vat<Toy>>, portrait: &mut Portrait<Actor, Prom
         Value::Promise(promise) => match kept::<Toy>((), vat, &promise) {
             Kept::Far(address) => put_far(FarReference { address, actor: None }, portrait),
             Kept::Settled(Outcome::Fulfilled(value)) => {
+                portrait.holds_promises = true;
                 out.push(5);
                 encode(value, vat, portrait)?;
             }
             Kept::Settled(Outcome::Broken(fault)) => {
+                portrait.holds_promises = true;
                 out.push(6);
                 put_bytes(out, fault.to_string().as_bytes());
             }
             Kept::Unsettled => {
+                portrait.holds_promises = true;
                 out.push(6);
                 put_bytes(out, b"it had not settled");
                 portrait.unsettled.push(promise);
