@@ -1,12 +1,15 @@
 """Code that goes on after a wait sees an actor as it was: a change then is an error, never lost (G10)."""
 
 import dataclasses
+import logging
 
 import pytest
 from goblins import (
     Actor,
     BehaviorError,
+    BrokenPromiseError,
     MemoryStore,
+    NotPortableError,
     PersistenceEnv,
     lru,
     on,
@@ -201,4 +204,55 @@ def test_a_replacement_of_some_finds_those_that_got_another_name(only):
     env = PersistenceEnv("test", Account, aliases={"Konto": Account})
     vat.replace_behavior(env, only=Account if only == "class" else only)
     assert account.look() == (0, [])
+    vat.close()
+
+
+class Client(Actor):
+    answer: object = None
+    number: int = 0
+
+    def hold(self, promise):
+        self.answer = promise
+
+    def bump(self):
+        self.number += 1
+        return self.number
+
+    def get(self):
+        return self.answer
+
+
+class BusyClient(Client, label="Client"):
+    answer: object = None
+    number: int = 0
+
+    def bump(self):
+        self.number += 10
+        return self.number
+
+
+def test_who_holds_a_promise_goes_on_when_somebody_settles_it_with_what_cant_be_stored(caplog):
+    """G8: it was not this actor that chose the value. POR-31"""
+    caplog.set_level(logging.ERROR, logger="goblins")
+    env, store = PersistenceEnv("test", Client), MemoryStore()
+    vat, client = spawn_persistent_vat(env, lambda: spawn(Client), store)
+    promise, resolver = promise_and_resolver()
+    client.hold(promise)
+    value = object()
+    resolver.fulfil(value)
+    vat.drain(PATIENCE)
+    assert [client.bump(), client.bump()] == [1, 2]
+    assert client.get().result(timeout=PATIENCE) is value
+    env = PersistenceEnv("test", BusyClient)
+    vat.replace_behavior(env)
+    assert client.bump() == 12
+    (record,) = caplog.records
+    assert "how it did can't be stored" in record.getMessage()
+    with pytest.raises(NotPortableError):
+        client.hold(object())
+    vat.close()
+    vat, client = spawn_persistent_vat(env, must_not_run, store)
+    assert client.bump() == 22
+    with pytest.raises(BrokenPromiseError, match="could not be stored"):
+        client.get().result(timeout=PATIENCE)
     vat.close()

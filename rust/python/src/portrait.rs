@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use goblins_core::ids::{Address, ShapeId};
+use goblins_core::promise::Outcome;
 use goblins_core::record::{FarReference, Portrait, Record, Shape};
 use goblins_core::references::{Kept, Reference, kept, reference};
 use goblins_core::vat::Vat;
@@ -17,7 +18,7 @@ use crate::calls::Args;
 use crate::cbor::{self, Handle, NotPortable, Refs};
 use crate::class_actor::{self, ActorBase};
 use crate::environment::{Environment, Maker, name};
-use crate::errors::{hidden_state, not_portable, persistence_error};
+use crate::errors::{broken_promise, hidden_state, not_portable, persistence_error};
 use crate::host::PyHost;
 use crate::portrayed::Portrayed;
 use crate::promise::Promise;
@@ -39,6 +40,8 @@ struct Collected<'a> {
     numbers: HashMap<usize, u64>,
     records: &'a Records,
     as_is: AsIs<'a>,
+    /// It is only seen whether a value can be stored.
+    trying: bool,
 }
 
 /// Where promises and references to other vats go that are not to be stored, but handed over as they are.
@@ -57,6 +60,7 @@ impl<'a> Collected<'a> {
         Self {
             vat,
             as_is,
+            trying: false,
             refs: Vec::new(),
             far: Vec::new(),
             promises: Vec::new(),
@@ -123,11 +127,38 @@ impl<'a> Collected<'a> {
         if let Some(number) = self.numbers.get(&(promise.as_ptr() as usize)) {
             return Handle::Promise(*number);
         }
-        if outcome.is_none() {
+        let outcome = match outcome {
+            Some(Outcome::Fulfilled(value)) if promise.get().was_stored_unsettled() && !self.trying => {
+                Some(self.storable(promise, value))
+            }
+            other => other,
+        };
+        if outcome.is_none() && !self.trying {
             self.unsettled.push(promise.clone().unbind());
+            promise.get().note_stored_unsettled();
         }
         self.promises.push((promise.clone().unbind(), Vec::new()));
         Handle::NewPromise(self.numbered(promise.as_any(), self.promises.len()), outcome)
+    }
+
+    /// What is stored of a promise that was stored before it was fulfilled: its value, or that this can't be stored.
+    /// Somebody else may have chosen the value, and whoever holds the promise must be able to go on.
+    fn storable(&self, promise: &Bound<'_, Promise>, value: Py<PyAny>) -> Outcome<PyHost> {
+        let py = promise.py();
+        let (refs, far, promises, unsettled) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let numbers = HashMap::new();
+        let (vat, records) = (self.vat, self.records);
+        let mut trial =
+            Collected { vat, refs, far, promises, unsettled, numbers, records, as_is: None, trying: true };
+        let Err(error) = cbor::encode(value.bind(py), &mut trial, &mut Vec::new()) else {
+            return Outcome::Fulfilled(value);
+        };
+        if promise.get().note_lost() {
+            // The first time it is an error, which tells the way to the value.
+            return Outcome::Fulfilled(value);
+        }
+        let lost = format!("what the promise was fulfilled with could not be stored: {}", error.reason);
+        Outcome::Broken(broken_promise(&lost).into())
     }
 
     /// Notes the number of the last of so many.

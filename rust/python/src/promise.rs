@@ -1,6 +1,7 @@
 //! Promises and resolvers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use goblins_core::error::KernelError;
@@ -33,7 +34,12 @@ pub(crate) struct Promise {
     sent: Option<Sent>,
     /// Where it was made, if by a program and not by the library.
     origin: Option<Origin>,
+    /// What has been stored of it: nothing, that it had not settled, or that its value can't be stored.
+    stored_as: AtomicU8,
 }
+
+const UNSETTLED: u8 = 1;
+const LOST: u8 = 2;
 
 /// A message, for the report of an error that nobody asked for.
 pub(crate) struct Sent {
@@ -46,16 +52,47 @@ pub(crate) struct Sent {
 impl Promise {
     /// One of the library's own.
     pub(crate) fn pending(py: Python<'_>) -> PyResult<Py<Self>> {
-        Py::new(py, Self { cell: PromiseCell::new(), helped: false, sent: None, origin: None })
+        Py::new(
+            py,
+            Self {
+                cell: PromiseCell::new(),
+                helped: false,
+                sent: None,
+                origin: None,
+                stored_as: AtomicU8::new(0),
+            },
+        )
     }
 
     /// One that the program asked for, where it is now.
     pub(crate) fn asked_for(py: Python<'_>, helped: bool, sent: Option<Sent>) -> PyResult<Py<Self>> {
-        Py::new(py, Self { cell: PromiseCell::new(), helped, sent, origin: Origin::here(py) })
+        Py::new(
+            py,
+            Self {
+                cell: PromiseCell::new(),
+                helped,
+                sent,
+                origin: Origin::here(py),
+                stored_as: AtomicU8::new(0),
+            },
+        )
+    }
+
+    pub(crate) fn was_stored_unsettled(&self) -> bool {
+        self.stored_as.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn note_stored_unsettled(&self) {
+        self.stored_as.fetch_max(UNSETTLED, Ordering::Relaxed);
+    }
+
+    /// Notes that its value can't be stored; tells whether that is news.
+    pub(crate) fn note_lost(&self) -> bool {
+        self.stored_as.swap(LOST, Ordering::Relaxed) != LOST
     }
 
     pub(crate) fn around(py: Python<'_>, cell: PromiseCell<PyHost>) -> PyResult<Py<Self>> {
-        Py::new(py, Self { cell, helped: false, sent: None, origin: None })
+        Py::new(py, Self { cell, helped: false, sent: None, origin: None, stored_as: AtomicU8::new(0) })
     }
 }
 
