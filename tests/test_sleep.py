@@ -10,9 +10,11 @@ from goblins import (
     List,
     ManualVat,
     Map,
+    MemoryStore,
     Migrations,
     PersistenceEnv,
     Ref,
+    Set,
     actor,
     field,
     lru,
@@ -21,6 +23,7 @@ from goblins import (
     promise_and_resolver,
     send,
     spawn,
+    spawn_persistent_vat,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -584,3 +587,30 @@ def test_programs_do_the_same_with_sleep_and_without(program, most, tmp_path_fac
     expected = run_program(PLACES["memory"](folder), program, None)
     assert run_program(PLACES["memory"](folder), program, lru(max_actors=most)) == expected
     assert run_program(PLACES["memory"](folder), program, lru(max_bytes=most * 40)) == expected
+
+
+class Shelf(Actor):
+    entries: Map = field(default_factory=Map)
+    names: Set = field(default_factory=Set)
+
+    def fill(self, count):
+        self.entries.update((f"k{number}", number) for number in range(count))
+        self.names.update(f"k{number}" for number in range(count))
+
+    def table(self):
+        return self.entries
+
+    def members(self):
+        return self.names
+
+
+@pytest.mark.parametrize("limits", [{"max_actors": 0}, {"max_actors": 2}, {"max_bytes": 20}], ids=str)
+def test_collections_are_walked_through_from_outside_though_their_pages_go_to_sleep_at_once(limits):
+    """SLP-02"""
+    env = PersistenceEnv("shelves", Shelf)
+    vat, shelf = spawn_persistent_vat(env, lambda: spawn(Shelf), MemoryStore(), sleep=lru(**limits))
+    shelf.fill(200)
+    keys = [f"k{number}" for number in range(200)]
+    assert list(shelf.table()) == list(shelf.members()) == keys
+    assert list(reversed(shelf.table().items())) == [(key, int(key[1:])) for key in reversed(keys)]
+    vat.close()

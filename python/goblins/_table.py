@@ -205,12 +205,15 @@ class Table(_Collection):
             if cursor.shape != shape:
                 raise RuntimeError(f"{type(self).__name__} changed size during iteration")
             _, _, numbers, entries = cursor.state
+            # It was read a moment ago. Where pages go to sleep at once, none is ever found as it was.
+            is_new = True
             steps: Iterable[Any] = zip(numbers, entries.items(), strict=True)
             for one, (key, value) in reversed(list(steps)) if back else steps:
                 if one > number if back else one < number:
                     continue
-                if not self._is_fresh(cursor):
+                if not is_new and not self._is_fresh(cursor):
                     break
+                is_new = False
                 number = one - 1 if back else one + 1
                 yield take(key, value)
             else:
