@@ -105,23 +105,15 @@ impl Suspended {
         outcome: Option<Outcome<PyHost>>,
         answer: &Py<Promise>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        let mut orphan = None;
-        if let (Some(_), Some((actor, behavior))) = (&outcome, &self.actor)
+        if let (Some(_), Some((_, behavior))) = (&outcome, &self.actor)
             && let Some(instance) = class_actor::instance(behavior.bind(py))
         {
-            let kept = saved::touch_all(instance)?;
-            if !actor.get().has_behavior(behavior) {
-                orphan = kept.map(|kept| (instance.clone(), kept, actor.clone_ref(py)));
-            }
+            saved::touch_all(instance)?;
         }
         let before = ENTERED.replace(Some(open_blocks()));
         let step = step(self.coroutine.bind(py), outcome);
         ENTERED.set(before);
-        let step = step?;
-        if let Some((instance, kept, actor)) = orphan {
-            saved::refuse_changes(&instance, kept, &actor)?;
-        }
-        let value = match step {
+        let value = match step? {
             Step::Waits(promise) => {
                 churn.suspend(promise.unbind(), self, answer.clone_ref(py));
                 return Ok(None);

@@ -73,14 +73,6 @@ impl Ref {
         Self { cell: ActorCell::ghost(vat, slot), name: PyOnceLock::new(), entry: Entry::of::<Self>() }
     }
 
-    /// Whether this is what the actor does with its next message.
-    pub(crate) fn has_behavior(&self, behavior: &Py<PyAny>) -> bool {
-        match &self.cell.state().life {
-            Life::Live(now) => now.is(behavior),
-            Life::Ghost | Life::Gone => false,
-        }
-    }
-
     /// The actor's name and number in its vat.
     pub(crate) fn title(&self, py: Python<'_>) -> String {
         let name = self.name.get(py).map(|name| name.text.bind(py));

@@ -104,31 +104,16 @@ fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -
 }
 
 /// Keeps all that an instance's fields hold: for code that goes on after a wait, with what it read before.
-pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<Option<Arc<Kept>>> {
+pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
     let Some(kept) = touch(instance)? else {
-        return Ok(None);
+        return Ok(());
     };
     for (_, value) in fields(instance)? {
         if containers::may_change(&value) {
             kept.containers.lock().keep(&value)?;
         }
     }
-    Ok(Some(kept))
-}
-
-/// An error if code that went on after a wait has changed an instance that is not the behavior of the actor any more:
-/// nobody would ever see that.
-pub(crate) fn refuse_changes(
-    instance: &Bound<'_, ActorBase>,
-    kept: Arc<Kept>,
-    actor: &Py<Ref>,
-) -> PyResult<()> {
-    let py = instance.py();
-    let saved = Saved { instance: instance.clone().unbind(), kept, grown: false, orphan: false };
-    if !saved.is_changed(py)? {
-        return Ok(());
-    }
-    Err(lost_change(actor.bind(py)))
+    Ok(())
 }
 
 fn has_another_behavior(actor: &Bound<'_, Ref>, instance: &Bound<'_, ActorBase>) -> bool {
