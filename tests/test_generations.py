@@ -68,9 +68,21 @@ class TestLookingBack:
         for _ in range(20):
             ticks()
         assert numbers(store) == [18, 19, 20, 21]
-        for unknown in (17, 22, 0):
+        for unknown in (17, 22, 0, -1, 2**64):
             with pytest.raises(StoreError, match=f"no generation {unknown} .*: it keeps 18 to 21"):
                 store.vat("main").at(unknown)
+
+    def test_a_number_without_bounds_is_no_generation(self, store):
+        spawn_persistent_vat(ENV, lambda: spawn(counter), store)
+        with pytest.raises(StoreError, match="it keeps 1 to 1"):
+            store.vat("main").at(10**60)
+
+    def test_a_view_has_no_older_states_and_says_where_they_are(self, store):
+        _, ticks = spawn_persistent_vat(ENV, lambda: spawn(counter), store)
+        ticks()
+        view = store.vat("main").at(2)
+        with pytest.raises(StoreError, match="it is a view, which keeps none: ask the store"):
+            view.at(1)
 
     def test_what_a_view_writes_is_never_kept(self, store):
         _, ticks = spawn_persistent_vat(ENV, lambda: spawn(counter), store)

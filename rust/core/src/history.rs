@@ -293,15 +293,21 @@ pub(crate) fn generations(store: &dyn Store, part: PartId) -> Result<Vec<Generat
 }
 
 /// Takes a part back to a generation. The part keeps no generations from there on.
-pub(crate) fn rewind(store: &dyn Store, part: PartId, name: &str, generation: u64) -> Result<(), StoreError> {
-    let ledger = Ledger::read(store, part)?.filter(|ledger| !ledger.broken);
-    let kept = ledger.as_ref().map(|ledger| (ledger.oldest, ledger.newest.number));
-    let Some(ledger) = ledger.filter(|ledger| (ledger.oldest..=ledger.newest.number).contains(&generation))
-    else {
-        let part = name.to_owned();
-        return Err(StoreError::NoSuchGeneration { store: store.name(), part, generation, kept: Kept(kept) });
+pub(crate) fn rewind(
+    store: &dyn Store,
+    part: PartId,
+    name: &str,
+    generation: i128,
+) -> Result<(), StoreError> {
+    let Some(ledger) = Ledger::read(store, part)?.filter(|ledger| !ledger.broken) else {
+        return Err(no_such(store, name, generation, Kept::Nothing));
     };
-    for number in (generation + 1..=ledger.newest.number).rev() {
+    let (oldest, newest) = (ledger.oldest, ledger.newest.number);
+    let kept = u64::try_from(generation).ok().filter(|number| (oldest..=newest).contains(number));
+    let Some(generation) = kept else {
+        return Err(no_such(store, name, generation, Kept::Range(oldest, newest)));
+    };
+    for number in (generation + 1..=newest).rev() {
         // What was collected after a batch was there when it was written.
         for piece in (0..=ledger.pieces_of(number)).rev() {
             store.write(&read_past(store, part, number, piece)?.restored)?;
@@ -312,15 +318,28 @@ pub(crate) fn rewind(store: &dyn Store, part: PartId, name: &str, generation: u6
     store.write(&batch)
 }
 
-/// Numbers of the generations that a part keeps, from and to; `None`: it keeps none.
+/// The error for a number that no generation has.
+pub(crate) fn no_such(store: &dyn Store, part: &str, generation: i128, kept: Kept) -> StoreError {
+    StoreError::NoSuchGeneration { store: store.name(), part: part.to_owned(), generation, kept }
+}
+
+/// Which generations a part keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept(pub Option<(u64, u64)>);
+pub enum Kept {
+    /// Those from and to these numbers.
+    Range(u64, u64),
+    /// None so far.
+    Nothing,
+    /// None ever: it is looked at as it was at one of them.
+    InView,
+}
 
 impl std::fmt::Display for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some((oldest, newest)) => write!(f, "it keeps {oldest} to {newest}"),
-            None => f.write_str("it keeps none: open the store with keep_generations= from now on"),
+        match self {
+            Self::Range(oldest, newest) => write!(f, "it keeps {oldest} to {newest}"),
+            Self::Nothing => f.write_str("it keeps none: open the store with keep_generations= from now on"),
+            Self::InView => f.write_str("it is a view, which keeps none: ask the store that it is a view of"),
         }
     }
 }

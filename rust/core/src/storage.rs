@@ -42,6 +42,8 @@ pub struct StorageOptions {
 pub struct Storage<H: Host> {
     store: Arc<dyn Store>,
     options: StorageOptions,
+    /// What is written here is forgotten in the end.
+    is_view: bool,
     durability: Arc<Durability<Outputs<H>>>,
     parts: Monitor<Parts>,
     vats: Mutex<Vec<Weak<Vat<H>>>>,
@@ -93,7 +95,18 @@ impl<H: Host> Storage<H> {
 
     /// As [`Storage::open`], with options.
     pub fn open_with(store: impl Store, options: StorageOptions) -> Result<Arc<Self>, StoreError> {
-        let store: Arc<dyn Store> = Arc::new(store);
+        Self::open_as(Arc::new(store), options, false)
+    }
+
+    fn open_view(view: Overlay) -> Result<Arc<Self>, StoreError> {
+        Self::open_as(Arc::new(view), StorageOptions::default(), true)
+    }
+
+    fn open_as(
+        store: Arc<dyn Store>,
+        options: StorageOptions,
+        is_view: bool,
+    ) -> Result<Arc<Self>, StoreError> {
         let parts = match check_format(&*store) {
             Ok(()) => read_parts(&*store),
             Err(error) => Err(error),
@@ -109,6 +122,7 @@ impl<H: Host> Storage<H> {
             durability: Arc::new(Durability::new(store.clone())),
             store,
             options,
+            is_view,
             parts,
             vats: Mutex::new(Vec::new()),
             registry: Registry::new(),
@@ -137,7 +151,7 @@ impl<H: Host> Storage<H> {
     /// A view of the store as it is now, which may be written to and is forgotten in the end: for rehearsals.
     /// Reads go to a snapshot; it ends with the view, and with the store.
     pub fn view(&self) -> Result<Arc<Self>, StoreError> {
-        Self::open(Overlay::new(self.store.snapshot()?))
+        Self::open_view(Overlay::new(self.store.snapshot()?))
     }
 
     /// Where the records are. What is not written through a [`Claim`] is not seen by vats.
@@ -229,17 +243,17 @@ impl<H: Host> Storage<H> {
 
     /// The store as it is, with one part as it was at an older generation (STO-14). What is written there stays in
     /// memory.
-    pub fn at(&self, name: &str, generation: u64) -> Result<Arc<Self>, StoreError> {
+    pub fn at(&self, name: &str, generation: i128) -> Result<Arc<Self>, StoreError> {
+        if self.is_view {
+            return Err(history::no_such(&*self.store, name, generation, Kept::InView));
+        }
         let view = Overlay::new(self.store.snapshot()?);
         let rewound = match self.part_number(name)? {
             Some(part) => history::rewind(&view, part, name, generation),
-            None => {
-                let (store, part, kept) = (self.name(), name.to_owned(), Kept(None));
-                Err(StoreError::NoSuchGeneration { store, part, generation, kept })
-            }
+            None => Err(history::no_such(&view, name, generation, Kept::Nothing)),
         };
         match rewound {
-            Ok(()) => Self::open(view),
+            Ok(()) => Self::open_view(view),
             Err(error) => {
                 view.close()?;
                 Err(error)

@@ -91,7 +91,7 @@ pub enum StoreError {
         /// Name of the part.
         part: String,
         /// What was asked for.
-        generation: u64,
+        generation: i128,
         /// What there is.
         kept: Kept,
     },

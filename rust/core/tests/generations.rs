@@ -37,7 +37,7 @@ impl Shelf {
         (storage, vat, root)
     }
 
-    fn value_at(&self, storage: &Arc<Storage<Toy>>, generation: u64) -> i64 {
+    fn value_at(&self, storage: &Arc<Storage<Toy>>, generation: i128) -> i64 {
         let view = storage.at("main", generation).unwrap();
         get(&reopen::<1>(&self.runtime, &view, "main").1[0])
     }
@@ -69,7 +69,7 @@ fn the_last_generations_can_be_read_and_older_ones_are_gone() {
     for generation in 7..=10 {
         assert_eq!(shelf.value_at(&storage, generation), i64::try_from(generation).unwrap() - 1);
     }
-    for generation in [0, 6, 11] {
+    for generation in [-1, 0, 6, 11] {
         let error = storage.at("main", generation).unwrap_err();
         assert!(error.to_string().ends_with("it keeps 7 to 10"), "{error}");
     }

@@ -7,7 +7,7 @@ use goblins_core::memory::MemoryStore as KernelMemoryStore;
 use goblins_core::storage::{Storage, StorageOptions};
 use goblins_store_rocksdb::RocksStore as KernelRocksStore;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyTuple};
 
 use crate::current::current;
 use crate::errors::{deadlock, store_error};
@@ -189,9 +189,11 @@ impl StorePart {
     }
 
     /// The part as it was, in a view of the store.
-    fn at(&self, py: Python<'_>, generation: u64) -> PyResult<Self> {
+    fn at(&self, py: Python<'_>, generation: &Bound<'_, PyInt>) -> PyResult<Self> {
         let storage = self.store.get().storage();
-        let mut view = Store::open(py, || storage.at(&self.name, generation))?;
+        // No store keeps one with a larger number.
+        let number = generation.extract().unwrap_or(i128::MAX);
+        let mut view = Store::open(py, || storage.at(&self.name, number))?;
         view.view = Some(format!("part {} at generation {generation}", self.name));
         Ok(Self { store: Py::new(py, view)?, name: self.name.clone() })
     }
