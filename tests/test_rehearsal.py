@@ -175,8 +175,10 @@ class TestRoots:
         report = rehearse(OLD, place.store, version=1, upgrade=upgrade)
         assert report.roots == "failing"
         (problem,) = report.problems
-        assert problem.label == "the roots"
+        assert (problem.label, problem.slot) == ("the roots", None)
         assert text in problem.reason
+        assert str(problem).startswith(("the roots: ", "the roots (their version): "))
+        assert str(problem) in str(report)
         assert report.fine == 2
 
     def test_may_be_checked(self, place):

@@ -193,8 +193,7 @@ def _roots(
         upgraded = rehearsal.roots(*roots, check_roots)
     except Exception as error:
         report.roots = "failing"
-        slot = getattr(error, "slot", -1)
         what = "their version" if isinstance(error, MigrationError) else ""
-        report.problems.append(Problem("the roots", slot, str(error) or repr(error), what, 1, error))
+        report.problems.append(Problem("the roots", None, str(error) or repr(error), what, 1, error))
     else:
         report.roots = "upgraded" if upgraded else "fine"

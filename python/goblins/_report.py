@@ -10,11 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one actor, or with several in the same way.
+    """What is wrong with one actor, or with several in the same way, or with the roots as a whole.
 
     Attributes:
-        label: the label that the actor is stored under.
-        slot: its number in its vat; that of one of them, if there are several.
+        label: the label that the actor is stored under, or "the roots".
+        slot: its number in its vat; that of one of them, if there are several; None for the roots.
         reason: what is wrong, in words.
         field: the field or the path that it is about, if that is known.
         count: how many actors it is about.
@@ -22,7 +22,7 @@ class Problem:
     """
 
     label: str
-    slot: int
+    slot: int | None
     reason: str
     field: str = ""
     count: int = 1
@@ -31,7 +31,8 @@ class Problem:
     def __str__(self) -> str:
         several = f" and {self.count - 1} more" if self.count > 1 else ""
         place = f" ({self.field})" if self.field and self.field not in self.reason else ""
-        return f"{self.label}#{self.slot}{several}{place}: {self.reason}"
+        number = "" if self.slot is None else f"#{self.slot}"
+        return f"{self.label}{number}{several}{place}: {self.reason}"
 
     @classmethod
     def of(cls, label: str, slot: int, error: BaseException, before: str = "") -> Problem:
