@@ -15,6 +15,7 @@ from goblins import (
     Ref,
     RocksStore,
     StoreError,
+    VatClosedError,
     actor,
     copy_store,
     methods,
@@ -263,6 +264,48 @@ class TestByItself:
 
     @pytest.mark.parametrize("kind", ["memory", "rocks"])
     def test_a_store_that_has_grown_is_collected_in_the_background(self, tmp_path, kind):
+    def test_it_can_not_collect_the_same_store_which_would_wait_for_itself(self, place):
+        _, root = place.spawn(lambda: spawn(Node), env=GRAPH)
+        root.grow()
+        cut(root)
+        collect()
+        refused = []
+
+        def again(phase, done, total):
+            with pytest.raises(DeadlockError, match="is being collected by this thread") as caught:
+                place.store.collect()
+            refused.append(caught.value)
+
+        assert place.store.collect(again).removed == 1
+        assert refused
+        assert removed(place.store) == 0
+
+    def test_it_may_collect_another_store(self, place):
+        with MemoryStore() as other:
+            reports = []
+            place.spawn(lambda: spawn(Node), env=GRAPH)
+            place.store.collect(lambda *now: reports.append(other.collect()))
+        assert reports
+
+    @pytest.mark.parametrize("when", ["marking", "sweeping", "compacting"])
+    def test_it_may_close_the_store_which_ends_the_collection(self, place, when):
+        _, root = place.spawn(lambda: spawn(Node), env=GRAPH)
+        root.grow()
+        cut(root)
+        collect()
+        phases = []
+
+        def close(phase, done, total):
+            phases.append(phase)
+            if phase == when:
+                place.store.close()
+
+        with pytest.raises(StoreError, match="is closed"):
+            place.store.collect(close)
+        assert phases[-1] == when
+        with pytest.raises(VatClosedError):
+            root.count()
+
         """LIM-07"""
         options = {"keep_generations": 0}
         store = MemoryStore(**options) if kind == "memory" else RocksStore(tmp_path / "store", **options)

@@ -682,7 +682,7 @@ class Store:
         Raises:
             StoreCorruptError: a record is damaged; nothing more was removed.
             StoreError: the store failed, or was closed meanwhile.
-            DeadlockError: this is a turn.
+            DeadlockError: this is a turn, or the ``progress`` of a collection of this store.
         """
 
     def close(self) -> None:

@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -105,6 +105,8 @@ pub(crate) struct Collector {
 #[derive(Debug, Default)]
 struct State {
     running: bool,
+    /// The thread that runs it, if that is one that was told to.
+    by: Option<ThreadId>,
     /// Somebody waits to collect himself: what runs in the background has to end.
     wanted: bool,
 }
@@ -130,7 +132,7 @@ impl<H: Host> Storage<H> {
     /// Removes the stored actors that can't be reached, and gives back their room. `None` if `watch` or the closing
     /// of the store has ended it: what was removed by then stays removed. To be called detached, outside any turn.
     ///
-    /// Waits for turns that run, and for another collection.
+    /// Waits for turns that run, and for another collection. `watch` can't begin another one.
     pub fn collect(
         self: &Arc<Self>,
         pace: Pace,
@@ -138,19 +140,27 @@ impl<H: Host> Storage<H> {
     ) -> Result<Option<Report>, Arc<StoreError>> {
         let collector = self.collector();
         let waiting = Progress { phase: Phase::Marking, done: 0, total: 0 };
-        let mut begun = false;
-        while !begun {
+        let this = std::thread::current().id();
+        loop {
             if collector.is_stopping() || watch(waiting).is_break() {
                 return Ok(None);
             }
-            let free = collector.state.wait(SLICE, |state| {
-                state.wanted = state.running;
-                (!std::mem::replace(&mut state.running, true)).then_some(())
+            let begun = collector.state.wait(SLICE, |state| match state.by {
+                Some(by) if by == this => Some(Err(StoreError::BeingCollected { store: self.name() })),
+                _ if state.running => {
+                    state.wanted = true;
+                    None
+                }
+                _ => {
+                    *state = State { running: true, by: Some(this), wanted: false };
+                    Some(Ok(()))
+                }
             });
-            begun = free.is_some();
+            if let Some(begun) = begun {
+                begun?;
+                return Running(self).collect(pace, watch);
+            }
         }
-        let running = Running(self);
-        running.collect(pace, watch)
     }
 
     /// Sees to it that a collection begins when one is due.
@@ -201,7 +211,10 @@ impl<H: Host> Storage<H> {
             // A panic there has been reported by the thread itself.
             let _ = thread.join();
         }
-        collector.state.wait(Duration::from_secs(1), |state| (!state.running).then_some(()));
+        let this = std::thread::current().id();
+        // One that has called this ends when it comes back.
+        let over = |state: &mut State| (!state.running || state.by == Some(this)).then_some(());
+        collector.state.wait(Duration::from_secs(1), over);
     }
 }
 
@@ -214,7 +227,9 @@ impl<H: Host> Running<'_, H> {
         let collector = storage.collector();
         // One that fails is not tried at each churn.
         collector.growth.store(0, Ordering::Relaxed);
-        let Some((parts, slots)) = Run::new(storage, pace).collect(watch)? else {
+        let Some((parts, slots)) =
+            Run::new(storage, pace).collect(watch)?.filter(|_| !collector.is_stopping())
+        else {
             return Ok(None);
         };
         let kept = parts.iter().map(|part| part.kept).sum();

@@ -112,6 +112,15 @@ pub enum StoreError {
         /// The store, as its user named it.
         store: String,
     },
+    /// Whoever collects the store wants to collect it in the midst of that.
+    #[error(
+        "the store {store} is being collected by this thread, and this would wait for itself: collect it when that is \
+         done"
+    )]
+    BeingCollected {
+        /// The store, as its user named it.
+        store: String,
+    },
     /// A view of a moment is not written to.
     #[error("this view of the store {store} shows it as it was at one moment, and can't be written to")]
     ReadOnly {

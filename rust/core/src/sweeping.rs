@@ -95,7 +95,9 @@ impl<'a, H: Host> Run<'a, H> {
     }
 
     fn may_go_on(&self, progress: Progress, watch: &mut Watch<'_>) -> Result<(), Stopped> {
-        let stop = self.storage.collector().is_stopping() || watch(progress).is_break();
+        let collector = self.storage.collector();
+        // Who watches may close the store.
+        let stop = collector.is_stopping() || watch(progress).is_break() || collector.is_stopping();
         if stop { Err(Stopped) } else { Ok(()) }
     }
 

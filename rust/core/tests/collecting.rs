@@ -282,6 +282,48 @@ fn closing_the_store_ends_one_that_runs() {
     assert!(matches!(world.storage.part_names(), Err(StoreError::Closed { .. })));
 }
 
+#[test]
+fn one_can_not_begin_in_the_midst_of_itself() {
+    let world = World::new(StorageOptions::default());
+    let (_vat, root) = world.open("main");
+    drop(grow(&root));
+    cut(&root, 0);
+    let mut refused = 0;
+    let collected = world.storage.collect(Pace::default(), &mut |progress| {
+        if progress.total > 0 {
+            let error =
+                world.storage.collect(Pace::default(), &mut |_| ControlFlow::Continue(())).unwrap_err();
+            assert!(matches!(*error, StoreError::BeingCollected { .. }), "{error}");
+            refused += 1;
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(collected.unwrap().unwrap().parts[0].removed, 1);
+    assert!(refused > 0);
+    assert_eq!(world.collect().parts[0].removed, 0);
+}
+
+#[test]
+fn who_watches_it_may_close_the_store() {
+    for phase in [Phase::Marking, Phase::Sweeping, Phase::Compacting] {
+        let world = World::new(StorageOptions::default());
+        let (_vat, root) = world.open("main");
+        drop(grow(&root));
+        cut(&root, 0);
+        let mut closed = 0;
+        let ended = world.storage.collect(Pace::default(), &mut |progress| {
+            assert_eq!(closed, 0, "it is over");
+            if progress.total > 0 && progress.phase == phase {
+                world.storage.close(()).unwrap();
+                closed += 1;
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(ended.unwrap(), None);
+        assert_eq!(closed, 1);
+    }
+}
+
 /// What a test does to the graph. Numbers pick one of what there is.
 #[derive(Clone, Copy, Debug)]
 enum Step {

@@ -205,6 +205,7 @@ pub(crate) fn store_error(error: &StoreError) -> PyErr {
         StoreError::PartInUse { .. } => raise("StoreLockedError", message, &[]),
         StoreError::Corrupt { .. } => raise("StoreCorruptError", message, &[]),
         StoreError::Full { .. } => raise("StoreFullError", message, &[]),
+        StoreError::BeingCollected { .. } => raise("DeadlockError", message, &[]),
         _ => raise("StoreError", message, &[]),
     }
 }
