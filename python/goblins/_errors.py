@@ -67,7 +67,7 @@ class AccessDeniedError(GoblinsError, PermissionError):
 
 
 class DeadlockError(GoblinsError, RuntimeError):
-    """A wait that could never end."""
+    """A wait that could never end, or a call to an actor that must come back before that actor is there."""
 
 
 class VatClosedError(GoblinsError, RuntimeError):

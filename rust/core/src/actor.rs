@@ -23,6 +23,8 @@ pub struct ActorState<B> {
     pub life: Life<B>,
     /// It has a record in the store, or in the batch being made.
     pub stored: bool,
+    /// It is being made from its record.
+    pub(crate) making: bool,
     /// When its state was last noted for undoing: see [`Churn::change`](crate::churn::Churn::change).
     pub(crate) noted: u64,
     /// How many pieces of its code wait for a promise: they go on with this behavior.
@@ -35,7 +37,7 @@ pub struct ActorState<B> {
 
 impl<B> ActorState<B> {
     fn new(life: Life<B>, stored: bool) -> Self {
-        Self { life, stored, noted: 0, suspended: 0, restless: false, used: false }
+        Self { life, stored, making: false, noted: 0, suspended: 0, restless: false, used: false }
     }
 }
 

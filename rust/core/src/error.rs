@@ -52,6 +52,14 @@ pub enum KernelError {
         /// The vat's name.
         vat: String,
     },
+    /// What is done to make an actor calls that actor.
+    #[error(
+        "{actor} is being made from its record, and can't be called until that is done: send it a message instead"
+    )]
+    BeingMade {
+        /// The actor.
+        actor: String,
+    },
     /// A look back at a time before the actor was spawned.
     #[error("actor {slot} of vat {vat} does not exist at the event that is looked at: it was spawned later")]
     NotYetSpawned {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::actor::Life;
+use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
@@ -25,6 +25,10 @@ impl<H: Host> Churn<H> {
         if gone {
             return Err(self.no_such_actor(cx, cell));
         }
+        let Some(_making) = Making::begin(cell) else {
+            let actor = H::describe_actor(cx, actor);
+            return Err(H::error(cx, KernelError::BeingMade { actor }));
+        };
         self.rehydrate(cx, actor)
     }
 
@@ -75,21 +79,12 @@ impl<H: Host> Churn<H> {
     ) -> Result<H::Behavior, H::Error> {
         let cell = H::actor_cell(actor);
         let life = Life::Live(H::clone_behavior(cx, &behavior));
-        let already = {
+        let before = {
             let mut state = cell.state();
-            match &state.life {
-                // A call made meanwhile has made it, and may have changed it since.
-                Life::Live(now) => Some((H::clone_behavior(cx, now), life)),
-                Life::Ghost | Life::Gone => {
-                    state.life = life;
-                    state.used = false;
-                    None
-                }
-            }
+            state.used = false;
+            std::mem::replace(&mut state.life, life)
         };
-        if let Some((now, _)) = already {
-            return Ok(now);
-        }
+        drop(before);
         let mut work = self.work();
         work.undo.push(Undo::Rehydrated { actor: H::clone_actor(cx, actor) });
         if upgraded {
@@ -97,5 +92,22 @@ impl<H: Host> Churn<H> {
         }
         drop(work);
         Ok(behavior)
+    }
+}
+
+/// An actor is being made from its record, for as long as this lives.
+struct Making<'a, H: Host>(&'a ActorCell<H>);
+
+impl<'a, H: Host> Making<'a, H> {
+    /// `None`: it is being made already, by the code that now wants it.
+    fn begin(cell: &'a ActorCell<H>) -> Option<Self> {
+        let making = std::mem::replace(&mut cell.state().making, true);
+        (!making).then_some(Self(cell))
+    }
+}
+
+impl<H: Host> Drop for Making<'_, H> {
+    fn drop(&mut self) {
+        self.0.state().making = false;
     }
 }

@@ -240,7 +240,7 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         KernelError::NotInLog { .. } => "EventLogError",
         KernelError::WrongMoment { .. } => "NoTurnError",
         KernelError::TimedOut { .. } => "VatTimeoutError",
-        KernelError::Deadlock { .. } => "DeadlockError",
+        KernelError::Deadlock { .. } | KernelError::BeingMade { .. } => "DeadlockError",
         KernelError::InboxFull { .. } => "InboxFullError",
         _ => "GoblinsError",
     };
