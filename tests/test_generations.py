@@ -10,6 +10,7 @@ from goblins import (
     RocksStore,
     StoreError,
     StoreLockedError,
+    VatClosedError,
     copy_store,
     spawn,
     spawn_persistent_vat,
@@ -121,16 +122,28 @@ class TestLookingBack:
             spawn_persistent_vat(ENV, must_not_run, part)
 
     def test_a_view_ends_with_its_store(self, store):
-        _, ticks, unused = spawn_persistent_vat(ENV, lambda: (spawn(counter), spawn(counter)), store)
+        """Its vats are closed as those of the store are, whether an actor had been used there or not."""
+        _, ticks, _ = spawn_persistent_vat(ENV, lambda: (spawn(counter), spawn(counter)), store)
         part = store.vat("main").at(1)
         _, seen, unseen = spawn_persistent_vat(ENV, must_not_run, part)
         assert seen() == 0
         store.close()
-        # This one had not been read.
+        for root in (ticks, seen, unseen):
+            with pytest.raises(VatClosedError):
+                root()
         with pytest.raises(StoreError, match="is closed"):
-            unseen()
-        del ticks, unused
+            spawn_persistent_vat(ENV, must_not_run, part)
         part.store.close()
+
+    def test_closing_a_view_leaves_its_store_and_other_views_alone(self, store):
+        _, ticks = spawn_persistent_vat(ENV, lambda: spawn(counter), store)
+        first, second = store.vat("main").at(1), store.vat("main").at(1)
+        _, seen = spawn_persistent_vat(ENV, must_not_run, first)
+        _, other = spawn_persistent_vat(ENV, must_not_run, second)
+        first.store.close()
+        with pytest.raises(VatClosedError):
+            seen()
+        assert (ticks(), other()) == (0, 0)
 
     def test_none_are_kept_by_default_in_a_folder(self, tmp_path):
         with RocksStore(tmp_path / "store") as store:

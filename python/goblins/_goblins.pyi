@@ -687,7 +687,7 @@ class Store:
 
     def close(self) -> None:
         """Closes the vats that live here, then the store. Closing twice does nothing. A collection that runs
-        is ended, and views of older generations can't be read any more.
+        is ended. Views of older generations are closed too, with their vats.
 
         Raises:
             StoreError: what was not durable before could not be made so.

@@ -47,6 +47,8 @@ pub struct Storage<H: Host> {
     durability: Arc<Durability<Outputs<H>>>,
     parts: Monitor<Parts>,
     vats: Mutex<Vec<Weak<Vat<H>>>>,
+    /// Views of it, which end with it.
+    views: Mutex<Vec<Weak<Self>>>,
     /// Where its vats find each other.
     registry: Arc<Registry<H>>,
     committer: Mutex<Option<JoinHandle<()>>>,
@@ -98,8 +100,13 @@ impl<H: Host> Storage<H> {
         Self::open_as(Arc::new(store), options, false)
     }
 
-    fn open_view(view: Overlay) -> Result<Arc<Self>, StoreError> {
-        Self::open_as(Arc::new(view), StorageOptions::default(), true)
+    fn open_view(&self, view: Overlay) -> Result<Arc<Self>, StoreError> {
+        let view = Self::open_as(Arc::new(view), StorageOptions::default(), true)?;
+        let mut views = self.views.lock();
+        views.retain(|view| view.strong_count() > 0);
+        views.push(Arc::downgrade(&view));
+        drop(views);
+        Ok(view)
     }
 
     fn open_as(
@@ -125,6 +132,7 @@ impl<H: Host> Storage<H> {
             is_view,
             parts,
             vats: Mutex::new(Vec::new()),
+            views: Mutex::new(Vec::new()),
             registry: Registry::new(),
             committer: Mutex::new(None),
             collector: Collector::new(),
@@ -151,7 +159,7 @@ impl<H: Host> Storage<H> {
     /// A view of the store as it is now, which may be written to and is forgotten in the end: for rehearsals.
     /// Reads go to a snapshot; it ends with the view, and with the store.
     pub fn view(&self) -> Result<Arc<Self>, StoreError> {
-        Self::open_view(Overlay::new(self.store.snapshot()?))
+        self.open_view(Overlay::new(self.store.snapshot()?))
     }
 
     /// Where the records are. What is not written through a [`Claim`] is not seen by vats.
@@ -253,7 +261,7 @@ impl<H: Host> Storage<H> {
             None => Err(history::no_such(&view, name, generation, Kept::Nothing)),
         };
         match rewound {
-            Ok(()) => Self::open_view(view),
+            Ok(()) => self.open_view(view),
             Err(error) => {
                 view.close()?;
                 Err(error)
@@ -355,7 +363,7 @@ impl<H: Host> Storage<H> {
         }
     }
 
-    /// Closes the vats that live here, makes all durable, and closes the store: as far as it can, whatever
+    /// Closes the views and the vats that live here, makes all durable, and closes the store: as far as it can, whatever
     /// fails. The error is the first one that nobody was told of before.
     pub fn close(&self, cx: H::Cx<'_>) -> Result<(), H::Error> {
         self.close_before(cx, None)
@@ -366,8 +374,10 @@ impl<H: Host> Storage<H> {
     pub fn close_before(&self, cx: H::Cx<'_>, deadline: Option<Instant>) -> Result<(), H::Error> {
         let known = self.durability.failure().is_some();
         H::detached(cx, || self.stop_collecting());
+        let views: Vec<_> = self.views.lock().iter().filter_map(Weak::upgrade).collect();
+        let result = views.iter().map(|view| view.close_before(cx, deadline)).fold(Ok(()), Result::and);
         let vats: Vec<_> = self.vats.lock().iter().filter_map(Weak::upgrade).collect();
-        let mut result = vats.iter().map(|vat| vat.close_before(cx, deadline)).fold(Ok(()), Result::and);
+        let mut result = vats.iter().map(|vat| vat.close_before(cx, deadline)).fold(result, Result::and);
         let busy = vats.iter().any(|vat| !vat.is_at_rest());
         let committer = self.committer.lock().take();
         let last = self.durability.last();

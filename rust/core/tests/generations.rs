@@ -9,12 +9,13 @@ use std::sync::Arc;
 use common::{ToyVat, add, found, get, held, open, reopen, runtime};
 use goblins_core::collecting::Pace;
 use goblins_core::copying::copy;
+use goblins_core::error::KernelError;
 use goblins_core::faulty::FaultyStore;
 use goblins_core::memory::MemoryStore;
 use goblins_core::pool::Runtime;
 use goblins_core::storage::{Storage, StorageOptions};
 use goblins_core::store::{Batch, Store, StoreError};
-use goblins_core::toy::{Actor, Toy, Value, call, cell, counter, list, spawn};
+use goblins_core::toy::{Actor, Fault, Toy, Value, call, cell, counter, list, spawn};
 
 struct Shelf {
     store: Arc<FaultyStore<MemoryStore>>,
@@ -121,8 +122,10 @@ fn a_view_stays_as_it_was_while_the_vat_goes_on_and_ends_with_the_store() {
     }
     assert_eq!(get(&old), 0);
     storage.close(()).unwrap();
-    let error = call(&unused, "get", Value::Unit).unwrap_err();
-    assert!(format!("{error:?}").contains("Closed"), "{error:?}");
+    for past in [&old, &unused] {
+        let error = call(past, "get", Value::Unit).unwrap_err();
+        assert!(matches!(error, Fault::Kernel(KernelError::VatClosed { .. })), "{error:?}");
+    }
     view.close(()).unwrap();
 }
 
