@@ -158,6 +158,23 @@ class TestWhatGoesAndWhatStays:
         _, root = place.spawn(must_not_run, env=GRAPH, part="idle")
         assert root.count() == 0
 
+    def test_a_ref_of_a_closed_vat_keeps_nothing(self, place):
+        """It can't be called; but what another vat has stored of it stays."""
+        vat, root = place.spawn(lambda: spawn(Node), env=GRAPH)
+        other, box = place.spawn(lambda: spawn(cell), env=GRAPH, part="other")
+        held, named = root.grow("held"), root.grow("named")
+        box.put(named)
+        cut(root, 2)
+        vat.close()
+        collect()
+        assert removed(place.store) == 1
+        for ref in (held, named):
+            with pytest.raises(VatClosedError):
+                ref.count()
+        other, box = place.restart(other, env=GRAPH, part="other")
+        vat, root = place.spawn(must_not_run, env=GRAPH)
+        assert send(box.get().count).result(30) == 0
+
     def test_an_empty_store_has_nothing_to_collect(self, place):
         assert place.store.collect().parts == ()
 
@@ -247,23 +264,6 @@ class TestProgress:
             place.store.collect(stop)
         assert removed(place.store) == 1
 
-
-class TestByItself:
-    # More than the least that makes it begin.
-    MANY = 11_000
-
-    def fill(self, store):
-        vat, root = spawn_persistent_vat(GRAPH, lambda: spawn(Node), store)
-        root.grow("lost")
-        cut(root)
-        with vat:
-            for _ in range(self.MANY):
-                spawn(Node)
-        root.grow("kept")
-        return root
-
-    @pytest.mark.parametrize("kind", ["memory", "rocks"])
-    def test_a_store_that_has_grown_is_collected_in_the_background(self, tmp_path, kind):
     def test_it_can_not_collect_the_same_store_which_would_wait_for_itself(self, place):
         _, root = place.spawn(lambda: spawn(Node), env=GRAPH)
         root.grow()
@@ -306,6 +306,23 @@ class TestByItself:
         with pytest.raises(VatClosedError):
             root.count()
 
+
+class TestByItself:
+    # More than the least that makes it begin.
+    MANY = 11_000
+
+    def fill(self, store):
+        vat, root = spawn_persistent_vat(GRAPH, lambda: spawn(Node), store)
+        root.grow("lost")
+        cut(root)
+        with vat:
+            for _ in range(self.MANY):
+                spawn(Node)
+        root.grow("kept")
+        return root
+
+    @pytest.mark.parametrize("kind", ["memory", "rocks"])
+    def test_a_store_that_has_grown_is_collected_in_the_background(self, tmp_path, kind):
         """LIM-07"""
         options = {"keep_generations": 0}
         store = MemoryStore(**options) if kind == "memory" else RocksStore(tmp_path / "store", **options)

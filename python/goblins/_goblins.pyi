@@ -665,8 +665,9 @@ class Store:
         """Removes the stored actors that no root reaches, and gives back their room (LIM-07, STO-15).
 
         Only the slots that records refer to are read, and no code of yours is run. Vats go on meanwhile; each
-        is stopped for moments. A live ``Ref`` keeps its actor, and all that this one reaches. What is cut off
-        in the middle, also by ``kill -9``, has done no harm: the next collection begins anew.
+        is stopped for moments. A live ``Ref`` of a vat that is open keeps its actor, and all that this one
+        reaches. What is cut off in the middle, also by ``kill -9``, has done no harm: the next collection
+        begins anew.
 
         Stores collect by themselves, in the background, once they have given out half as many slots as actors
         were kept the last time, and 10,000 at least; ``auto_collect=False`` switches that off.
