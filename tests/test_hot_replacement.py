@@ -61,6 +61,14 @@ def account_of(bonus, **options):
     return Account
 
 
+def cell_of_another_kind():
+    @actor(label="cell")
+    def other(bcom, value=None):
+        return methods(get=lambda: value, put=lambda new: bcom(other(bcom, new)))
+
+    return other
+
+
 HELLO, GOODBYE = greeter_of("hello"), greeter_of("goodbye")
 PLAIN, GENEROUS = account_of(0), account_of(100)
 
@@ -696,7 +704,9 @@ class TestCodeThatWaits:
         vat.drain(30)
         vat.replace_behavior(env_of(new))
         resolver.fulfil(2)
-        with pytest.raises(BehaviorError):
+        with pytest.raises(
+            BehaviorError, match=r"the code of actor 0 .* was replaced while this call waited"
+        ):
             putting.result(30)
         assert box.get() == 1
 
@@ -755,6 +765,35 @@ class TestCodeThatWaits:
         resolver.fulfil(9)
         assert answer.result(30) == (9, [9])
 
+
+    @pytest.mark.parametrize("why", ["it changed", "it was tried out", "others were replaced"])
+    def test_that_comes_too_late_for_another_reason_is_told_that_one(self, place, why):
+        @actor(label="cell")
+        def waiting(bcom, value=None):
+            async def later(promise):
+                return bcom(waiting(bcom, await promise))
+
+            return methods(later=later, put=lambda new: bcom(waiting(bcom, new)), get=lambda: value)
+
+        new = {
+            "it changed": None,
+            "it was tried out": env_of(GOODBYE, cell_of_another_kind(), GENEROUS),
+            "others were replaced": env_of(GOODBYE, waiting, GENEROUS),
+        }[why]
+        vat, box, greeter = place.spawn(
+            lambda: (spawn(waiting, 1), spawn(HELLO, "Ada")), env=env_of(waiting, HELLO, PLAIN)
+        )
+        greeter()
+        promise, resolver = promise_and_resolver()
+        putting = send(box.later, promise)
+        vat.drain(30)
+        if new is not None:
+            assert vat.replace_behavior(new, dry_run=why == "it was tried out").replaced
+        box.put(2)
+        resolver.fulfil(3)
+        with pytest.raises(BehaviorError, match="a stale bcom"):
+            putting.result(30)
+        assert box.get() == 2
 
 class TestVatsWithoutAStore:
     """HOT-08: ours can do it too, for constructors that can be found again."""

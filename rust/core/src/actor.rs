@@ -27,6 +27,8 @@ pub struct ActorState<B> {
     pub(crate) making: bool,
     /// When its state was last noted for undoing: see [`Churn::change`](crate::churn::Churn::change).
     pub(crate) noted: u64,
+    /// How often it has got new code behind its back: see [`crate::replacing`].
+    pub(crate) code: CodeNumber,
     /// How many pieces of its code wait for a promise: they go on with this behavior.
     pub(crate) suspended: u32,
     /// It has something that would be another thing when it is made again.
@@ -37,9 +39,22 @@ pub struct ActorState<B> {
 
 impl<B> ActorState<B> {
     fn new(life: Life<B>, stored: bool) -> Self {
-        Self { life, stored, making: false, noted: 0, suspended: 0, restless: false, used: false }
+        Self {
+            life,
+            stored,
+            making: false,
+            noted: 0,
+            code: CodeNumber(0),
+            suspended: 0,
+            restless: false,
+            used: false,
+        }
     }
 }
+
+/// Tells the code that an actor has now from what it had before its code was replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeNumber(pub(crate) u32);
 
 /// How alive an actor is.
 #[derive(Debug)]
@@ -86,6 +101,11 @@ impl<H: Host> ActorCell<H> {
     /// Whether it has a record in the store, or in the batch being made.
     pub fn is_stored(&self) -> bool {
         self.state.lock().stored
+    }
+
+    /// Which code it has.
+    pub fn code(&self) -> CodeNumber {
+        self.state.lock().code
     }
 
     /// Notes whether it has something that would be another thing when it is made again, such as a promise: it stays

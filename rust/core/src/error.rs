@@ -89,6 +89,17 @@ pub enum KernelError {
         /// The vat's name.
         vat: String,
     },
+    /// A call that had waited wanted its actor to become something else, which had got new code meanwhile.
+    #[error(
+        "a late bcom: the code of actor {slot} of vat {vat} was replaced while this call waited, so what it wants \
+         to become is of the old code and would be lost; let it call the actor instead, which has the new code"
+    )]
+    LateBecome {
+        /// The actor.
+        slot: u64,
+        /// The vat's name.
+        vat: String,
+    },
     /// A `bcom` of another actor was returned.
     #[error(
         "actor {slot} of vat {vat} returned what another actor's bcom made; use the bcom that its own constructor got"

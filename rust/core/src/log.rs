@@ -114,7 +114,7 @@ impl<H: Host> Log<H> {
             for change in entry.held.trace.changes() {
                 change.actor().into_iter().try_for_each(&mut actor)?;
                 match change {
-                    Undo::Changed { old, .. } => behavior(old)?,
+                    Undo::Changed { old, .. } | Undo::Replaced { old, .. } => behavior(old)?,
                     Undo::Touched { saved: state, .. } => saved(state)?,
                     _ => {}
                 }

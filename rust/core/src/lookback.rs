@@ -60,7 +60,7 @@ impl<H: Host> Churn<H> {
                 self.work().undo.push(Undo::Touched { actor, saved });
                 return Ok(());
             }
-            Undo::Changed { actor, old } => (actor, Life::Live(old)),
+            Undo::Changed { actor, old } | Undo::Replaced { actor, old } => (actor, Life::Live(old)),
             Undo::Spawned { actor } => (actor, Life::Gone),
             Undo::Rehydrated { .. }
             | Undo::Upgraded { .. }

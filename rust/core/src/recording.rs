@@ -183,13 +183,17 @@ impl<H: Host> Trace<H> {
 impl<H: Host> Undo<H> {
     /// Whether a look back needs it. What a record says of an actor is what it was before it was made of that.
     fn is_logged(&self) -> bool {
-        matches!(self, Self::Changed { .. } | Self::Touched { .. } | Self::Spawned { .. })
+        matches!(
+            self,
+            Self::Changed { .. } | Self::Replaced { .. } | Self::Touched { .. } | Self::Spawned { .. }
+        )
     }
 
     /// The actor that it is about.
     pub(crate) fn actor(&self) -> Option<&H::Actor> {
         match self {
             Self::Changed { actor, .. }
+            | Self::Replaced { actor, .. }
             | Self::Touched { actor, .. }
             | Self::Spawned { actor }
             | Self::Rehydrated { actor }
@@ -204,6 +208,9 @@ impl<H: Host> Undo<H> {
         match self {
             Self::Changed { actor, old } => {
                 Self::Changed { actor: same(actor), old: H::clone_behavior(cx, old) }
+            }
+            Self::Replaced { actor, old } => {
+                Self::Replaced { actor: same(actor), old: H::clone_behavior(cx, old) }
             }
             Self::Touched { actor, saved } => {
                 Self::Touched { actor: same(actor), saved: H::clone_saved(cx, saved) }

@@ -155,8 +155,9 @@ impl<H: Host> Churn<H> {
             let cell = H::actor_cell(actor);
             let before = cell.set_life(Life::Ghost);
             if let Life::Live(old) = before {
+                cell.state().code.0 += 1;
                 let actor = H::clone_actor(cx, actor);
-                self.work().undo.push(Undo::Changed { actor, old });
+                self.work().undo.push(Undo::Replaced { actor, old });
             } else {
                 cell.set_life(before);
             }

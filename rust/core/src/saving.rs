@@ -161,7 +161,10 @@ impl<H: Host> Churn<H> {
         let first = std::mem::replace(scanned, work.undo.len());
         for undo in &work.undo[first..] {
             let actor = match undo {
-                Undo::Changed { actor, .. } | Undo::Touched { actor, .. } | Undo::Upgraded { actor } => actor,
+                Undo::Changed { actor, .. }
+                | Undo::Replaced { actor, .. }
+                | Undo::Touched { actor, .. }
+                | Undo::Upgraded { actor } => actor,
                 // Of those stored since the first look the portrait has been taken.
                 Undo::Stored { actor } if first == 0 => actor,
                 Undo::Stored { .. }

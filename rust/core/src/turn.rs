@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::actor::Life;
+use crate::actor::{CodeNumber, Life};
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
@@ -17,6 +17,8 @@ use crate::vat::Vat;
 pub(crate) enum Undo<H: Host> {
     /// It became something else.
     Changed { actor: H::Actor, old: H::Behavior },
+    /// It became a ghost, to be made again by new code.
+    Replaced { actor: H::Actor, old: H::Behavior },
     /// Its state was about to be changed in place.
     Touched { actor: H::Actor, saved: H::Saved },
     /// It was spawned.
@@ -176,6 +178,10 @@ impl<H: Host> Churn<H> {
         for change in undo.into_iter().rev() {
             let (actor, life) = match change {
                 Undo::Changed { actor, old } => (actor, Life::Live(old)),
+                Undo::Replaced { actor, old } => {
+                    H::actor_cell(&actor).state().code.0 -= 1;
+                    (actor, Life::Live(old))
+                }
                 Undo::Touched { actor, saved } => {
                     H::restore(saved);
                     undone.push((None, actor));
@@ -239,6 +245,29 @@ impl<H: Host> Churn<H> {
         seen: &H::Behavior,
         new: H::Behavior,
     ) -> Result<(), H::Error> {
+        self.change_from(cx, actor, seen, None, new)
+    }
+
+    /// As [`Churn::change`], for code that may have waited, and which code of the actor that was.
+    pub fn change_late(
+        &self,
+        cx: H::Cx<'_>,
+        actor: &H::Actor,
+        seen: &H::Behavior,
+        code: CodeNumber,
+        new: H::Behavior,
+    ) -> Result<(), H::Error> {
+        self.change_from(cx, actor, seen, Some(code), new)
+    }
+
+    fn change_from(
+        &self,
+        cx: H::Cx<'_>,
+        actor: &H::Actor,
+        seen: &H::Behavior,
+        code: Option<CodeNumber>,
+        new: H::Behavior,
+    ) -> Result<(), H::Error> {
         let cell = H::actor_cell(actor);
         let epoch = self.work().epoch;
         let (old, noted) = {
@@ -249,10 +278,17 @@ impl<H: Host> Churn<H> {
                     (std::mem::replace(&mut state.life, Life::Live(new)), noted)
                 }
                 _ => {
+                    let replaced = code.is_some_and(|code| code != state.code);
                     drop(state);
                     drop(new);
-                    let vat = cell.vat().name().to_owned();
-                    return Err(H::error(cx, KernelError::StaleBecome { slot: cell.slot().0, vat }));
+                    let (slot, vat) = (cell.slot().0, cell.vat().name().to_owned());
+                    return Err(H::error(
+                        cx,
+                        match replaced {
+                            true => KernelError::LateBecome { slot, vat },
+                            false => KernelError::StaleBecome { slot, vat },
+                        },
+                    ));
                 }
             }
         };

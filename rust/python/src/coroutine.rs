@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use goblins_core::actor::CodeNumber;
 use goblins_core::churn::Churn;
 use goblins_core::promise::Outcome;
 use pyo3::exceptions::PyTypeError;
@@ -24,8 +25,15 @@ use crate::vat::open_blocks;
 /// A coroutine that waits for a promise.
 pub(crate) struct Suspended {
     coroutine: Py<PyAny>,
-    /// The actor that runs it, and the behavior that was called; none for a handler or a block.
-    actor: Option<(Py<Ref>, Py<PyAny>)>,
+    /// What it is part of; none for a handler or a block.
+    called: Option<Called>,
+}
+
+/// An actor that runs a coroutine, the behavior that was called, and which code of the actor that is.
+struct Called {
+    actor: Py<Ref>,
+    behavior: Py<PyAny>,
+    code: CodeNumber,
 }
 
 /// What a coroutine has come to.
@@ -61,8 +69,12 @@ pub(crate) fn started<'py>(
     if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } == 0 {
         return Ok(value);
     }
-    let actor = actor.map(|(actor, behavior)| (actor.clone().unbind(), behavior.clone_ref(py)));
-    let code = Suspended { coroutine: value.unbind(), actor };
+    let called = actor.map(|(actor, behavior)| Called {
+        actor: actor.clone().unbind(),
+        behavior: behavior.clone_ref(py),
+        code: actor.get().cell.code(),
+    });
+    let code = Suspended { coroutine: value.unbind(), called };
     let answer = Promise::pending(py)?;
     if let Some(value) = code.go_on(py, churn, None, &answer)? {
         churn.settle(answer.clone_ref(py), Outcome::Fulfilled(value), None);
@@ -73,10 +85,10 @@ pub(crate) fn started<'py>(
 impl Suspended {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.coroutine)?;
-        match &self.actor {
-            Some((actor, behavior)) => {
-                visit.call(actor)?;
-                visit.call(behavior)
+        match &self.called {
+            Some(called) => {
+                visit.call(&called.actor)?;
+                visit.call(&called.behavior)
             }
             None => Ok(()),
         }
@@ -84,7 +96,7 @@ impl Suspended {
 
     /// The actor that runs it.
     pub(crate) fn actor(&self) -> Option<&Py<Ref>> {
-        self.actor.as_ref().map(|(actor, _)| actor)
+        self.called.as_ref().map(|called| &called.actor)
     }
 
     /// Runs the next stretch with the outcome that was waited for; `None` if the coroutine waits again.
@@ -105,8 +117,8 @@ impl Suspended {
         outcome: Option<Outcome<PyHost>>,
         answer: &Py<Promise>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        if let (Some(_), Some((_, behavior))) = (&outcome, &self.actor)
-            && let Some(instance) = class_actor::instance(behavior.bind(py))
+        if let (Some(_), Some(called)) = (&outcome, &self.called)
+            && let Some(instance) = class_actor::instance(called.behavior.bind(py))
         {
             saved::touch_all(instance)?;
         }
@@ -120,8 +132,10 @@ impl Suspended {
             }
             Step::Returned(value) => value,
         };
-        match &self.actor {
-            Some((actor, behavior)) => become_told(churn, actor.bind(py), behavior, value),
+        match &self.called {
+            Some(Called { actor, behavior, code }) => {
+                become_told(churn, actor.bind(py), behavior, Some(*code), value)
+            }
             None => Ok(value),
         }
         .and_then(|value| Ok(Some(containers::handed_out(value)?.unbind())))

@@ -231,7 +231,9 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         | KernelError::NotReopened { .. }
         | KernelError::Unsaved { .. }
         | KernelError::MissingRecord { .. } => "PersistenceError",
-        KernelError::StaleBecome { .. } | KernelError::ForeignBecome { .. } => "BehaviorError",
+        KernelError::StaleBecome { .. }
+        | KernelError::LateBecome { .. }
+        | KernelError::ForeignBecome { .. } => "BehaviorError",
         KernelError::NotAnActor { .. } | KernelError::PromiseCycle => "BrokenPromiseError",
         KernelError::FarRoot { .. } | KernelError::WithoutStore { .. } => "NotPortableError",
         KernelError::NotStored { .. }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::{Arc, Once};
 
-use goblins_core::actor::{ActorCell, Life};
+use goblins_core::actor::{ActorCell, CodeNumber, Life};
 use goblins_core::churn::Churn;
 use goblins_core::error::KernelError;
 use goblins_core::ids::Slot;
@@ -205,17 +205,19 @@ pub(crate) fn invoke<'py>(
     let behavior = churn.behavior(py, actor.as_unbound())?;
     let answer = behavior::invoke(behavior.bind(py), actor, method, args)?;
     if answer.is_exact_instance_of::<Become>() {
-        return become_told(churn, actor, &behavior, answer);
+        return become_told(churn, actor, &behavior, None, answer);
     }
     containers::handed_out(coroutine::started(churn, Some((actor, &behavior)), answer)?)
 }
 
 /// Makes the change that an actor has asked for by returning a token of its `bcom`, and gives the answer that
-/// goes with it. `behavior` is the one that was called.
+/// goes with it. `behavior` is the one that was called; `code` is which code of the actor that was, if it may have
+/// waited since.
 pub(crate) fn become_told<'py>(
     churn: &Rc<Churn<PyHost>>,
     actor: &Bound<'py, Ref>,
     behavior: &Py<PyAny>,
+    code: Option<CodeNumber>,
     answer: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let Ok(token) = answer.cast_exact::<Become>() else {
@@ -230,7 +232,11 @@ pub(crate) fn become_told<'py>(
     if let Ok(next) = token.behavior.bind(py).cast_exact::<Portrayed>() {
         next.get().follows(behavior.bind(py));
     }
-    churn.change(py, actor.as_unbound(), behavior, token.behavior.clone_ref(py))?;
+    let next = token.behavior.clone_ref(py);
+    match code {
+        Some(code) => churn.change_late(py, actor.as_unbound(), behavior, code, next)?,
+        None => churn.change(py, actor.as_unbound(), behavior, next)?,
+    }
     if let Some(instance) = class_actor::instance(token.behavior.bind(py)) {
         class_actor::bind(instance, actor)?;
     }
