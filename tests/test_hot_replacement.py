@@ -469,6 +469,62 @@ class TestUnknownLabels:
         _, _, account, ghost = place.restart(vat, env=OLD)
         assert (account.deposit(1), ghost.deposit(1)) == (3, 2)
 
+    @pytest.mark.parametrize("persist_on", ["churn", "manual"])
+    def test_each_actor_is_counted_in_one_place(self, place, persist_on):
+        roots = lambda: (spawn(HELLO, "Ada"), spawn(PLAIN, "Ada"), spawn(cell, []))  # noqa: E731
+        vat, _, account, box = place.spawn(roots, env=OLD, persist_on=persist_on)
+        # This one is stored, or will be, and that one won't.
+        late, loose = vat.spawn(PLAIN, "Bob"), vat.spawn(PLAIN, "Eve")
+        box.put([late])
+        report = vat.replace_behavior(env_of(GOODBYE, cell))
+        assert report.unknown == {"test.account": 2}
+        assert report.left == {"test.account": 1, "test.cell": 1}
+        assert report.replaced == {"test.greeter": 1}
+        assert "1 actor replaced, 2 left alone, 2 actors with unknown labels" in repr(report)
+        assert [one.deposit(1) for one in (account, late, loose)] == [1, 1, 1]
+        if persist_on == "manual":
+            vat.save()
+        _, _, account, box = place.restart(vat, env=OLD)
+        assert [one.deposit(1) for one in (account, *box.get())] == [2, 2]
+
+    def test_an_actor_that_is_stored_under_a_label_of_old_is_counted_once(self, place):
+        """Until it changes. The environment that has both labels is followed by one that has the new one."""
+        vat, account, other = place.spawn(lambda: (spawn(PLAIN, "Ada"), spawn(PLAIN, "Bob")), env=OLD)
+        moved = PersistenceEnv({"new.account": PLAIN}, aliases={"test.account": PLAIN}, extends=env_of(cell))
+        assert vat.replace_behavior(moved).left == {"test.account": 2}
+        other.deposit(1)
+        with_new_code = PersistenceEnv({"new.account": GENEROUS}, extends=env_of(cell))
+        trial = vat.replace_behavior(with_new_code, dry_run=True)
+        assert (trial.replaced, trial.unknown) == ({"new.account": 2}, {})
+        report = vat.replace_behavior(PersistenceEnv({"new.account": PLAIN}, extends=env_of(cell)))
+        assert (report.left, report.unknown) == ({"new.account": 1}, {"test.account": 1})
+        assert (account.deposit(1), other.deposit(1)) == (1, 2)
+
+    def test_one_that_sleeps_under_a_label_of_old_does_not_keep_others_from_new_code(self, place):
+        vat, *_ = place.spawn(lambda: (spawn(PLAIN, "Ada"), spawn(PLAIN, "Bob")), env=OLD)
+        both = PersistenceEnv({"new.account": PLAIN}, aliases={"test.account": PLAIN}, extends=env_of(cell))
+        vat, used, unused = place.restart(vat, env=both)
+        used.deposit(1)
+        new = PersistenceEnv({"new.account": GENEROUS}, extends=env_of(cell))
+        report = vat.replace_behavior(new)
+        assert (report.replaced, report.left) == ({"new.account": 1}, {})
+        assert report.unknown == {"test.account": 1}
+        assert (used.deposit(1), unused.deposit(1)) == (102, 1)
+        loose = vat.spawn(GENEROUS, "Eve")
+        assert loose.deposit(1) == 101
+        vat, used, unused = place.restart(vat, env=PersistenceEnv({"test.account": PLAIN}, extends=new))
+        assert (used.deposit(1), unused.deposit(1)) == (203, 2)
+
+    def test_an_actor_that_was_not_saved_keeps_its_code_too(self, place):
+        vat, box = place.spawn(lambda: spawn(cell, []), env=OLD, persist_on="manual")
+        with vat:
+            box.put([spawn(PLAIN, "Ada")])
+        assert vat.replace_behavior(env_of(GOODBYE, cell)).unknown == {"test.account": 1}
+        assert box.get()[0].deposit(1) == 1
+        vat.save()
+        _, box = place.restart(vat, env=OLD)
+        assert box.get()[0].deposit(1) == 2
+
 
 class TestOnly:
     @pytest.mark.parametrize(
@@ -710,6 +766,35 @@ class TestCodeThatWaits:
             putting.result(30)
         assert box.get() == 1
 
+    @pytest.mark.parametrize("why", ["it changed", "it was tried out", "others were replaced"])
+    def test_that_comes_too_late_for_another_reason_is_told_that_one(self, place, why):
+        @actor(label="cell")
+        def waiting(bcom, value=None):
+            async def later(promise):
+                return bcom(waiting(bcom, await promise))
+
+            return methods(later=later, put=lambda new: bcom(waiting(bcom, new)), get=lambda: value)
+
+        new = {
+            "it changed": None,
+            "it was tried out": env_of(GOODBYE, cell_of_another_kind(), GENEROUS),
+            "others were replaced": env_of(GOODBYE, waiting, GENEROUS),
+        }[why]
+        vat, box, greeter = place.spawn(
+            lambda: (spawn(waiting, 1), spawn(HELLO, "Ada")), env=env_of(waiting, HELLO, PLAIN)
+        )
+        greeter()
+        promise, resolver = promise_and_resolver()
+        putting = send(box.later, promise)
+        vat.drain(30)
+        if new is not None:
+            assert vat.replace_behavior(new, dry_run=why == "it was tried out").replaced
+        box.put(2)
+        resolver.fulfil(3)
+        with pytest.raises(BehaviorError, match="a stale bcom"):
+            putting.result(30)
+        assert box.get() == 2
+
     def class_of(self, change):
         class Box(Actor, label="box"):
             value: int = 1
@@ -765,35 +850,6 @@ class TestCodeThatWaits:
         resolver.fulfil(9)
         assert answer.result(30) == (9, [9])
 
-
-    @pytest.mark.parametrize("why", ["it changed", "it was tried out", "others were replaced"])
-    def test_that_comes_too_late_for_another_reason_is_told_that_one(self, place, why):
-        @actor(label="cell")
-        def waiting(bcom, value=None):
-            async def later(promise):
-                return bcom(waiting(bcom, await promise))
-
-            return methods(later=later, put=lambda new: bcom(waiting(bcom, new)), get=lambda: value)
-
-        new = {
-            "it changed": None,
-            "it was tried out": env_of(GOODBYE, cell_of_another_kind(), GENEROUS),
-            "others were replaced": env_of(GOODBYE, waiting, GENEROUS),
-        }[why]
-        vat, box, greeter = place.spawn(
-            lambda: (spawn(waiting, 1), spawn(HELLO, "Ada")), env=env_of(waiting, HELLO, PLAIN)
-        )
-        greeter()
-        promise, resolver = promise_and_resolver()
-        putting = send(box.later, promise)
-        vat.drain(30)
-        if new is not None:
-            assert vat.replace_behavior(new, dry_run=why == "it was tried out").replaced
-        box.put(2)
-        resolver.fulfil(3)
-        with pytest.raises(BehaviorError, match="a stale bcom"):
-            putting.result(30)
-        assert box.get() == 2
 
 class TestVatsWithoutAStore:
     """HOT-08: ours can do it too, for constructors that can be found again."""

@@ -55,9 +55,9 @@ def env_of(*constructors):
     return PersistenceEnv("test", cell, *constructors)
 
 
-def stored(place, count, env):
+def stored(place, count, env, **options):
     vat, _ = place.spawn(root_of(count), env=env_of(Old))
-    return place.restart(vat, env=env)
+    return place.restart(vat, env=env, **options)
 
 
 def items(root):
@@ -89,6 +89,100 @@ def test_a_second_time_finds_nothing_to_do(place):
     report = vat.upgrade_all()
     assert report.upgraded == {}
     assert len(ran) == 5
+
+
+def test_a_second_time_before_a_save_by_hand_finds_nothing_to_do_either(place):
+    env = env_of(new_item(ran := []))
+    vat, root = stored(place, 5, env, persist_on="manual")
+    assert vat.upgrade_all(batch=2).upgraded == {"test.item": 5}
+    del root
+    collect()
+    assert vat.upgrade_all().upgraded == {}
+    assert len(ran) == 5
+    vat.save()
+    vat, _ = place.restart(vat, env=env, persist_on="manual")
+    assert vat.upgrade_all().upgraded == {}
+    assert len(ran) == 5
+
+
+def test_what_was_not_saved_is_upgraded_as_it_is_in_memory(place):
+    """An actor that the store knows nothing of, or something older, is no other than the rest."""
+    vat, root = place.spawn(root_of(1), env=env_of(Old), persist_on="manual")
+    with vat:
+        root.put([*root.get(), spawn(Old, 1)])
+    ran = []
+    vat.replace_behavior(env_of(new_item(ran)))
+    assert items(root) == [(0, 0), (1, 2)]
+    assert vat.upgrade_all().upgraded == {}
+    assert sorted(ran) == [0, 1]
+
+
+def test_what_others_have_upgraded_meanwhile_is_not_counted(place):
+    vat, root = stored(place, 10, env_of(new_item(ran := [])))
+
+    def use(done, total):
+        if done == 0:
+            root.get()[0].get()
+        if done == 4:
+            root.get()[-1].get()
+
+    assert vat.upgrade_all(progress=use, batch=4).upgraded == {"test.item": 8}
+    assert sorted(ran) == list(range(10))
+
+
+def test_two_at_a_time_count_each_actor_once(place):
+    vat, _ = stored(place, 10, env_of(new_item(ran := [])))
+    inner = []
+
+    def again(done, total):
+        if done == 4:
+            inner.append(vat.upgrade_all(batch=3))
+
+    outer = vat.upgrade_all(progress=again, batch=4)
+    assert (outer.upgraded, inner[0].upgraded) == ({"test.item": 4}, {"test.item": 6})
+    assert len(ran) == 10
+
+
+def test_what_was_removed_meanwhile_is_not_counted(place):
+    vat, root = stored(place, 10, env_of(new_item([])))
+
+    def remove(done, total):
+        if done == 4:
+            root.put([])
+            collect()
+            assert place.store.collect().removed == 10
+
+    assert vat.upgrade_all(progress=remove, batch=4).upgraded == {"test.item": 4}
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_those_that_a_step_has_upgraded_by_using_them_are_counted_once(place, batch):
+    ran = []
+
+    def step(version, fields):
+        ran.append(fields["number"])
+        if fields["next"] is not None:
+            fields["next"].get()
+        return fields
+
+    class First(Actor, label="item"):
+        number: int
+        next: object = None
+
+    class Second(First, label="item", version=1, upgrade=step):
+        def get(self):
+            return self.number
+
+    def roots():
+        made = []
+        for number in range(6):
+            made.append(spawn(First, number, made[-1] if number % 2 else None))
+        return spawn(cell, made[::-1])
+
+    vat, _ = place.spawn(roots, env=env_of(First))
+    vat, _ = place.restart(vat, env=env_of(Second))
+    assert vat.upgrade_all(batch=batch).upgraded == {"test.item": 6}
+    assert sorted(ran) == list(range(6))
 
 
 def test_actors_in_memory_are_stored_again_too(place):

@@ -20,9 +20,10 @@ from goblins._report import Problem, Report, count, table
 
 @dataclass(kw_only=True, repr=False)
 class Replacement(Report):
-    """What ``vat.replace_behavior()`` did, or would do.
+    """What ``vat.replace_behavior()`` did, or would do. Each actor is counted once.
 
-    Actors that are not in memory are not counted: they get the new code when they are first used.
+    Actors that are not in memory are not counted, if their label is known: they get the new code when they
+    are first used.
 
     Attributes:
         replaced: how many actors got new code, by label.
@@ -121,7 +122,9 @@ def _replace(
             )
     if kept:
         env = _keeping(present, env, kept)
-    report.replaced, report.left, failures = _goblins._replace(present, env, others, dry_run)
+    report.replaced, report.left, report.unknown, failures = _goblins._replace(
+        present, env, others, report.unknown, dry_run
+    )
     for label, slot, words, error in failures:
         report.problems.append(Problem.of(label, slot, error, words))
     return report
@@ -253,9 +256,11 @@ def _keeping(present: PersistenceEnv, new: PersistenceEnv, labels: list[str]) ->
             # It has another label from now on, and is stored under that when it next changes.
             aliases[label] = constructor
             continue
-        constructors[name] = constructor
+        # If that has other code now, they go on under the label that they are stored under.
+        kept = label if name in constructors else name
+        constructors[kept] = constructor
         if name in present._rehydrators:
-            rehydrators[name] = present._rehydrators[name]
-        if label != name:
+            rehydrators[kept] = present._rehydrators[name]
+        if label != kept:
             aliases[label] = constructor
     return _env(constructors, rehydrators, _records_of(new), aliases)

@@ -21,7 +21,8 @@ class Upgrade(Report):
     """What ``vat.upgrade_all()`` did.
 
     Attributes:
-        upgraded: how many actors were made and stored again, by the label that they had before.
+        upgraded: how many actors it made and stored again, by the label that they had before. One that was
+            upgraded meanwhile since somebody else used it is not counted.
         problems: those that could not be; they stay as they were.
     """
 
@@ -69,7 +70,7 @@ def _windows(vat: Vat, end: int, window: int) -> Iterator[list[tuple[int, str]]]
 def _renew(vat: Vat, some: list[tuple[int, str]], report: Upgrade) -> None:
     """Upgrades actors in one churn; if one of them fails, each in a churn of its own."""
     try:
-        vat.run(_goblins._renew, [slot for slot, _ in some])
+        renewed = vat.run(_goblins._renew, [slot for slot, _ in some])
     except Exception as error:
         # Of a vat that was closed, or has stopped, this is the error.
         vat.run(lambda: None)
@@ -82,5 +83,5 @@ def _renew(vat: Vat, some: list[tuple[int, str]], report: Upgrade) -> None:
         report.problems.append(problem)
         _logger.error("vat %s: an actor could not be upgraded: %s", vat.name, problem)
     else:
-        for _, label in some:
-            report.upgraded[label] = report.upgraded.get(label, 0) + 1
+        for label, number in renewed.items():
+            report.upgraded[label] = report.upgraded.get(label, 0) + number

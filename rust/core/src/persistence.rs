@@ -1,6 +1,7 @@
 //! What a vat has of its store: its part, its environment, and what is still to be written.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +19,7 @@ use crate::registry::Registry;
 use crate::residency::{Limits, Residents};
 use crate::schema::{self, Kind, STORE_PART};
 use crate::store::Batch;
+use crate::survey::Found;
 use crate::turn::Undo;
 
 /// Where actors are spawned that are not stored, the counter of slots is written for so many at once.
@@ -125,6 +127,17 @@ impl<H: Host> Saving<H> {
     /// Whether an actor has changes that are not written.
     pub(crate) fn is_unsaved(&self, slot: Slot) -> bool {
         self.records.contains_key(&slot)
+    }
+
+    /// The actors in a range of slots that have changes which are not written, with their shape as it will be.
+    pub(crate) fn unsaved_in(&self, slots: Range<u64>) -> Vec<Found> {
+        let found =
+            |slot: Slot, content: &Vec<u8>| Record::shape_of(content).map(|shape| Found { slot, shape });
+        if slots.end.saturating_sub(slots.start) < self.records.len() as u64 {
+            return slots.map(Slot).filter_map(|slot| found(slot, self.records.get(&slot)?)).collect();
+        }
+        let records = self.records.iter().filter(|(slot, _)| slots.contains(&slot.0));
+        records.filter_map(|(slot, content)| found(*slot, content)).collect()
     }
 
     pub(crate) fn shape(&self, id: ShapeId) -> Option<Arc<Shape>> {

@@ -71,8 +71,8 @@ impl<H: Host> Churn<H> {
         let Some(persistence) = self.vat().persistence() else {
             return Ok(Vec::new());
         };
-        let shapes = self.stored_shapes();
-        let found = H::detached(cx, || persistence.claim().find_unfit(&shapes, fits));
+        let (shapes, unsaved) = (self.stored_shapes(), self.unsaved_in(0..u64::MAX));
+        let found = H::detached(cx, || persistence.claim().find_unfit(&shapes, &unsaved, fits));
         found.map_err(|error| H::error(cx, error.into()))
     }
 

@@ -1,6 +1,6 @@
 //! Surveys of the actors in a part: what is stored, and what an environment can make of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
@@ -47,10 +47,12 @@ pub struct Found {
 
 impl<H: Host> Claim<H> {
     /// Actors of this part that can't be made: one entry for each label and reason. Reads the actors' records only
-    /// if there is a shape to suspect: one that nobody has any more is no harm.
+    /// if there is a shape to suspect: one that nobody has any more is no harm. `unsaved`: actors with changes that
+    /// are not written, which count as they will be.
     pub fn find_unfit(
         &self,
         shapes: &[Arc<Shape>],
+        unsaved: &[Found],
         fits: impl Fn(&Shape) -> Fit,
     ) -> Result<Vec<Unfit>, StoreError> {
         let judged = (0u32..).zip(shapes).filter_map(|(id, shape)| {
@@ -66,20 +68,26 @@ impl<H: Host> Claim<H> {
         if suspects.is_empty() {
             return Ok(found);
         }
-        scan(&**self.storage().store(), self.part(), Kind::Actor, |id, _, content| {
-            let Some((label, reason)) = Record::shape_of(content).and_then(|shape| suspects.get(&shape))
-            else {
-                return Ok(());
+        let mut count = |slot: Slot, shape: Option<ShapeId>| {
+            let Some((label, reason)) = shape.and_then(|shape| suspects.get(&shape)) else {
+                return;
             };
             match found.iter_mut().find(|one| one.label == *label && one.reason == *reason) {
                 Some(one) => one.count += 1,
                 None => {
                     let (label, reason) = ((*label).to_owned(), reason.clone());
-                    found.push(Unfit { label, reason, count: 1, slot: Slot(id) });
+                    found.push(Unfit { label, reason, count: 1, slot });
                 }
+            }
+        };
+        let newer: HashSet<Slot> = unsaved.iter().map(|one| one.slot).collect();
+        scan(&**self.storage().store(), self.part(), Kind::Actor, |id, _, content| {
+            if !newer.contains(&Slot(id)) {
+                count(Slot(id), Record::shape_of(content));
             }
             Ok(())
         })?;
+        unsaved.iter().for_each(|one| count(one.slot, Some(one.shape)));
         Ok(found)
     }
 

@@ -1,6 +1,7 @@
 //! Finishing upgrades: stored actors that nobody has used since their code has changed are made, and stored as
 //! the environment of today has them.
 
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
-use crate::ids::Slot;
+use crate::ids::{ShapeId, Slot};
 use crate::record::Shape;
 use crate::survey::Found;
 use crate::turn::Undo;
@@ -38,21 +39,77 @@ impl<H: Host> Churn<H> {
         self.work().saving.as_ref().map_or_else(Vec::new, |saving| saving.shapes().to_vec())
     }
 
-    /// Makes a stored actor, and stores it again at the end of this turn. One that was removed is left out:
-    /// false.
-    pub fn renew(self: &Rc<Self>, cx: H::Cx<'_>, slot: Slot) -> Result<bool, H::Error> {
+    /// The stored actors in a range of slots, in order; those with changes that are not written as they will be.
+    pub fn stored_actors(&self, cx: H::Cx<'_>, slots: Range<u64>) -> Result<Vec<Found>, H::Error> {
+        let (vat, range) = (self.vat(), slots.clone());
+        let written = H::detached(cx, || vat.stored_actors(range));
+        let written = written.map_err(|error| H::error(cx, error))?;
+        let all = written.into_iter().chain(self.unsaved_in(slots));
+        let newest: BTreeMap<_, _> = all.map(|one| (one.slot, one.shape)).collect();
+        Ok(newest.into_iter().map(|(slot, shape)| Found { slot, shape }).collect())
+    }
+
+    pub(crate) fn unsaved_in(&self, slots: Range<u64>) -> Vec<Found> {
+        self.work().saving.as_ref().map_or_else(Vec::new, |saving| saving.unsaved_in(slots))
+    }
+
+    /// The shape that a stored actor has at present, before this turn ends. `None`: it is not stored.
+    pub fn stored_shape(&self, cx: H::Cx<'_>, slot: Slot) -> Result<Option<ShapeId>, H::Error> {
         let vat = self.vat();
         let Some(persistence) = vat.persistence() else {
             return Err(H::error(cx, KernelError::NotPersistent { vat: vat.name().to_owned() }));
         };
-        let record = H::detached(cx, || persistence.claim.read_actor(slot));
-        if record.map_err(|error| H::error(cx, error.into()))?.is_none() {
-            return Ok(false);
+        let record = match self.unsaved_record(persistence, slot) {
+            Some(unsaved) => unsaved.map(Some),
+            None => H::detached(cx, || persistence.claim.read_actor(slot)),
+        };
+        Ok(record.map_err(|error| H::error(cx, error.into()))?.map(|record| record.shape))
+    }
+
+    /// Makes those of some actors that are stored in a shape which is outdated, and stores them again at the end of
+    /// this turn. Gives them, with those that their upgrades have used and thereby upgraded, in the shape that they
+    /// had. Those that were removed, or upgraded before, are left out.
+    pub fn renew(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        slots: &[Slot],
+        is_outdated: impl Fn(&Shape) -> bool,
+    ) -> Result<Vec<Found>, H::Error> {
+        let outdated: Vec<bool> = self.stored_shapes().iter().map(|shape| is_outdated(shape)).collect();
+        let find = |slot: Slot| -> Result<Option<Found>, H::Error> {
+            let shape = self.stored_shape(cx, slot)?;
+            let shape =
+                shape.filter(|shape| outdated.get(shape.0 as usize).is_some_and(|outdated| *outdated));
+            Ok(shape.map(|shape| Found { slot, shape }))
+        };
+        let before = self.work().undo.len();
+        let mut renewed = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let Some(found) = find(*slot)? else {
+                continue;
+            };
+            let actor = self.stored_actor(cx, *slot)?;
+            let behavior = self.behavior(cx, &actor)?;
+            drop(behavior);
+            self.work().undo.push(Undo::Upgraded { actor });
+            renewed.push(found);
         }
-        let actor = self.stored_actor(cx, slot)?;
-        let behavior = self.behavior(cx, &actor)?;
-        drop(behavior);
-        self.work().undo.push(Undo::Upgraded { actor });
-        Ok(true)
+        let mut seen: HashSet<Slot> = renewed.iter().map(|one| one.slot).collect();
+        for slot in self.to_be_stored_since(before) {
+            if seen.insert(slot) {
+                renewed.extend(find(slot)?);
+            }
+        }
+        Ok(renewed)
+    }
+
+    /// Actors that this turn stores again in any case, the first changes left out.
+    fn to_be_stored_since(&self, first: usize) -> Vec<Slot> {
+        let work = self.work();
+        let changed = work.undo.iter().skip(first).filter_map(|change| match change {
+            Undo::Changed { actor, .. } | Undo::Upgraded { actor } => Some(H::actor_cell(actor)),
+            _ => None,
+        });
+        changed.filter(|cell| cell.is_stored()).map(|cell| cell.slot()).collect()
     }
 }

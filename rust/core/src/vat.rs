@@ -144,7 +144,7 @@ impl<H: Host> Vat<H> {
         let record = claim.read_vat()?;
         let next_slot = claim.read_next_slot()?;
         let shapes = claim.read_shapes()?;
-        if let Some(mut unfit) = claim.find_unfit(&shapes, fits)?.into_iter().next() {
+        if let Some(mut unfit) = claim.find_unfit(&shapes, &[], fits)?.into_iter().next() {
             let store = claim.storage().name();
             return Err(match unfit.reason.take() {
                 None => OpenError::UnknownLabel { store, unfit },

@@ -12,7 +12,9 @@ use goblins_core::actor::Life;
 use goblins_core::churn::Churn;
 use goblins_core::error::KernelError;
 use goblins_core::host::Host;
+use goblins_core::ids::Slot;
 use goblins_core::memory::MemoryStore;
+use goblins_core::record::Shape;
 use goblins_core::replacing::Stage;
 use goblins_core::storage::Storage;
 use goblins_core::survey::Fit;
@@ -293,14 +295,15 @@ fn stored_actors_are_made_and_stored_again_and_removed_ones_are_left_out() {
     let stored = vat.stored_actors(0..10).unwrap();
     assert_eq!(stored.iter().map(|one| one.slot.0).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(vat.stored_actors(1..2).unwrap(), stored[1..]);
-    let renewed = vat.run((), |churn: &std::rc::Rc<Churn<Toy>>| {
-        assert_eq!(churn.slots_used(), 2);
-        [0, 1, 9]
-            .map(|number| churn.renew((), goblins_core::ids::Slot(number)))
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()
-    });
-    assert_eq!(renewed.unwrap(), [true, true, false]);
+    let renew = |is_outdated: fn(&Shape) -> bool| {
+        vat.run((), |churn: &std::rc::Rc<Churn<Toy>>| {
+            assert_eq!(churn.slots_used(), 2);
+            churn.renew((), &[0, 1, 9].map(Slot), is_outdated)
+        })
+    };
+    assert_eq!(renew(|_| false).unwrap(), []);
+    assert_eq!(reins.take_batches().len(), 0);
+    assert_eq!(renew(|shape| shape.label == "counter").unwrap(), stored);
     let batches = reins.take_batches();
     assert_eq!(batches.iter().map(slots).collect::<Vec<_>>(), [[0, 1]]);
     assert_eq!([get(&used), get(&ghost)], [1, 2]);

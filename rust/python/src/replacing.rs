@@ -1,10 +1,13 @@
 //! Hot replacement and the end of upgrades, as `goblins._replacing` and `goblins._upgrading` ask for them.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use goblins_core::actor::Life;
+use goblins_core::churn::Churn;
 use goblins_core::ids::Slot;
+use goblins_core::record::Shape;
 use goblins_core::replacing::Stage;
 use goblins_core::survey::Unfit;
 use pyo3::exceptions::PyException;
@@ -93,16 +96,21 @@ fn verdict(old: &Environment, new: &Environment, records_differ: bool, actor: &B
 /// An actor that could not be replaced.
 type Failure = (String, u64, &'static str, Py<PyAny>);
 
-/// How many actors were replaced and how many left alone, by label, and what failed.
-type Outcome = (HashMap<String, u64>, HashMap<String, u64>, Vec<Failure>);
+/// How many actors there are of each label.
+type Counts = HashMap<String, u64>;
+
+/// How many actors were replaced, left alone, and stored under an unknown label; and what failed.
+type Outcome = (Counts, Counts, Counts, Vec<Failure>);
 
 /// Gives the vat whose turn this is a new environment, and its actors the code of that. `others` are actors that are
-/// not stored. A failure raises, unless this is a rehearsal (`dry_run`): then all failures are given back.
+/// not stored; `unknown` are those stored under a label that only the old environment has. A failure raises, unless
+/// this is a rehearsal (`dry_run`): then all failures are given back.
 #[pyfunction]
 pub(crate) fn _replace(
     old: &Bound<'_, PyAny>,
     new: &Bound<'_, PyAny>,
     others: Vec<Bound<'_, Ref>>,
+    mut unknown: Counts,
     dry_run: bool,
 ) -> PyResult<Outcome> {
     let py = new.py();
@@ -113,8 +121,11 @@ pub(crate) fn _replace(
     };
     let new = Arc::new(Environment::new(new)?);
     let records_differ = !old.records.are_among(&new.records);
-    let (mut replaced, mut left): (HashMap<String, u64>, HashMap<String, u64>) = Default::default();
+    let (mut replaced, mut left) = (Counts::new(), Counts::new());
     let mut labels: HashMap<Slot, String> = HashMap::new();
+    // Those that count as unknown so far.
+    let mut unknowns: HashMap<Slot, String> = HashMap::new();
+    let shapes = churn.stored_shapes();
     let mut chosen = Vec::new();
     let near = others.into_iter().map(Bound::unbind).filter(|actor| churn.is_near(actor));
     for actor in churn.live_actors(py).into_iter().chain(near) {
@@ -122,10 +133,15 @@ pub(crate) fn _replace(
         if labels.contains_key(&slot) {
             continue;
         }
+        if let Some(label) = unknown_label_of(py, &churn, &actor, &shapes, &unknown)? {
+            unknowns.insert(slot, label);
+        }
         match verdict(&old, &new, records_differ, actor.bind(py)) {
             Verdict::Foreign => {}
             Verdict::Same(label) => {
-                *left.entry(label.clone()).or_default() += 1;
+                if !unknowns.contains_key(&slot) {
+                    *left.entry(label.clone()).or_default() += 1;
+                }
                 labels.insert(slot, label);
             }
             Verdict::Changed(label) => {
@@ -160,11 +176,33 @@ pub(crate) fn _replace(
         churn.try_to_store(py, &new, &made, &mut failed)?;
     }
     for actor in &made.actors {
-        if let Some(label) = labels.get(&actor.get().cell.slot()) {
+        let slot = actor.get().cell.slot();
+        if let Some(label) = labels.get(&slot) {
             *replaced.entry(label.clone()).or_default() += 1;
         }
+        // It is stored under the label of its new code.
+        if let Some(count) = unknowns.get(&slot).and_then(|label| unknown.get_mut(label)) {
+            *count = count.saturating_sub(1);
+        }
     }
-    Ok((replaced, left, failures))
+    unknown.retain(|_, count| *count > 0);
+    Ok((replaced, left, unknown, failures))
+}
+
+/// The label that an actor is stored under, if that is an unknown one.
+fn unknown_label_of(
+    py: Python<'_>,
+    churn: &Rc<Churn<PyHost>>,
+    actor: &Py<Ref>,
+    shapes: &[Arc<Shape>],
+    unknown: &Counts,
+) -> PyResult<Option<String>> {
+    let cell = &actor.get().cell;
+    if unknown.is_empty() || !cell.is_stored() {
+        return Ok(None);
+    }
+    let shape = churn.stored_shape(py, cell.slot())?.and_then(|shape| shapes.get(shape.0 as usize));
+    Ok(shape.map(|shape| shape.label.clone()).filter(|label| unknown.contains_key(label)))
 }
 
 fn words(stage: Stage) -> &'static str {
@@ -184,8 +222,7 @@ pub(crate) fn _outdated(py: Python<'_>, first: u64, end: u64) -> PyResult<Vec<(u
     let shapes = churn.stored_shapes();
     let old: Vec<Option<&str>> =
         shapes.iter().map(|shape| (!env.is_today(shape)).then_some(shape.label.as_str())).collect();
-    let vat = churn.vat();
-    let found = py.detach(|| vat.stored_actors(first..end)).map_err(|error| errors::kernel_error(&error))?;
+    let found = churn.stored_actors(py, first..end)?;
     let outdated = found.into_iter().filter_map(|one| {
         let label = old.get(one.shape.0 as usize).copied().flatten()?;
         Some((one.slot.0, label.to_owned()))
@@ -203,18 +240,20 @@ pub(crate) fn _to_walk(py: Python<'_>) -> PyResult<(u64, u64)> {
     Ok((if any { churn.slots_used() } else { 0 }, goblins_core::upgrading::WINDOW))
 }
 
-/// Makes stored actors, and stores them again at the end of the turn that this is. Gives how many; those that were
-/// removed meanwhile are left out.
+/// Makes those of some actors that are outdated still, and stores them again at the end of the turn that this is.
+/// Gives how many were upgraded, by the label that they had: those that these have used are counted too.
 #[pyfunction]
-pub(crate) fn _renew(py: Python<'_>, slots: Vec<u64>) -> PyResult<usize> {
+pub(crate) fn _renew(py: Python<'_>, slots: Vec<u64>) -> PyResult<Counts> {
     let churn = current_turn("upgrade_all()")?;
-    let mut renewed = 0;
-    for slot in slots {
-        if churn.renew(py, Slot(slot))? {
-            renewed += 1;
-        }
+    let env = churn.env(py)?;
+    let slots: Vec<Slot> = slots.into_iter().map(Slot).collect();
+    let renewed = churn.renew(py, &slots, |shape| !env.is_today(shape))?;
+    let shapes = churn.stored_shapes();
+    let mut counts = Counts::new();
+    for shape in renewed.into_iter().filter_map(|one| shapes.get(one.shape.0 as usize)) {
+        *counts.entry(shape.label.clone()).or_default() += 1;
     }
-    Ok(renewed)
+    Ok(counts)
 }
 
 /// The environment of a vat, as it was given; None for one without a store.
