@@ -23,6 +23,7 @@ use crate::current::current;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
 use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
+use crate::leaf;
 use crate::portrayed::Portrayed;
 use crate::promise::Promise;
 
@@ -230,11 +231,23 @@ pub(crate) fn become_told<'py>(
     if let Ok(next) = token.behavior.bind(py).cast_exact::<Portrayed>() {
         next.get().follows(behavior.bind(py));
     }
-    churn.change(py, actor.as_unbound(), behavior, token.behavior.clone_ref(py))?;
+    change(churn, actor, behavior, &token.behavior)?;
     if let Some(instance) = class_actor::instance(token.behavior.bind(py)) {
         class_actor::bind(instance, actor)?;
     }
     containers::handed_out(token.value.bind(py).clone())
+}
+
+/// Gives an actor another behavior in the open turn. `behavior` is the one that was asked for the change.
+pub(crate) fn change(
+    churn: &Rc<Churn<PyHost>>,
+    actor: &Bound<'_, Ref>,
+    behavior: &Py<PyAny>,
+    next: &Py<PyAny>,
+) -> PyResult<()> {
+    let py = actor.py();
+    leaf::show(actor);
+    Ok(churn.change(py, actor.as_unbound(), behavior, next.clone_ref(py))?)
 }
 
 /// What a message may be sent to.
