@@ -103,6 +103,12 @@ pub(crate) struct Held<H: Host> {
     pub(crate) trace: Trace<H>,
 }
 
+impl<H: Host> Default for Held<H> {
+    fn default() -> Self {
+        Self { actor: None, method: None, trace: Trace::Nothing }
+    }
+}
+
 impl<H: Host> Held<H> {
     /// Lets all of it go.
     #[inline(always)]

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::churn::{Churn, Work};
+use crate::churn::Churn;
 use crate::event::{Cause, Entries, Entry, EventKind, Facts, Held, Stamp, Trace};
 use crate::host::Host;
 use crate::ids::{ChurnId, LamportTime, TurnId};
@@ -100,17 +100,18 @@ impl<H: Host> Default for Recorded<H> {
 }
 
 impl<H: Host> Recorded<H> {
+    /// Adds an event. `fill` puts in what it holds: nothing yet.
     #[inline(always)]
-    fn push(&mut self, facts: Facts, held: Held<H>) {
-        match self.spare.pop() {
+    fn push(&mut self, facts: Facts, fill: impl FnOnce(&mut Held<H>)) {
+        let mut place = match self.spare.pop() {
             Some(mut place) => {
                 place.facts = facts;
-                // It holds nothing: there is nothing to drop.
-                std::mem::forget(std::mem::replace(&mut place.held, held));
-                self.entries.push(place);
+                place
             }
-            None => self.entries.push(Box::new(Entry { facts, held })),
-        }
+            None => Box::new(Entry { facts, held: Held::default() }),
+        };
+        fill(&mut place.held);
+        self.entries.push(place);
     }
 }
 
@@ -163,19 +164,10 @@ impl Timing {
 }
 
 impl<H: Host> Trace<H> {
-    /// What the open turn changed. It is taken from its undo list, which a vat with a store needs itself.
-    fn take(cx: H::Cx<'_>, work: &mut Work<H>) -> Self {
-        if work.saving.is_some() {
-            let kept = work.undo.iter().filter(|change| change.is_logged());
-            let mut kept: Vec<_> = kept.map(|change| change.share(cx)).collect();
-            return match kept.len() {
-                0 | 1 => kept.pop().map_or(Self::Nothing, Self::Change),
-                _ => Self::Changes(kept),
-            };
-        }
-        match work.undo.len() {
-            0 | 1 => work.undo.pop().map_or(Self::Nothing, Self::Change),
-            _ => Self::Changes(std::mem::take(&mut work.undo)),
+    fn of(mut changes: Vec<Undo<H>>) -> Self {
+        match changes.len() {
+            0 | 1 => changes.pop().map_or(Self::Nothing, Self::Change),
+            _ => Self::Changes(changes),
         }
     }
 }
@@ -227,15 +219,24 @@ impl<H: Host> Undo<H> {
 impl<H: Host> Churn<H> {
     /// Records the turn that has just succeeded.
     pub(crate) fn record_kept(&self, cx: H::Cx<'_>, heading: Heading<'_, H>) {
-        let trace = Trace::take(cx, &mut self.work());
-        self.record(cx, heading, trace);
+        self.record(cx, heading, false, |undo, is_needed, trace| {
+            if is_needed {
+                let kept = undo.iter().filter(|change| change.is_logged());
+                *trace = Trace::of(kept.map(|change| change.share(cx)).collect());
+            } else if undo.len() > 1 {
+                *trace = Trace::Changes(std::mem::take(undo));
+            } else if let Some(change) = undo.pop() {
+                *trace = Trace::Change(change);
+            }
+        });
     }
 
     /// Records the turn that has just failed, if there is a log, and notes in the error where that was.
     pub(crate) fn record_undone(self: &Rc<Self>, cx: H::Cx<'_>, heading: Heading<'_, H>, error: &H::Error) {
         let event = if self.vat().log().is_on() {
-            let trace = Trace::Error(H::error_value(cx, error));
-            self.record(cx, heading, trace)
+            let error = H::error_value(cx, error);
+            // What a failed turn is told of has a number.
+            self.record(cx, heading, true, |_, _, trace| *trace = Trace::Error(error))
         } else {
             None
         };
@@ -244,21 +245,31 @@ impl<H: Host> Churn<H> {
         H::note(cx, error, &Place { vat: self.vat(), actor, method, turn, event });
     }
 
-    /// Notes an event. Gives its number, if it went into the log at once.
+    /// Notes an event. `leave` notes what it left: it gets the undo list, and whether a vat with a store needs that
+    /// itself. Gives the event's number, if it went into the log at once.
     #[inline(always)]
-    fn record(&self, cx: H::Cx<'_>, heading: Heading<'_, H>, trace: Trace<H>) -> Option<u64> {
+    fn record(
+        &self,
+        cx: H::Cx<'_>,
+        heading: Heading<'_, H>,
+        at_once: bool,
+        leave: impl FnOnce(&mut Vec<Undo<H>>, bool, &mut Trace<H>),
+    ) -> Option<u64> {
         let actor = heading.actor.map(|actor| H::clone_actor(cx, actor));
         let method = heading.method.map(|method| H::clone_name(cx, method));
         self.forget_outdated();
         let full = {
             let mut work = self.work();
+            let work = &mut **work;
             let times = (ChurnId(work.churn + 1), TurnId(work.turn), work.cause.time);
             let stamp = work.timing.end(self.vat().runtime().watch().tick());
-            // What a failed turn is told of has a number.
-            let at_once = stamp.ended != 0 || matches!(trace, Trace::Error(_));
             let facts = Facts::new(heading.kind, times, heading.cause, stamp);
-            work.recorded.push(facts, Held { actor, method, trace });
-            at_once || work.recorded.entries.len() >= AT_ONCE
+            work.recorded.push(facts, |held| {
+                held.actor = actor;
+                held.method = method;
+                leave(&mut work.undo, work.saving.is_some(), &mut held.trace);
+            });
+            at_once || stamp.ended != 0 || work.recorded.entries.len() >= AT_ONCE
         };
         if full { self.enter_recorded(None) } else { None }
     }
@@ -327,7 +338,10 @@ impl<H: Host> Churn<H> {
             self.forget_outdated();
             let full = {
                 let mut work = self.work();
-                work.recorded.push(facts, Held { actor, method, trace: Trace::Nothing });
+                work.recorded.push(facts, |held| {
+                    held.actor = actor;
+                    held.method = method;
+                });
                 work.recorded.entries.len() >= AT_ONCE
             };
             if full {

@@ -1,7 +1,7 @@
 //! Constructors, the behaviors that they make, and `bcom`.
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use goblins_core::ids::{Slot, VatId};
 use pyo3::exceptions::PyTypeError;
@@ -15,6 +15,7 @@ use crate::cbor;
 use crate::class_actor;
 use crate::collector;
 use crate::errors::{behavior_error, no_such_method};
+use crate::leaf;
 use crate::methods::Methods;
 use crate::portrayed::Portrayed;
 use crate::promise::Promise;
@@ -212,8 +213,7 @@ impl Constructor {
             args: args.tuple(py)?.unbind(),
             kwargs: args.dict(py)?.map(Bound::unbind),
         };
-        let behavior = Behavior { code: made.unbind(), source };
-        Ok(Bound::new(py, behavior)?.into_any())
+        Ok(Bound::new(py, Behavior::new(made.unbind(), source))?.into_any())
     }
 }
 
@@ -230,6 +230,26 @@ pub(crate) struct Source {
 pub(crate) struct Behavior {
     pub(crate) code: Py<PyAny>,
     pub(crate) source: Source,
+    /// The collector does not see its code: see [`leaf`].
+    is_hidden: AtomicBool,
+}
+
+impl Behavior {
+    pub(crate) fn new(code: Py<PyAny>, source: Source) -> Self {
+        Self { code, source, is_hidden: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn note_hidden(&self) {
+        self.is_hidden.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Behavior {
+    fn drop(&mut self) {
+        if *self.is_hidden.get_mut() {
+            Python::attach(|py| leaf::show_code(self.code.bind(py)));
+        }
+    }
 }
 
 #[pymethods]

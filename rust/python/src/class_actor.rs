@@ -118,6 +118,11 @@ impl ClassInfo {
         })
     }
 
+    /// Whether its instances hear that they were made from their records.
+    pub(crate) fn is_told(&self) -> bool {
+        self.restored.is_some()
+    }
+
     /// The names of the methods, for messages.
     fn names(&self, py: Python<'_>) -> String {
         let names: Vec<String> = self.methods.bind(py).keys().iter().map(|name| name.to_string()).collect();

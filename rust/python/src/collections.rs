@@ -21,7 +21,7 @@ use crate::errors::{far_call, no_turn_error, persistence_error};
 use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
 use crate::promise::Promise;
-use crate::refs::{Name, Ref};
+use crate::refs::{self, Name, Ref};
 
 /// The parent of the collections: which one it is, and the page that leads to all others.
 #[pyclass(subclass, frozen, weakref, module = "goblins", name = "_Collection")]
@@ -190,7 +190,7 @@ pub(crate) fn _page_become(page: &Bound<'_, Ref>, state: &Bound<'_, PyTuple>) ->
     let now = behavior(&churn, page)?;
     let new = now.get().with_args(py, state_of(state)?);
     let new = Bound::new(py, new)?.into_any().unbind();
-    Ok(churn.change(py, page.as_unbound(), now.into_any().as_unbound(), new)?)
+    refs::change(&churn, page, now.into_any().as_unbound(), None, &new)
 }
 
 /// Makes a page in the vat whose turn this is.
@@ -223,7 +223,7 @@ impl Behavior {
     /// What the same constructor would make of other arguments, if its code does not depend on them.
     fn with_args(&self, py: Python<'_>, args: Py<PyTuple>) -> Self {
         let constructor = self.source.constructor.clone_ref(py);
-        Self { code: self.code.clone_ref(py), source: Source { constructor, args, kwargs: None } }
+        Self::new(self.code.clone_ref(py), Source { constructor, args, kwargs: None })
     }
 }
 

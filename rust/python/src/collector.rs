@@ -15,6 +15,12 @@ pub(crate) fn may_visit(value: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::PyObject_IS_GC(value.as_ptr()) != 0 }
 }
 
+/// Whether the collector visits an object.
+pub(crate) fn is_visited(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the object is alive.
+    unsafe { ffi::PyObject_GC_IsTracked(object.as_ptr()) != 0 }
+}
+
 /// The collector visits an object again, since it may refer to others from now on.
 pub(crate) fn join(object: &Bound<'_, PyAny>) {
     // SAFETY: the object is alive and of a class that the collector can visit; no object is entered twice.

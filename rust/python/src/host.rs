@@ -27,6 +27,7 @@ use crate::coroutine::{self, Suspended};
 use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard};
 use crate::event_loop::EventLoop;
+use crate::leaf;
 use crate::listening::part_of;
 use crate::portrait::{self, Likeness};
 use crate::promise::{Latch, Promise};
@@ -325,8 +326,10 @@ impl Host for PyHost {
         refs: Vec<Py<Ref>>,
         far: Vec<Py<Promise>>,
     ) -> Result<(Py<PyAny>, bool), Fault> {
-        collector::join(actor.bind(py).as_any());
-        Ok(restore::rehydrate(py, env, actor.bind(py), shape, record, (&refs, Far::Promises(&far)))?)
+        let actor = actor.bind(py);
+        let made = restore::rehydrate(py, env, actor, shape, record, (&refs, Far::Promises(&far)))?;
+        leaf::settle(actor, made.0.bind(py));
+        Ok(made)
     }
 
     fn likeness(py: Python<'_>, env: &Environment, actor: &Py<Ref>) -> Result<Likeness, Fault> {
@@ -339,7 +342,9 @@ impl Host for PyHost {
         actor: &Py<Ref>,
         likeness: &Likeness,
     ) -> Result<(Py<PyAny>, bool), Fault> {
-        Ok(restore::remake(py, env, actor.bind(py), likeness)?)
+        let actor = actor.bind(py);
+        leaf::show(actor);
+        Ok(restore::remake(py, env, actor, likeness)?)
     }
 
     fn may_sleep(py: Python<'_>, behavior: &Py<PyAny>) -> MaySleep {

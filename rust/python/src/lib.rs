@@ -15,6 +15,7 @@ mod errors;
 mod event_loop;
 mod host;
 mod identifiers;
+mod leaf;
 mod listening;
 mod log;
 mod methods;

@@ -23,6 +23,7 @@ use crate::current::current;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
 use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
+use crate::leaf;
 use crate::portrayed::Portrayed;
 use crate::promise::Promise;
 
@@ -232,15 +233,29 @@ pub(crate) fn become_told<'py>(
     if let Ok(next) = token.behavior.bind(py).cast_exact::<Portrayed>() {
         next.get().follows(behavior.bind(py));
     }
-    let next = token.behavior.clone_ref(py);
-    match code {
-        Some(code) => churn.change_late(py, actor.as_unbound(), behavior, code, next)?,
-        None => churn.change(py, actor.as_unbound(), behavior, next)?,
-    }
+    change(churn, actor, behavior, code, &token.behavior)?;
     if let Some(instance) = class_actor::instance(token.behavior.bind(py)) {
         class_actor::bind(instance, actor)?;
     }
     containers::handed_out(token.value.bind(py).clone())
+}
+
+/// Gives an actor another behavior in the open turn. `behavior` is the one that was asked for the change; `code` is as
+/// for [`become_told`].
+pub(crate) fn change(
+    churn: &Rc<Churn<PyHost>>,
+    actor: &Bound<'_, Ref>,
+    behavior: &Py<PyAny>,
+    code: Option<CodeNumber>,
+    next: &Py<PyAny>,
+) -> PyResult<()> {
+    let py = actor.py();
+    leaf::show(actor);
+    let next = next.clone_ref(py);
+    Ok(match code {
+        Some(code) => churn.change_late(py, actor.as_unbound(), behavior, code, next),
+        None => churn.change(py, actor.as_unbound(), behavior, next),
+    }?)
 }
 
 /// What a message may be sent to.

@@ -15,6 +15,7 @@ use crate::containers::{self, Containers};
 use crate::current::current;
 use crate::errors::{behavior_error, no_turn_error};
 use crate::host::PyHost;
+use crate::leaf;
 use crate::refs::Ref;
 
 /// The fields of an instance as they were, and what their containers held.
@@ -96,6 +97,7 @@ fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -
     };
     drop(before);
     if let Some(actor) = actor(py, owner) {
+        leaf::show_instance(instance, &actor);
         let orphan = has_another_behavior(&actor, instance);
         let saved = Saved { instance: instance.clone().unbind(), kept: kept.clone(), grown: false, orphan };
         churn.touch(py, actor.as_unbound(), saved);
