@@ -300,8 +300,13 @@ pub(crate) fn invoke<'py>(
     args: Args<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = actor.py();
+    let is_function = |code: &Bound<'_, PyAny>| method.is_none() && code.is_exact_instance_of::<PyFunction>();
+    // The most frequent case by far: nothing else is asked before.
+    if is_function(behavior) {
+        return args.call(behavior);
+    }
     let code = code(behavior);
-    if let (None, true) = (method, code.is_exact_instance_of::<PyFunction>()) {
+    if is_function(code) {
         return args.call(code);
     }
     if let Some(instance) = class_actor::instance(code) {

@@ -111,6 +111,14 @@ impl<'a, 'py> Vector<'a, 'py> {
 }
 
 impl<'py> Args<'_, 'py> {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Args::Packed(args, kwargs) => args.is_empty() && kwargs.is_none_or(|kwargs| kwargs.is_empty()),
+            Args::Vector(vector) => vector.positional_count() == 0 && !vector.has_names(),
+        }
+    }
+
     /// Calls a function that may run any code for any time.
     pub(crate) fn call(self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let hang = Hang;

@@ -244,7 +244,7 @@ type Arguments<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
 
 /// Arguments as they may leave their actor; `None` if they may leave as they are.
 pub(crate) fn handed_out_args<'py>(py: Python<'py>, args: Args<'_, 'py>) -> PyResult<Option<Arguments<'py>>> {
-    if !any_owned() {
+    if args.is_empty() || !any_owned() {
         return Ok(None);
     }
     let tuple = args.tuple(py)?.iter().map(handed_out).collect::<PyResult<Vec<_>>>()?;

@@ -7,7 +7,7 @@ use minicbor::Decoder;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
-use crate::behavior::{self, Bcom, Behavior, Constructor, ParameterKind, not_a_behavior};
+use crate::behavior::{self, Bcom, Behavior, Constructor, Parameter, ParameterKind, not_a_behavior};
 use crate::calls::Args;
 use crate::cbor::{self, Actors, DecodeError};
 use crate::class_actor::{self, ClassInfo};
@@ -331,7 +331,11 @@ fn fields<'py>(
     }
     let mut field =
         |name: &String| cbor::decode(py, &mut decoder, &stored).map_err(|error| error.below(|| name.clone()));
-    let fields = shape.fields.iter().map(&mut field).collect::<Result<_, _>>()?;
+    // `bcom` may come before them.
+    let mut fields = Vec::with_capacity(1 + shape.fields.len());
+    for name in &shape.fields {
+        fields.push(field(name)?);
+    }
     cbor::promises::finish(py, &mut decoder, &stored, &stored.promises)?;
     if decoder.position() != record.payload.len() {
         return Err(DecodeError::Malformed("something stands after its fields".to_owned()));
@@ -350,8 +354,14 @@ fn arguments<'py>(
     place: &dyn Fn() -> String,
 ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
     let cell = &actor.get().cell;
+    let bcom = Bcom::make(py, cell.vat().id(), cell.slot())?;
+    if takes_as_they_stand(py, constructor, names) {
+        let mut args = fields;
+        args.insert(0, bcom);
+        return Ok((packed(py, args)?, None));
+    }
     let mut stored = Named::new(names, fields);
-    let mut args = vec![Bcom::make(py, cell.vat().id(), cell.slot())?];
+    let mut args = vec![bcom];
     let mut kwargs = None;
     let mut named = || kwargs.get_or_insert_with(|| PyDict::new(py)).clone();
     for parameter in &constructor.parameters {
@@ -380,13 +390,26 @@ fn arguments<'py>(
             place()
         )));
     }
-    let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty());
+    Ok((packed(py, args)?, kwargs.filter(|kwargs| !kwargs.is_empty())))
+}
+
+/// Whether a constructor has just these parameters, in this order, to be given by position.
+fn takes_as_they_stand(py: Python<'_>, constructor: &Constructor, names: &[String]) -> bool {
+    let same = |(parameter, name): (&Parameter, &String)| {
+        parameter.kind == ParameterKind::Positional
+            && parameter.name.bind(py).to_str().is_ok_and(|known| known == name)
+    };
+    constructor.parameters.len() == names.len() && constructor.parameters.iter().zip(names).all(same)
+}
+
+/// `bcom` and the arguments after it. The collector does not look at them if they lead nowhere.
+fn packed<'py>(py: Python<'py>, args: Vec<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyTuple>> {
     let plain = args.iter().skip(1).all(|value| !collector::may_visit(value));
     let args = PyTuple::new(py, args)?;
     if plain {
         collector::leave(args.as_any());
     }
-    Ok((args, kwargs))
+    Ok(args)
 }
 
 /// The values of a record, each taken once by its name. They mostly stand in the order in which they are asked for.

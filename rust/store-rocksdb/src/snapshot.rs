@@ -7,7 +7,7 @@ use goblins_core::store::{Batch, Store, StoreError, Visit};
 use parking_lot::{Mutex, RwLock};
 
 use crate::errors::translate;
-use crate::store::{Open, range, visit_all};
+use crate::store::{Open, before, visit_all};
 
 type View<'a> = rocksdb::Snapshot<'a>;
 
@@ -94,10 +94,7 @@ impl Store for Snapshot {
         if start >= end {
             return self.sync();
         }
-        self.with(|view| {
-            let (mode, options) = range(start, end);
-            visit_all(view.iterator_opt(mode, options), visit)
-        })
+        self.with(|view| visit_all(view.raw_iterator_opt(before(end)), start, visit))
     }
 
     fn write(&self, _: &Batch) -> Result<(), StoreError> {

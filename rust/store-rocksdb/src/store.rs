@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use goblins_core::store::{Batch, Change, Store, StoreError, Visit};
 use parking_lot::{Mutex, RwLock};
-use rocksdb::{DB, Direction, IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{DB, DBAccess, DBRawIteratorWithThreadMode, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::errors::translate;
 use crate::lock::{Lock, OWNER};
@@ -164,25 +164,27 @@ fn spare_replay(db: &DB) -> Result<(), rocksdb::Error> {
     }
 }
 
-/// What an iterator needs to know of a range.
-pub(crate) fn range<'a>(start: &'a [u8], end: &[u8]) -> (IteratorMode<'a>, ReadOptions) {
+/// For iterators that end before a key.
+pub(crate) fn before(end: &[u8]) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound(end);
-    (IteratorMode::From(start, Direction::Forward), options)
+    options
 }
 
-/// Visits what an iterator finds, until the visitor breaks.
-pub(crate) fn visit_all(
-    found: impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>>,
+/// Visits what an iterator finds from a key on, until the visitor breaks.
+pub(crate) fn visit_all<D: DBAccess>(
+    mut found: DBRawIteratorWithThreadMode<'_, D>,
+    start: &[u8],
     visit: &mut Visit<'_>,
 ) -> Result<(), rocksdb::Error> {
-    for entry in found {
-        let (key, value) = entry?;
-        if let ControlFlow::Break(()) = visit(&key, &value) {
-            break;
+    found.seek(start);
+    while let Some((key, value)) = found.item() {
+        if let ControlFlow::Break(()) = visit(key, value) {
+            return Ok(());
         }
+        found.next();
     }
-    Ok(())
+    found.status()
 }
 
 fn write_options() -> WriteOptions {
@@ -204,10 +206,7 @@ impl Store for RocksStore {
         if start >= end {
             return self.with("reading", |_| Ok(()));
         }
-        self.with("reading", |db| {
-            let (mode, options) = range(start, end);
-            visit_all(db.iterator_opt(mode, options), visit)
-        })
+        self.with("reading", |db| visit_all(db.raw_iterator_opt(before(end)), start, visit))
     }
 
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
