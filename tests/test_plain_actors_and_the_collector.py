@@ -1,7 +1,7 @@
 """Python's collector need not walk through actors that hold plain values, and finds them once they hold more.
 
-Actors made from their records are looked at once. Cycles of Refs can go through one only after it has changed, and
-then the collector sees it again.
+Actors made from their records are looked at once. Cycles of Refs can go through one only after it has
+changed, and then the collector sees it again.
 """
 
 import gc
