@@ -580,6 +580,16 @@ class TestDryRun:
         assert "version 3" in str(report)
         assert greeter() == "hello Ada 0"
 
+    def test_whoever_was_awake_is_awake_and_whoever_slept_sleeps(self, place):
+        vat, *_ = place.spawn(lambda: (spawn(HELLO, "Ada"), spawn(PLAIN, "Ada")), env=OLD)
+        vat, greeter, account = place.restart(vat, env=OLD)
+        assert greeter() == "hello Ada 0"
+        assert vat.awake == 1
+        assert vat.replace_behavior(NEW, dry_run=True).replaced == {"test.greeter": 1}
+        assert vat.awake == 1
+        account.deposit(1)
+        assert vat.awake == 2
+
     def test_sends_nothing_and_spawns_nothing(self, place):
         told = []
 

@@ -5,7 +5,7 @@
 //! to the back if it was used since it was last looked at, and to sleep if not. A use costs a mark, and no more.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -306,9 +306,17 @@ impl<H: Host> Churn<H> {
         let Some(saving) = &mut work.saving else {
             return;
         };
+        // Those that had a behavior before they got new code have it again.
+        let mut replaced = HashSet::new();
         for change in undo {
-            if let Undo::Rehydrated { actor } = change {
-                saving.live.slept(H::actor_cell(actor).slot());
+            match change {
+                Undo::Replaced { actor, .. } => {
+                    replaced.insert(H::actor_cell(actor).slot());
+                }
+                Undo::Rehydrated { actor } if !replaced.contains(&H::actor_cell(actor).slot()) => {
+                    saving.live.slept(H::actor_cell(actor).slot());
+                }
+                _ => {}
             }
         }
     }
