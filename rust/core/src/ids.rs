@@ -1,5 +1,6 @@
 //! Identifiers. Each is a type of its own, so that a slot is never taken for a turn.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -49,6 +50,9 @@ id! {
 
 /// For tables by slot. Slots are given one after the other, by nobody who could choose them to collide.
 pub(crate) type SlotHashing = BuildHasherDefault<SlotHasher>;
+
+/// A table by slot.
+pub(crate) type SlotMap<V> = HashMap<Slot, V, SlotHashing>;
 
 /// Keeps neighbours together, since they are mostly used together, and spreads the rest.
 #[derive(Default)]

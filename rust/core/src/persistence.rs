@@ -11,7 +11,7 @@ use crate::by_hand::ByHand;
 use crate::claim::Claim;
 use crate::durability::Ticket;
 use crate::host::Host;
-use crate::ids::{Address, ShapeId, Slot};
+use crate::ids::{Address, ShapeId, Slot, SlotMap};
 use crate::readahead::Ahead;
 use crate::record::{Record, Shape, VatRecord};
 use crate::references::FarPromises;
@@ -73,7 +73,7 @@ impl<H: Host> Persistence<H> {
 /// What is to be written, and what is known of the store.
 pub(crate) struct Saving<H: Host> {
     /// Records that have not been written: those of this churn, or of all since the last save by hand.
-    pub(crate) records: HashMap<Slot, Vec<u8>>,
+    pub(crate) records: SlotMap<Vec<u8>>,
     /// All shapes by number; those from `shapes_saved` on have not been written.
     pub(crate) shapes: Vec<Arc<Shape>>,
     shapes_saved: usize,
@@ -106,7 +106,7 @@ impl<H: Host> Saving<H> {
     /// `roots`: those of a vat that stands in the store.
     pub(crate) fn new(shapes: Vec<Arc<Shape>>, next_slot: Slot, roots: Option<Vec<Slot>>) -> Self {
         Self {
-            records: HashMap::new(),
+            records: SlotMap::default(),
             shapes_saved: shapes.len(),
             shapes,
             next_slot_saved: next_slot.0,

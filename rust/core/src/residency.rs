@@ -5,7 +5,7 @@
 //! to the back if it was used since it was last looked at, and to sleep if not. A use costs a mark, and no more.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use crate::actor::Life;
 use crate::churn::{Churn, Work};
 use crate::host::Host;
-use crate::ids::{Slot, SlotHashing};
+use crate::ids::{Slot, SlotMap};
 use crate::persistence::Persistence;
 use crate::turn::Undo;
 use crate::vat::Vat;
@@ -45,7 +45,7 @@ pub enum MaySleep {
 
 /// The stored actors that are in memory. A ref to one of them must be the same object (guarantee G6).
 pub(crate) struct Residents<H: Host> {
-    known: HashMap<Slot, Resident<H>, SlotHashing>,
+    known: SlotMap<Resident<H>>,
     awake: usize,
     /// Of the records of those that are awake.
     bytes: u64,
@@ -80,7 +80,7 @@ enum Attempt<B> {
 impl<H: Host> Residents<H> {
     pub(crate) fn new() -> Self {
         Self {
-            known: HashMap::default(),
+            known: SlotMap::default(),
             awake: 0,
             bytes: 0,
             limited: false,

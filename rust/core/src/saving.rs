@@ -1,6 +1,6 @@
 //! Portraits: what a turn changed is described at its end, and written with its churn.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::history::Purpose;
 use crate::host::Host;
-use crate::ids::{LamportTime, Slot};
+use crate::ids::{LamportTime, Slot, SlotHashing, SlotMap};
 use crate::persistence::Persistence;
 use crate::promise::{Progress, Seen};
 use crate::record::{Portrait, Record, VatRecord};
@@ -19,7 +19,7 @@ use crate::turn::Undo;
 
 /// The records of actors, and the actors.
 struct Described<H: Host> {
-    records: HashMap<Slot, Vec<u8>>,
+    records: SlotMap<Vec<u8>>,
     actors: Vec<H::Actor>,
 }
 
@@ -106,7 +106,7 @@ impl<H: Host> Churn<H> {
         mut scanned: usize,
     ) -> Result<Described<H>, H::Error> {
         let env = persistence.env();
-        let mut sealed = HashMap::with_capacity(todo.len());
+        let mut sealed = SlotMap::with_capacity_and_hasher(todo.len(), SlotHashing::default());
         let mut fresh = Vec::new();
         while let Some(actor) = todo.pop() {
             let portrait = match self.portrait(cx, &env, &actor) {
@@ -156,7 +156,7 @@ impl<H: Host> Churn<H> {
         let mut work = self.work();
         // What changes from now on (by code that takes portraits) is noted again.
         work.epoch += 1;
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::with_hasher(SlotHashing::default());
         let mut changed = Vec::new();
         let first = std::mem::replace(scanned, work.undo.len());
         for undo in &work.undo[first..] {

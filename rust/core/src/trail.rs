@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::churn::Churn;
 use crate::host::Host;
-use crate::ids::{ShapeId, Slot};
+use crate::ids::{ShapeId, Slot, SlotMap};
 use crate::persistence::Persistence;
 use crate::record::{Portrait, Record, Shape};
 use crate::store::StoreError;
@@ -38,7 +38,7 @@ pub struct Hop {
 /// What is known of the open turn when an actor can't be stored.
 pub(crate) struct Tracks<H: Host> {
     /// The records that it has made.
-    pub(crate) sealed: HashMap<Slot, Vec<u8>>,
+    pub(crate) sealed: SlotMap<Vec<u8>>,
     /// Actors whose portraits were not taken yet.
     pub(crate) todo: Vec<H::Actor>,
 }
