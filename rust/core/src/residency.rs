@@ -355,7 +355,10 @@ impl<H: Host> Churn<H> {
                 }
             };
             let (slot, Some(actor)) = next else {
-                // It died: that is noted with the next churn.
+                // It died in this churn, and is forgotten with the next one.
+                if let (Some(saving), (slot, None)) = (&mut self.work().saving, next) {
+                    saving.live.slept(slot);
+                }
                 continue;
             };
             let attempt = self.try_sleep(cx, &actor);
