@@ -15,7 +15,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
 
-use crate::behavior::{Become, is_behavior, type_name};
+use crate::bcom::Become;
+use crate::behavior::{is_behavior, type_name};
 use crate::calls::Args;
 use crate::collections::Collection;
 use crate::errors::{behavior_error, no_such_method, no_turn_error};

@@ -12,7 +12,8 @@ use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 use pyo3::types::{PyDict, PyFunction, PyTuple};
 
-use crate::behavior::{Bcom, Behavior};
+use crate::bcom::Bcom;
+use crate::behavior::Behavior;
 use crate::class_actor::{self, ActorBase};
 use crate::collector;
 use crate::refs::Ref;

@@ -1,5 +1,7 @@
 //! Python bindings of Goblins. They translate and decide nothing: policy lives in the core.
 
+mod arguments;
+mod bcom;
 mod behavior;
 mod calls;
 mod cbor;
@@ -46,7 +48,9 @@ mod vat;
 #[pyo3::pymodule]
 pub mod _goblins {
     #[pymodule_export]
-    use crate::behavior::{_constructor, Bcom, Become, Behavior, Constructor};
+    use crate::bcom::{Bcom, Become};
+    #[pymodule_export]
+    use crate::behavior::{_constructor, Behavior, Constructor};
     #[pymodule_export]
     use crate::class_actor::{ActorBase, ClassInfo};
     #[pymodule_export]

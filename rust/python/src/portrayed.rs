@@ -6,7 +6,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::behavior::{self, Bcom, Behavior, describe_value, is_behavior};
+use crate::bcom::Bcom;
+use crate::behavior::{self, Behavior, describe_value, is_behavior};
 use crate::calls::Args;
 use crate::class_actor;
 use crate::errors::behavior_error;

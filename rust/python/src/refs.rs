@@ -14,7 +14,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::behavior::{self, Become};
+use crate::bcom::Become;
+use crate::behavior;
 use crate::calls::{self, Args, Callable, Entry};
 use crate::class_actor;
 use crate::containers;

@@ -7,11 +7,11 @@ use minicbor::Decoder;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
-use crate::behavior::{self, Bcom, Behavior, Constructor, Parameter, ParameterKind, not_a_behavior};
+use crate::arguments::{Named, arguments};
+use crate::behavior::{self, Behavior, Constructor, not_a_behavior};
 use crate::calls::Args;
 use crate::cbor::{self, Actors, DecodeError};
 use crate::class_actor::{self, ClassInfo};
-use crate::collector;
 use crate::current::current_turn;
 use crate::environment::{Environment, Maker};
 use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
@@ -341,99 +341,4 @@ fn fields<'py>(
         return Err(DecodeError::Malformed("something stands after its fields".to_owned()));
     }
     Ok((fields, !stored.promises.is_empty()))
-}
-
-/// The call that makes the behavior again. A parameter that is new takes its default; a field that no
-/// parameter takes is an error, since it would be lost.
-fn arguments<'py>(
-    py: Python<'py>,
-    actor: &Bound<'py, Ref>,
-    constructor: &Constructor,
-    names: &[String],
-    fields: Vec<Bound<'py, PyAny>>,
-    place: &dyn Fn() -> String,
-) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
-    let cell = &actor.get().cell;
-    let bcom = Bcom::make(py, cell.vat().id(), cell.slot())?;
-    if takes_as_they_stand(py, constructor, names) {
-        let mut args = fields;
-        args.insert(0, bcom);
-        return Ok((packed(py, args)?, None));
-    }
-    let mut stored = Named::new(names, fields);
-    let mut args = vec![bcom];
-    let mut kwargs = None;
-    let mut named = || kwargs.get_or_insert_with(|| PyDict::new(py)).clone();
-    for parameter in &constructor.parameters {
-        let name = parameter.name.bind(py).to_str()?;
-        let value = match (stored.take(name), &parameter.default, parameter.kind) {
-            (Some(value), ..) => value,
-            (None, Some(default), _) => default.bind(py).clone(),
-            (None, None, ParameterKind::Rest | ParameterKind::RestKeywords) => continue,
-            (None, None, _) => {
-                return Err(migration_error(format!(
-                    "{} has no field {name:?}, which its constructor needs: give the parameter a default, or an upgrade",
-                    place()
-                )));
-            }
-        };
-        match parameter.kind {
-            ParameterKind::Positional => args.push(value),
-            ParameterKind::KeywordOnly => named().set_item(name, value)?,
-            ParameterKind::Rest => args.extend(value.cast_into::<PyTuple>()?.iter()),
-            ParameterKind::RestKeywords => named().update(value.cast::<PyDict>()?.as_mapping())?,
-        }
-    }
-    if let Some(lost) = stored.left() {
-        return Err(migration_error(format!(
-            "{} has a field {lost:?} that its constructor does not take any more, and there is no upgrade for it",
-            place()
-        )));
-    }
-    Ok((packed(py, args)?, kwargs.filter(|kwargs| !kwargs.is_empty())))
-}
-
-/// Whether a constructor has just these parameters, in this order, to be given by position.
-fn takes_as_they_stand(py: Python<'_>, constructor: &Constructor, names: &[String]) -> bool {
-    let same = |(parameter, name): (&Parameter, &String)| {
-        parameter.kind == ParameterKind::Positional
-            && parameter.name.bind(py).to_str().is_ok_and(|known| known == name)
-    };
-    constructor.parameters.len() == names.len() && constructor.parameters.iter().zip(names).all(same)
-}
-
-/// `bcom` and the arguments after it. The collector does not look at them if they lead nowhere.
-fn packed<'py>(py: Python<'py>, args: Vec<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyTuple>> {
-    let plain = args.iter().skip(1).all(|value| !collector::may_visit(value));
-    let args = PyTuple::new(py, args)?;
-    if plain {
-        collector::leave(args.as_any());
-    }
-    Ok(args)
-}
-
-/// The values of a record, each taken once by its name. They mostly stand in the order in which they are asked for.
-struct Named<'a, 'py> {
-    names: &'a [String],
-    values: Vec<Option<Bound<'py, PyAny>>>,
-    next: usize,
-}
-
-impl<'a, 'py> Named<'a, 'py> {
-    fn new(names: &'a [String], values: Vec<Bound<'py, PyAny>>) -> Self {
-        Self { names, values: values.into_iter().map(Some).collect(), next: 0 }
-    }
-
-    fn take(&mut self, name: &str) -> Option<Bound<'py, PyAny>> {
-        let expected = self.names.get(self.next).is_some_and(|next| next == name);
-        let index = if expected { self.next } else { self.names.iter().position(|stored| stored == name)? };
-        self.next = index + 1;
-        self.values.get_mut(index)?.take()
-    }
-
-    /// One that nobody has taken.
-    fn left(&self) -> Option<&'a str> {
-        let index = self.values.iter().position(Option::is_some)?;
-        self.names.get(index).map(String::as_str)
-    }
 }

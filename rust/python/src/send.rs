@@ -9,7 +9,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
-use crate::behavior::{Bcom, constructor_name, is_behavior, not_a_behavior, type_name};
+use crate::bcom::Bcom;
+use crate::behavior::{constructor_name, is_behavior, not_a_behavior, type_name};
 use crate::calls::{self, Args};
 use crate::class_actor;
 use crate::containers;
