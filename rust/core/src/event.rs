@@ -90,7 +90,8 @@ pub(crate) struct Stamp {
 #[allow(clippy::vec_box, reason = "the boxes go to and fro between the log and the churn that runs")]
 pub(crate) type Entries<H> = Vec<Box<Entry<H>>>;
 
-/// An event as it is kept.
+/// An event as it is kept: in two lines of the processor's cache.
+#[repr(align(64))]
 pub(crate) struct Entry<H: Host> {
     pub(crate) facts: Facts,
     pub(crate) held: Held<H>,
