@@ -344,7 +344,8 @@ def write(text: str, cpu: bool) -> None:
         f"{TITLE}\n\nFrom a run of `make bench-large` on {platform.system()}, {where}, with\n"
         "`sync=False`. The actors are counters: functions in one store, instances of a class in another.\n"
         "Actors that hold 1,000 refs each lead to them, and one root to those. *Aim* is what we hold\n"
-        f"ourselves to.{by_cpu}\n\n{text}"
+        "ourselves to, on a machine that calls 4.5 million plain closures in a second: where that row shows\n"
+        f"fewer, it was slower.{by_cpu}\n\n{text}"
     )
     PAGE.write_text(before.rstrip() + "\n\n" + text + (mark + rest if mark else ""), encoding="utf-8")
 
