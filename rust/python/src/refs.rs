@@ -12,7 +12,7 @@ use pyo3::exceptions::PyAttributeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
 use crate::bcom::Become;
 use crate::behavior;
@@ -206,10 +206,18 @@ pub(crate) fn invoke<'py>(
     let py = actor.py();
     let behavior = churn.behavior(py, actor.as_unbound())?;
     let answer = behavior::invoke(behavior.bind(py), actor, method, args)?;
+    if is_simple(&answer) {
+        return Ok(answer);
+    }
     if answer.is_exact_instance_of::<Become>() {
         return become_told(churn, actor, &behavior, None, answer);
     }
     containers::handed_out(coroutine::started(churn, Some((actor, &behavior)), answer)?)
+}
+
+/// Whether an answer is one of the most frequent ones, which are neither code nor anything that can be changed.
+fn is_simple(answer: &Bound<'_, PyAny>) -> bool {
+    answer.is_none() || answer.is_exact_instance_of::<PyInt>() || answer.is_exact_instance_of::<PyString>()
 }
 
 /// Makes the change that an actor has asked for by returning a token of its `bcom`, and gives the answer that
