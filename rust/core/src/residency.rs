@@ -354,9 +354,10 @@ impl<H: Host> Churn<H> {
                     None => break,
                 }
             };
-            let (slot, Some(actor)) = next else {
+            let (slot, actor) = next;
+            let Some(actor) = actor else {
                 // It died in this churn, and is forgotten with the next one.
-                if let (Some(saving), (slot, None)) = (&mut self.work().saving, next) {
+                if let Some(saving) = &mut self.work().saving {
                     saving.live.slept(slot);
                 }
                 continue;
