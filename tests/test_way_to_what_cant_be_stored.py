@@ -18,7 +18,7 @@ from goblins import (
     spawn,
     tell,
 )
-from support import Boom, caller, cell, collect, counter, failing_turn
+from support import BOX_ENV, Boom, Box, caller, cell, collect, counter, failing_turn
 
 
 class Account(Actor):
@@ -232,3 +232,15 @@ class TestOtherErrors:
         with pytest.raises(MigrationError) as caught:
             place.spawn(lambda: spawn(odd), env=PersistenceEnv("test", odd))
         assert any("reached by root 0" in note for note in caught.value.__notes__)
+
+
+def test_a_coroutine_that_nobody_has_awaited_comes_with_that_advice(place):
+    async def work():
+        """Runs for nobody."""
+
+    coroutine = work()
+    _, box = place.spawn(lambda: spawn(Box), env=BOX_ENV)
+    with pytest.raises(NotPortableError, match=r"coroutine.* nobody has awaited; await it") as caught:
+        box.put([coroutine])
+    assert (caught.value.path, caught.value.what) == ("value[0]", "coroutine")
+    coroutine.close()

@@ -124,11 +124,13 @@ pub(crate) fn not_portable(
     path: &str,
     reason: &str,
 ) -> PyErr {
-    // Some reasons say themselves what to do.
-    let advice = if reason.contains(": add it ") {
-        ""
-    } else {
-        "; keep it out of the constructor's arguments, or replace it by plain data or by a Ref"
+    let advice = match reason {
+        // Some reasons say themselves what to do.
+        _ if reason.contains(": add it ") => "",
+        _ if reason.starts_with("a value of type coroutine") => {
+            ", which nobody has awaited; await it, and keep what it gives"
+        }
+        _ => "; keep it out of the constructor's arguments, or replace it by plain data or by a Ref",
     };
     let message = format!("{actor} can't be stored: {path} is {reason}{advice}");
     let [label, slot, vat, path] = place(label, slot, vat, path);
