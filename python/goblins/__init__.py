@@ -3,9 +3,8 @@
 import atexit as _atexit
 import os as _os
 
-from goblins import _errors, _goblins
+from goblins import _errors, _goblins, _threads
 from goblins._actor import actor
-from goblins._asyncio import from_awaitable, to_thread
 from goblins._cells import cell, read_only, write_only
 from goblins._class import Actor, field
 from goblins._collections import List, Map, Set
@@ -20,6 +19,7 @@ from goblins._errors import (
     GoblinsError,
     InboxFullError,
     MigrationError,
+    NoLoopError,
     NoSuchActorError,
     NoSuchMethodError,
     NotPortableError,
@@ -64,6 +64,7 @@ from goblins._goblins import (
 from goblins._joiners import all_of, race
 from goblins._log import Event, EventLog, EventTree
 from goblins._migrations import Migrations, versioned
+from goblins._outside import from_awaitable, to_thread
 from goblins._persistence import PersistenceEnv, cell_env, spawn_persistent_vat
 from goblins._registry import PendingReference
 from goblins._rehearsing import Rehearsal, rehearse
@@ -103,6 +104,7 @@ __all__ = [
     "Methods",
     "MigrationError",
     "Migrations",
+    "NoLoopError",
     "NoSuchActorError",
     "NoSuchMethodError",
     "NoTurnError",
@@ -165,4 +167,6 @@ __all__ = [
 
 _goblins._use_errors(_errors)
 _atexit.register(_goblins._at_exit)
+# Called first: what it waits for may have news for the vats.
+_atexit.register(_threads.close)
 _os.register_at_fork(after_in_child=_goblins._after_fork_in_child)

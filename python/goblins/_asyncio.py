@@ -6,13 +6,12 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
-import inspect
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Literal, ParamSpec, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Literal, TypeVar
 
-from goblins._errors import BrokenPromiseError, DeadlockError, GoblinsError, VatTimeoutError
+from goblins._errors import DeadlockError, GoblinsError, VatTimeoutError
 from goblins._goblins import (
     ManualVat,
     Promise,
@@ -20,11 +19,9 @@ from goblins._goblins import (
     Store,
     Vat,
     _in_turn,
-    on,
     promise_and_resolver,
 )
 
-P = ParamSpec("P")
 T = TypeVar("T")
 L = TypeVar("L", bound=Vat | Store)
 
@@ -126,99 +123,6 @@ def call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., T], args: A
     return future.result()
 
 
-def from_awaitable(awaitable: Awaitable[T], loop: asyncio.AbstractEventLoop | None = None) -> Promise[T]:
-    """Runs what asyncio can await on a loop of asyncio, and gives a promise of its result (AWT-10).
-
-    Called in a turn, it starts when the turn has succeeded, so that a turn that fails starts nothing.
-
-    Args:
-        awaitable: a coroutine, a future or another awaitable.
-        loop: the loop; without one, that which runs on this thread.
-
-    Returns:
-        A promise of the result. A cancelled awaitable breaks it with BrokenPromiseError.
-
-    Raises:
-        RuntimeError: no loop was given, and none runs on this thread.
-    """
-    where = asyncio.get_running_loop() if loop is None else loop
-    promise, resolver = promise_and_resolver()
-    _start(_OnLoop(awaitable, where, resolver))
-    return promise
-
-
-def to_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Promise[T]:
-    """Calls a function that blocks on a thread outside of all vats, and gives a promise of its result.
-
-    Called in a turn, it starts when the turn has succeeded. The function must not touch what belongs to the
-    actors: pass it plain values.
-
-    Returns:
-        A promise of what the function returns; its error breaks it.
-    """
-    promise, resolver = promise_and_resolver()
-    call = functools.partial(function, *args, **kwargs)
-    _start(lambda: _transfer(_executor().submit(call), resolver))
-    return promise
-
-
-@functools.cache
-def _executor() -> concurrent.futures.ThreadPoolExecutor:
-    return concurrent.futures.ThreadPoolExecutor(thread_name_prefix="goblins-blocking")
-
-
-def _start(begin: Callable[[], Any]) -> None:
-    if _in_turn():
-        nothing: Any = None
-        on(nothing, lambda _: begin())
-    else:
-        begin()
-
-
-class _OnLoop:
-    """An awaitable that is still to be started."""
-
-    def __init__(
-        self, awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop, resolver: Resolver
-    ) -> None:
-        self._awaitable: Awaitable[Any] | None = awaitable
-        self._loop = loop
-        self._resolver = resolver
-
-    def __call__(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._run)
-        except RuntimeError as error:
-            self._close()
-            self._resolver.break_(error)
-
-    def _run(self) -> None:
-        awaitable, self._awaitable = self._awaitable, None
-        if awaitable is not None:
-            _transfer(asyncio.ensure_future(awaitable, loop=self._loop), self._resolver)
-
-    def __del__(self) -> None:
-        # The turn failed.
-        self._close()
-
-    def _close(self) -> None:
-        """A coroutine that was never started would complain."""
-        if inspect.iscoroutine(self._awaitable):
-            self._awaitable.close()
-
-
-def _transfer(future: Any, resolver: Resolver) -> None:
-    def done(future: Any) -> None:
-        if future.cancelled():
-            resolver.break_(BrokenPromiseError("what the promise stood for was cancelled"))
-        elif (error := future.exception()) is not None:
-            resolver.break_(error)
-        else:
-            resolver.fulfil(future.result())
-
-    future.add_done_callback(done)
-
-
 async def run_async(
     vat: Vat, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -313,14 +217,14 @@ def _refuse_in_turn(life: Vat | Store) -> None:
 def _in_thread(function: Callable[[], T]) -> Promise[T]:
     """Calls a function that waits on a thread of its own, which does not keep the process from ending."""
     promise, resolver = promise_and_resolver()
-
-    def work() -> None:
-        try:
-            value = function()
-        except BaseException as error:
-            resolver.break_(error)
-        else:
-            resolver.fulfil(value)
-
-    threading.Thread(target=work, name="goblins-wait", daemon=True).start()
+    call = functools.partial(settle_with, resolver, function)
+    threading.Thread(target=call, name="goblins-wait", daemon=True).start()
     return promise
+
+
+def settle_with(resolver: Resolver, function: Callable[[], Any]) -> None:
+    """Settles a promise with what a function returns or raises."""
+    try:
+        resolver.fulfil(function())
+    except BaseException as error:
+        resolver.break_(error)

@@ -42,6 +42,10 @@ class NoTurnError(GoblinsError, RuntimeError):
     """Something that works only inside a turn was used outside (ACT-19)."""
 
 
+class NoLoopError(GoblinsError, RuntimeError):
+    """Something that asyncio runs was started where no event loop runs."""
+
+
 class NoSuchActorError(GoblinsError, LookupError):
     """The actor's spawn was undone with its turn (SYN-03), or it is not in the store of its vat (REG-09)."""
 
@@ -142,8 +146,15 @@ _PLACE = re.compile(r"in (?:\S.*, )?turn \d+ of vat ")
 def add_place(error: BaseException, text: str) -> None:
     """Notes in an error where it left a turn, unless it has left another one before."""
     notes = getattr(error, "__notes__", ())
-    if not any(isinstance(note, str) and _PLACE.match(note) for note in notes):
-        error.add_note(text)
+    if any(isinstance(note, str) and _PLACE.match(note) for note in notes):
+        return
+    error.add_note(text)
+    # What asyncio says of itself. It does not know of vats.
+    if type(error) is RuntimeError and error.args == ("no running event loop",):
+        error.add_note(
+            "asyncio runs on the thread of its loop only, and the turns of a Vat run on any thread: give "
+            "what is to be awaited to from_awaitable(..., loop), or use an AsyncioVat and from_awaitable(...)"
+        )
 
 
 def add_trail(error: BaseException, way: str, actor: str) -> None:

@@ -89,7 +89,7 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::resolver::{Resolver, promise_and_resolver};
     #[pymodule_export]
-    use crate::runtime::{_after_fork_in_child, _at_exit};
+    use crate::runtime::{_after_fork_in_child, _at_exit, _check_process};
     #[pymodule_export]
     use crate::saved::ContainerField;
     #[pymodule_export]

@@ -41,6 +41,12 @@ pub(crate) fn check() -> PyResult<()> {
     Ok(())
 }
 
+/// Refuses to work in a forked child.
+#[pyfunction]
+pub(crate) fn _check_process() -> PyResult<()> {
+    check()
+}
+
 /// Called in a forked child.
 #[pyfunction]
 pub(crate) fn _after_fork_in_child() {
