@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 from goblins import Vat, all_of, on, promise_and_resolver, send, tell
-from support import Boom, cell, collect, counter, echo, failing
+from support import Boom, cell, collect, counter, echo, failing, run_child
 
 
 @pytest.fixture
@@ -263,6 +263,67 @@ class TestBrokenPromises:
         with pytest.raises(Boom, match="turn"):
             vat.run(body)
         assert log() == []
+
+
+class TestErrorsThatTheCollectorFrees:
+    """In children, since one that looks into an emptied error ends the process."""
+
+    def logged(self, how):
+        child = run_child("errors_in_cycles.py", how)
+        assert child.returncode == 0, child.stderr[-2000:]
+        assert "Logging error" not in child.stderr
+        return child.stdout
+
+    @pytest.mark.parametrize(
+        ("how", "text"),
+        [
+            ("raised", "ValueError: no number"),
+            ("raised_in_c", "ValueError: invalid literal for int() with base 10: 'no number'"),
+            ("raised_from_another", "KeyError: 'cause'"),
+            ("with_a_text_of_its_own", "Failure: no number at all"),
+            ("of_the_system", "FileNotFoundError: [Errno 2] No such file or directory: '/no number'"),
+            ("in_a_group", "ExceptionGroup: no number (2 sub-exceptions)"),
+            ("in_a_handler", "ValueError: no number"),
+            ("in_a_task", "ValueError: no number"),
+            ("with_a_handler_that_keeps_all", "ValueError: no number"),
+        ],
+    )
+    def test_one_in_a_cycle_with_its_promise_is_logged_once_and_whole(self, how, text):
+        logged = self.logged(how)
+        assert logged.count("nobody asked for its outcome") == 1
+        assert "errors_in_cycles.py, line " in logged
+        assert text in logged
+        assert "Traceback" in logged
+
+    def test_each_of_many_is_logged(self):
+        assert self.logged("many").count("ValueError: no number") == 1000
+
+    def test_a_disabled_logger_gets_none(self):
+        assert self.logged("with_the_logger_disabled").strip() == ""
+
+    def test_of_a_promise_that_a_finalizer_brought_back_at_least_the_class_is_logged(self):
+        logged = self.logged("brought_back")
+        assert logged.count("nobody asked for its outcome") == 1
+        assert "ValueError" in logged
+
+    def test_a_handler_in_the_cycle_that_the_collector_has_emptied_is_not_called(self, vat, log):
+        called = []
+
+        def listen():
+            resolvers = []
+
+            def handle(error):
+                called.append((len(resolvers), error))
+
+            promise, resolver = promise_and_resolver()
+            resolvers.append(resolver)
+            on(promise, catch=handle)
+
+        for _ in range(100):
+            vat.run(listen)
+        collect()
+        vat.drain(timeout=30)
+        assert (called, log()) == ([], [])
 
 
 class TestErrorsThatReachSomebody:

@@ -27,6 +27,11 @@ def pairs():
     return [promise_and_resolver() for _ in range(5)]
 
 
+def unpacked(promise):
+    first, second = promise
+    return first, second
+
+
 class TestAllOf:
     """LIB-12"""
 
@@ -160,6 +165,30 @@ class TestParts:
         resolver.break_(Boom("whole"))
         with pytest.raises(Boom, match="whole"):
             part.result(30)
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            list,
+            iter,
+            reversed,
+            set,
+            enumerate,
+            sum,
+            lambda promise: 1 in promise,
+            lambda promise: [*promise],
+            lambda promise: print(*promise),
+            lambda promise: [row * 2 for row in promise],
+            lambda promise: dict(zip(promise, promise, strict=False)),
+            unpacked,
+        ],
+    )
+    def test_a_promise_is_not_iterated_over_its_parts(self, call, pairs, use):
+        with pytest.raises(TypeError, match="await"):
+            call(use, pairs[0][0])
+
+    def test_a_promise_is_true_whatever_it_will_be(self, pairs):
+        assert pairs[0][0]
 
 
 class TestAbandoned:

@@ -9,6 +9,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Generator
+from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from goblins._errors import DeadlockError, GoblinsError, VatTimeoutError
@@ -33,9 +34,12 @@ def wait_for(promise: Promise[Any]) -> Generator[Any, None, Any]:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
-    def transfer(value: Any, error: BaseException | None) -> None:
+    def transfer(value: Any, error: BaseException | None, traceback: TracebackType | None) -> None:
         if future.done():
             return
+        if error is not None:
+            # Others who waited may have raised it meanwhile.
+            error.__traceback__ = traceback
         if isinstance(error, StopIteration):
             # asyncio can't carry it.
             future.set_exception(RuntimeError(f"the promise was broken with {error!r}"))
@@ -45,9 +49,10 @@ def wait_for(promise: Promise[Any]) -> Generator[Any, None, Any]:
             future.set_result(value)
 
     def settled(value: Any, error: BaseException | None) -> None:
+        traceback = None if error is None else error.__traceback__
         # A loop that was closed has nobody left who waits.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(transfer, value, error)
+            loop.call_soon_threadsafe(transfer, value, error, traceback)
 
     promise._subscribe(settled)
     try:
@@ -77,16 +82,17 @@ async def _wait_in_trio(promise: Promise[Any]) -> Any:
 
     token = trio.lowlevel.current_trio_token()
     woken = trio.Event()
-    outcome: list[tuple[Any, BaseException | None]] = []
+    outcome: list[tuple[Any, BaseException | None, TracebackType | None]] = []
 
-    def wake(value: Any, error: BaseException | None) -> None:
-        outcome.append((value, error))
+    def wake(value: Any, error: BaseException | None, traceback: TracebackType | None) -> None:
+        outcome.append((value, error, traceback))
         woken.set()
 
     def settled(value: Any, error: BaseException | None) -> None:
+        traceback = None if error is None else error.__traceback__
         # A run that is over has nobody left who waits.
         with contextlib.suppress(trio.RunFinishedError):
-            token.run_sync_soon(wake, value, error)
+            token.run_sync_soon(wake, value, error, traceback)
 
     promise._subscribe(settled)
     try:
@@ -94,9 +100,10 @@ async def _wait_in_trio(promise: Promise[Any]) -> Any:
     except BaseException:
         promise._unsubscribe(settled)
         raise
-    value, error = outcome.pop()
+    value, error, traceback = outcome.pop()
     if error is not None:
-        raise error
+        # Others who waited may have raised it meanwhile.
+        raise error.with_traceback(traceback)
     return value
 
 

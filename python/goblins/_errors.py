@@ -187,11 +187,28 @@ def log_slow_turn(vat: str, thread: int, seconds: float) -> None:
 
 
 def as_exception(problem: Any) -> BaseException:
-    """The exception that stands for the problem of a broken promise (ASY-17)."""
-    if isinstance(problem, BaseException):
-        return problem
+    """The exception that stands for the problem of a broken promise (ASY-17).
+
+    The cancellation of a task is told as any other problem: it would cancel whoever awaits the promise.
+    """
     if isinstance(problem, type) and issubclass(problem, BaseException):
-        return problem()
-    error = BrokenPromiseError(f"the promise was broken with {problem!r}")
-    error.problem = problem
-    return error
+        problem = problem()
+    if not isinstance(problem, BaseException):
+        error = BrokenPromiseError(f"the promise was broken with {problem!r}")
+        error.problem = problem
+        return error
+    if _is_cancellation(problem):
+        error = BrokenPromiseError("what the promise stood for was cancelled")
+        error.__cause__ = problem
+        return error
+    return problem
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether an event loop takes an error for the cancellation of a task. No loop is imported for that."""
+    if isinstance(error, Exception):
+        return False
+    asyncio, trio = sys.modules.get("asyncio"), sys.modules.get("trio")
+    return (asyncio is not None and isinstance(error, asyncio.CancelledError)) or (
+        trio is not None and isinstance(error, trio.Cancelled)
+    )

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from os import PathLike
 from pathlib import Path
 from types import GenericAlias, ModuleType, TracebackType
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, final, overload
+from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
@@ -221,6 +221,9 @@ class Promise(Generic[_T_co]):
         It breaks with what ``value[key]`` raises, and with TypeError if the value is an actor.
         """
 
+    def __iter__(self) -> NoReturn: ...
+    def __reversed__(self) -> NoReturn: ...
+    def __contains__(self, item: Any, /) -> NoReturn: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def __getattribute__(self, name: str, /) -> Any: ...
     @classmethod

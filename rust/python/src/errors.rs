@@ -4,11 +4,12 @@ use goblins_core::error::KernelError;
 use goblins_core::recording::Place;
 use goblins_core::store::StoreError;
 use goblins_core::vat::OpenError;
-use pyo3::exceptions::PyBaseException;
+use pyo3::exceptions::{PyBaseException, PyException};
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{IntoPyDict, PyDict, PyType};
+use pyo3::types::{IntoPyDict, PyDict, PyTraceback, PyType};
 
 use crate::calls::Args;
 use crate::cbor::Problem;
@@ -79,32 +80,76 @@ enum Attribute {
 
 /// An error as the core keeps it: an object that can be shown to the garbage collector, which a `PyErr` can't.
 /// Its traceback may well lead back to the promise that was broken with it.
-pub(crate) struct Fault(Py<PyBaseException>);
+///
+/// Whoever raises an exception adds to its traceback. An error is given to any number of those who wait, and each gets
+/// it with the traceback that it had in the beginning.
+pub(crate) struct Fault(Box<Kept>);
+
+struct Kept {
+    error: Py<PyBaseException>,
+    traceback: Option<Py<PyTraceback>>,
+}
 
 impl Fault {
-    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self(self.0.clone_ref(py))
+    fn new(error: Bound<'_, PyBaseException>) -> Self {
+        // SAFETY: the error is an exception; this gives an owned reference, or null.
+        let traceback = unsafe {
+            let traceback = ffi::PyException_GetTraceback(error.as_ptr());
+            Bound::from_owned_ptr_or_opt(error.py(), traceback)
+        };
+        let traceback = traceback.and_then(|traceback| Some(traceback.cast_into().ok()?.unbind()));
+        Self(Box::new(Kept { error: error.unbind(), traceback }))
     }
 
-    /// The exception.
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        let traceback = self.0.traceback.as_ref().map(|traceback| traceback.clone_ref(py));
+        Self(Box::new(Kept { error: self.0.error.clone_ref(py), traceback }))
+    }
+
+    /// The exception, with its first traceback.
     pub(crate) fn value(&self, py: Python<'_>) -> Py<PyBaseException> {
-        self.0.clone_ref(py)
+        let traceback = self
+            .0
+            .traceback
+            .as_ref()
+            .map_or_else(|| py.None(), |traceback| traceback.clone_ref(py).into_any());
+        // SAFETY: an exception, and a traceback or None. With these it can't fail.
+        unsafe { ffi::PyException_SetTraceback(self.0.error.as_ptr(), traceback.as_ptr()) };
+        self.0.error.clone_ref(py)
+    }
+
+    /// The name of its class, which can be had of an exception that the collector has emptied as well.
+    pub(crate) fn class_name(&self, py: Python<'_>) -> String {
+        let class = self.0.error.bind(py).get_type();
+        class.fully_qualified_name().map_or_else(|_| "(without a name)".to_owned(), |name| name.to_string())
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.0)
+        visit.call(&self.0.error)?;
+        visit.call(&self.0.traceback)
+    }
+
+    /// The error as that of a promise: one that says that a task is cancelled would cancel whoever waits.
+    pub(crate) fn of_a_promise(self, py: Python<'_>) -> Self {
+        if self.0.error.bind(py).is_instance_of::<PyException>() {
+            return self;
+        }
+        match as_exception(self.0.error.bind(py).clone().into_any()) {
+            Ok(error) => error.into(),
+            Err(_) => self,
+        }
     }
 }
 
 impl From<PyErr> for Fault {
     fn from(error: PyErr) -> Self {
-        Python::attach(|py| Self(error.into_value(py)))
+        Python::attach(|py| Self::new(error.into_value(py).into_bound(py)))
     }
 }
 
 impl From<Fault> for PyErr {
     fn from(fault: Fault) -> Self {
-        Python::attach(|py| Self::from_value(fault.0.into_bound(py).into_any()))
+        Python::attach(|py| Self::from_value(fault.value(py).into_bound(py).into_any()))
     }
 }
 
@@ -260,6 +305,15 @@ pub(crate) fn log_unheard(py: Python<'_>, message: &str, error: &Fault) {
         Args::Packed(&("%s", message).into_pyobject(py)?, Some(&keywords)).call(&logger.getattr("error")?)?;
         Ok(())
     })();
+    if let Err(failure) = logged {
+        failure.write_unraisable(py, None);
+    }
+}
+
+/// Logs that an error went unheard which can't be looked into any more.
+pub(crate) fn log_without_error(py: Python<'_>, message: &str) {
+    let logged =
+        module(py).and_then(|module| module.getattr("logger")?.call_method1("error", ("%s", message)));
     if let Err(failure) = logged {
         failure.write_unraisable(py, None);
     }

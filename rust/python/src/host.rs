@@ -203,7 +203,10 @@ impl Host for PyHost {
         let method = message.method.as_ref().map(|method| method.bind(py));
         let kwargs = message.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
         let args = Args::Packed(message.args.bind(py), kwargs);
-        Ok(invoke(churn, actor.bind(py), method, args)?.unbind())
+        match invoke(churn, actor.bind(py), method, args) {
+            Ok(answer) => Ok(answer.unbind()),
+            Err(error) => Err(Fault::from(error).of_a_promise(py)),
+        }
     }
 
     fn react(
@@ -225,7 +228,8 @@ impl Host for PyHost {
                 calls::call_with(function.bind(py), (error.value(py),))
             }
         };
-        Ok(coroutine::started(churn, None, answer?)?.unbind())
+        let answer = answer.and_then(|answer| coroutine::started(churn, None, answer));
+        answer.map(Bound::unbind).map_err(|error| Fault::from(error).of_a_promise(py))
     }
 
     fn update(
@@ -245,7 +249,7 @@ impl Host for PyHost {
         outcome: Outcome<Self>,
         answer: &Py<Promise>,
     ) -> Result<Option<Py<PyAny>>, Fault> {
-        Ok(code.resume(py, churn, outcome, answer)?)
+        code.resume(py, churn, outcome, answer).map_err(|error| Fault::from(error).of_a_promise(py))
     }
 
     fn wake(py: Python<'_>, waker: Waker, outcome: Outcome<Self>) {

@@ -40,6 +40,7 @@ mod shapes;
 mod sleep;
 mod stores;
 mod trail;
+mod unheard;
 mod upkeep;
 mod values;
 mod vat;
@@ -47,6 +48,8 @@ mod vat;
 /// The compiled part of the package `goblins`.
 #[pyo3::pymodule]
 pub mod _goblins {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::bcom::{Bcom, Become};
     #[pymodule_export]
@@ -102,4 +105,10 @@ pub mod _goblins {
     use crate::values::{_decode, _encode};
     #[pymodule_export]
     use crate::vat::{AsyncioVat, ManualVat, Vat};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::unheard::install(module.py());
+        Ok(())
+    }
 }

@@ -1,23 +1,23 @@
 //! Promises and resolvers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use goblins_core::error::KernelError;
 use goblins_core::ids::Slot;
-use goblins_core::promise::{Outcome, Progress, PromiseCell, Reaction, Waiter};
+use goblins_core::promise::{Outcome, Progress, PromiseCell, Reaction, Seen, Waiter};
 use goblins_core::vat::Vat;
 use goblins_core::wait_outside;
 use parking_lot::{Condvar, Mutex};
-use pyo3::exceptions::{PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::calls::Args;
 use crate::current::{current, current_turn};
-use crate::errors::{deadlock, kernel_error, log_unheard, no_turn_error};
+use crate::errors::{Fault, deadlock, kernel_error, no_turn_error};
 use crate::event_loop;
 use crate::host::{Handler, PyHost, Waker};
 use crate::listening;
@@ -36,6 +36,8 @@ pub(crate) struct Promise {
     origin: Option<Origin>,
     /// What has been stored of it: nothing, that it had not settled, or that its value can't be stored.
     stored_as: AtomicU8,
+    /// The collector has announced its end.
+    announced: AtomicBool,
 }
 
 const UNSETTLED: u8 = 1;
@@ -50,32 +52,46 @@ pub(crate) struct Sent {
 }
 
 impl Promise {
+    fn new(cell: PromiseCell<PyHost>, helped: bool, sent: Option<Sent>, origin: Option<Origin>) -> Self {
+        Self { cell, helped, sent, origin, stored_as: AtomicU8::new(0), announced: AtomicBool::new(false) }
+    }
+
     /// One of the library's own.
     pub(crate) fn pending(py: Python<'_>) -> PyResult<Py<Self>> {
-        Py::new(
-            py,
-            Self {
-                cell: PromiseCell::new(),
-                helped: false,
-                sent: None,
-                origin: None,
-                stored_as: AtomicU8::new(0),
-            },
-        )
+        Self::around(py, PromiseCell::new())
     }
 
     /// One that the program asked for, where it is now.
     pub(crate) fn asked_for(py: Python<'_>, helped: bool, sent: Option<Sent>) -> PyResult<Py<Self>> {
-        Py::new(
-            py,
-            Self {
-                cell: PromiseCell::new(),
-                helped,
-                sent,
-                origin: Origin::here(py),
-                stored_as: AtomicU8::new(0),
-            },
-        )
+        Py::new(py, Self::new(PromiseCell::new(), helped, sent, Origin::here(py)))
+    }
+
+    /// Notes that the collector has announced its end.
+    pub(crate) fn note_announced(&self) {
+        self.announced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the collector has announced its end: what it refers to may be in pieces.
+    pub(crate) fn was_announced(&self) -> bool {
+        self.announced.load(Ordering::Relaxed)
+    }
+
+    /// Breaks it without a word to those who wait: they go with it, and may have been emptied by the collector.
+    pub(crate) fn break_in_silence(&self, error: Fault) {
+        let dropped = {
+            let mut state = self.cell.state();
+            let broken = Progress::Settled(Outcome::Broken(error), Seen::ByAll);
+            state.heard = true;
+            (std::mem::replace(&mut state.progress, broken), std::mem::take(&mut state.waiters))
+        };
+        drop(dropped);
+    }
+
+    /// Where it was sent or made, if that is known.
+    pub(crate) fn place(&self, py: Python<'_>) -> Option<String> {
+        let place = self.origin.as_ref()?.describe(py)?;
+        let verb = if self.sent.is_some() { "sent" } else { "made" };
+        Some(format!("{verb} at {place}"))
     }
 
     pub(crate) fn was_stored_unsettled(&self) -> bool {
@@ -92,7 +108,7 @@ impl Promise {
     }
 
     pub(crate) fn around(py: Python<'_>, cell: PromiseCell<PyHost>) -> PyResult<Py<Self>> {
-        Py::new(py, Self { cell, helped: false, sent: None, origin: None, stored_as: AtomicU8::new(0) })
+        Py::new(py, Self::new(cell, false, None, None))
     }
 }
 
@@ -225,6 +241,18 @@ impl Promise {
         BoundMessage::make(slf.py(), Target::Promise(slf.clone().unbind()), name)
     }
 
+    fn __iter__(&self) -> PyResult<()> {
+        Err(not_there_yet())
+    }
+
+    fn __reversed__(&self) -> PyResult<()> {
+        Err(not_there_yet())
+    }
+
+    fn __contains__(&self, _item: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Err(not_there_yet())
+    }
+
     fn __getitem__(slf: &Bound<'_, Self>, key: Py<PyAny>) -> PyResult<Py<Self>> {
         listening::part(slf, key)
     }
@@ -342,18 +370,12 @@ impl Promise {
             return;
         };
         if let (Progress::Settled(Outcome::Broken(error), _), false) = (&state.progress, state.heard) {
-            Python::try_attach(|py| {
-                let origin = self.origin.as_ref().and_then(|origin| origin.describe(py));
-                let verb = if self.sent.is_some() { "sent" } else { "made" };
-                let place = origin.map_or_else(String::new, |place| format!(", {verb} at {place},"));
-                let what = format!("{}{place} broke, and nobody asked for its outcome", describe(py, self));
-                log_unheard(py, &what, error);
-            });
+            Python::try_attach(|py| self.speak_at_the_end(py, error));
         }
     }
 }
 
-fn describe(py: Python<'_>, promise: &Promise) -> String {
+pub(crate) fn describe(py: Python<'_>, promise: &Promise) -> String {
     match &promise.sent {
         Some(sent) => {
             let actor =
@@ -373,6 +395,14 @@ pub(crate) fn seconds(timeout: f64) -> PyResult<Option<Duration>> {
         return Err(PyValueError::new_err("timeout is a number of seconds, not nan"));
     }
     Ok(Duration::try_from_secs_f64(timeout.max(0.0)).ok())
+}
+
+/// Python would otherwise ask for the parts 0, 1, 2 and so on, each of which is a promise.
+fn not_there_yet() -> PyErr {
+    PyTypeError::new_err(
+        "a promise is not the value that it will have: `await` it, take its result(), or use on(...), and iterate over \
+         what that gives",
+    )
 }
 
 fn outcome_result(outcome: Outcome<PyHost>) -> PyResult<Py<PyAny>> {

@@ -29,6 +29,9 @@ impl Drop for Right {
         }
         Python::try_attach(|py| {
             let error = broken_promise("the promise was abandoned: nothing can settle it any more");
+            if self.promise.get().was_announced() {
+                return self.promise.get().break_in_silence(error.into());
+            }
             settle_outside::<PyHost>(py, self.promise.clone_ref(py), Outcome::Broken(error.into()), false);
         });
     }
