@@ -70,6 +70,32 @@ def test_exit_neither_hangs_nor_crashes(tmp_path, case, round_):
         assert word not in child.stderr
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        "block left open",
+        "block left open in a block",
+        "block left open of a store",
+        "exit stack left open",
+        "generator left in a block",
+        "thread ends in a block",
+        "thread stays in a block",
+        "block opened at the very end",
+        "block opened at exit",
+    ],
+)
+def test_a_block_that_is_never_left_is_undone_and_does_not_disturb_the_exit(tmp_path, case):
+    child = run_child("manners.py", case, tmp_path)
+    assert (child.returncode, child.stdout, child.stderr) == (0, "done\n", "")
+
+
+def test_a_subinterpreter_is_refused_when_it_imports_the_package():
+    child = run_child("subinterpreter.py", options=("-W", "ignore::DeprecationWarning"))
+    if child.stdout == "none here\n":
+        pytest.skip("this Python has no subinterpreters")
+    assert (child.returncode, child.stdout) == (0, "ImportError\ndone\n"), child.stderr
+
+
 def test_an_uncaught_error_in_a_block_ends_the_process_as_always(tmp_path):
     child = run_child("manners.py", "uncaught error", tmp_path)
     assert child.returncode == 1

@@ -1,7 +1,6 @@
 """Durable objects in vats: one message at a time, all or nothing, on disk before anyone hears of it."""
 
 import atexit as _atexit
-import os as _os
 
 from goblins import _errors, _goblins, _threads
 from goblins._actor import actor
@@ -169,4 +168,3 @@ _goblins._use_errors(_errors)
 _atexit.register(_goblins._at_exit)
 # Called first: what it waits for may have news for the vats.
 _atexit.register(_threads.close)
-_os.register_at_fork(after_in_child=_goblins._after_fork_in_child)

@@ -141,6 +141,73 @@ match case:
         promise, resolver = promise_and_resolver()
         vat.spawn(lambda bcom: lambda: keep)
         say("done")
+    case "block left open":
+        vat.__enter__()
+        assert ticks() == 0
+        say("done")
+    case "block left open in a block":
+        vat.__enter__()
+        vat.__enter__()
+        assert ticks() == 0
+        say("done")
+    case "block left open of a store":
+        home, stored = spawn_persistent_vat(ENV, lambda: spawn(counter), RocksStore(folder / "s"))
+        home.__enter__()
+        assert stored() == 0
+        say("done")
+    case "exit stack left open":
+        stack = contextlib.ExitStack()
+        stack.enter_context(vat)
+        assert ticks() == 0
+        say("done")
+    case "generator left in a block":
+
+        def wait():
+            with vat:
+                assert ticks() == 0
+                yield
+
+        waiting = wait()
+        next(waiting)
+        say("done")
+    case "thread ends in a block":
+
+        def enter():
+            vat.__enter__()
+            assert ticks() == 0
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        # It was undone, and the vat is free.
+        assert ticks() == 0
+        say("done")
+    case "thread stays in a block":
+        entered = threading.Event()
+
+        def stay():
+            with vat:
+                ticks()
+                entered.set()
+                while True:
+                    pass
+
+        threading.Thread(target=stay, daemon=True).start()
+        entered.wait()
+        say("done")
+    case "block opened at the very end":
+
+        class Late:
+            def __del__(self):
+                with contextlib.suppress(BaseException):
+                    vat.__enter__()
+                    ticks()
+
+        sys.late = Late()
+        say("done")
+    case "block opened at exit":
+        atexit.register(vat.__enter__)
+        say("done")
     case "uncaught error":
         with vat:
             ticks()

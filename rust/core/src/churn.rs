@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::error::KernelError;
+use crate::fork::is_forked;
 use crate::host::Host;
 use crate::ids::Slot;
 use crate::job::{Job, Task};
@@ -139,6 +140,9 @@ impl<H: Host> Churn<H> {
             match job {
                 Some(job) => self.do_job(cx, job),
                 None => return,
+            }
+            if is_forked() {
+                return;
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::fork::is_forked;
 use crate::history::{History, Purpose};
 use crate::host::Host;
 use crate::ids::{Address, PartId, Slot};
@@ -157,6 +158,9 @@ impl<H: Host> Claim<H> {
     /// Appends a batch. To be called by the one who runs the vat, or before there is one.
     pub(crate) fn write(&self, mut batch: Batch, purpose: Purpose) -> Result<(), StoreError> {
         let store = &**self.storage.store();
+        if is_forked() {
+            return Err(StoreError::Forked { store: store.name() });
+        }
         {
             let mut history = self.history.lock();
             let history = match &mut *history {
@@ -195,6 +199,8 @@ pub(crate) fn malformed() -> String {
 
 impl<H: Host> Drop for Claim<H> {
     fn drop(&mut self) {
-        self.release();
+        if !is_forked() {
+            self.release();
+        }
     }
 }

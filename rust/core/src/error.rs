@@ -8,6 +8,12 @@ use crate::store::StoreError;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
+    /// The vat belongs to the process that this one was forked from.
+    #[error(
+        "this process was forked from one that uses goblins; its vats and stores belong to the parent: start workers \
+         with the 'spawn' method, or import and open everything in the child only"
+    )]
+    Forked,
     /// The vat is closed.
     #[error("vat {vat} is closed; messages to its actors can't be handled any more")]
     VatClosed {

@@ -18,6 +18,7 @@ pub mod error;
 pub mod event;
 #[cfg(any(test, feature = "conformance"))]
 pub mod faulty;
+pub mod fork;
 pub mod history;
 pub mod host;
 pub mod ids;

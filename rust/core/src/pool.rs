@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::fork::is_forked;
 use crate::host::Host;
 use crate::ids::VatId;
 use crate::storage::SLICE;
@@ -55,6 +56,9 @@ impl<H: Host> Runtime<H> {
 
     /// Puts a vat that has work into the queue.
     pub(crate) fn schedule(self: &Arc<Self>, vat: Arc<Vat<H>>) {
+        if is_forked() {
+            return;
+        }
         let (wake, start) = self.queue.with(|queue| {
             queue.ready.push_back(vat);
             // An idle worker counts for one vat: a turn may take long, and the others must not wait for it.
@@ -89,6 +93,9 @@ impl<H: Host> Runtime<H> {
 
     /// Runs one vat, waiting for it if need be. False when the runtime has stopped.
     fn work_once(&self, cx: H::Cx<'_>) -> bool {
+        if is_forked() {
+            return false;
+        }
         let next = self.queue.with(|queue| (!queue.stopped).then(|| queue.ready.pop_front()));
         let vat = match next {
             None => return false,
@@ -142,6 +149,9 @@ struct Worker<H: Host>(Arc<Runtime<H>>);
 
 impl<H: Host> Drop for Worker<H> {
     fn drop(&mut self) {
+        if is_forked() {
+            return;
+        }
         let runtime = &self.0;
         // After a panic of the host there may be work left that nobody else was called for.
         let restart = std::thread::panicking();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::churn::{Churn, Work};
 use crate::durability::Waited;
 use crate::error::KernelError;
+use crate::fork::is_forked;
 use crate::history::Purpose;
 use crate::host::Host;
 use crate::job::{Job, Task};
@@ -76,6 +77,9 @@ impl<H: Host> Session<H> {
                 churn.depends_on_store();
             }
             churn.run(cx, job);
+            if is_forked() {
+                return false;
+            }
             if let Err(error) = churn.end(cx) {
                 H::report(cx, vat, "a churn could not be written and was taken back", &error);
                 self.refuse_jobs(cx);
@@ -100,6 +104,9 @@ impl<H: Host> Session<H> {
     /// have seen is durable.
     pub fn finish(self, cx: H::Cx<'_>) -> Result<(), H::Error> {
         self.churn().run_queue(cx);
+        if is_forked() {
+            return Err(H::error(cx, KernelError::Forked));
+        }
         self.churn().record_end();
         let mut batch = self.churn().next_batch(cx);
         if self.churn().has_only_a_batch()
@@ -194,6 +201,11 @@ impl<H: Host> Session<H> {
         let Some(churn) = self.churn.take() else {
             return;
         };
+        if is_forked() {
+            // It was the parent's thread that entered.
+            std::mem::forget((churn, self.previous.take()));
+            return;
+        }
         // What a churn that was given up has left.
         churn.enter_events();
         H::set_current(self.previous.take());
@@ -207,7 +219,9 @@ impl<H: Host> Session<H> {
 
 impl<H: Host> Drop for Session<H> {
     fn drop(&mut self) {
-        if let Some(churn) = &self.churn {
+        if let Some(churn) = &self.churn
+            && !is_forked()
+        {
             churn.abandon_turn();
         }
         self.leave_now();

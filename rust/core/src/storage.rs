@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::collecting::Collector;
 use crate::durability::Durability;
 use crate::error::KernelError;
+use crate::fork::is_forked;
 use crate::history::{self, Generation, Kept};
 use crate::host::Host;
 use crate::ids::PartId;
@@ -410,6 +411,11 @@ impl<H: Host> std::fmt::Debug for Storage<H> {
 
 impl<H: Host> Drop for Storage<H> {
     fn drop(&mut self) {
+        if is_forked() {
+            // The threads that closing would wait for are in the parent.
+            std::mem::forget(self.store.clone());
+            return;
+        }
         // Ends the committer, which would keep the store open.
         self.durability.close();
     }

@@ -127,6 +127,15 @@ pub enum StoreError {
         /// The store, as its user named it.
         store: String,
     },
+    /// The store belongs to the process that this one was forked from.
+    #[error(
+        "the store {store} belongs to the process that this one was forked from: open stores in the child only, or \
+         start workers with the 'spawn' method"
+    )]
+    Forked {
+        /// The store, as its user named it.
+        store: String,
+    },
     /// Anything else the system said.
     #[error("the store {store} failed while {doing}: {reason}")]
     Failed {

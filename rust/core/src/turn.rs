@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::actor::{CodeNumber, Life};
 use crate::churn::Churn;
 use crate::error::KernelError;
+use crate::fork::is_forked;
 use crate::host::Host;
 use crate::ids::{Address, LamportTime, Slot};
 use crate::log::Cause;
@@ -110,6 +111,10 @@ impl<H: Host> Churn<H> {
         heading: Heading<'_, H>,
         result: Result<T, H::Error>,
     ) -> Result<T, H::Error> {
+        if is_forked() {
+            // The parent ends it.
+            return result.and(Err(H::error(cx, KernelError::Forked)));
+        }
         let result = result.and_then(|value| {
             self.look_at_touched(cx)?;
             self.seal(cx).map(|()| value)

@@ -11,6 +11,7 @@ use crate::churn::{Churn, Work};
 use crate::claim::Claim;
 use crate::durability::{Ticket, Waited};
 use crate::error::KernelError;
+use crate::fork::is_forked;
 use crate::host::Host;
 use crate::ids::{PermanentId, Slot, VatId};
 use crate::job::Job;
@@ -198,6 +199,9 @@ impl<H: Host> Vat<H> {
     }
 
     pub(crate) fn closed_error(&self) -> KernelError {
+        if is_forked() {
+            return KernelError::Forked;
+        }
         match self.poison.get() {
             Some(_) => self.poisoned_error(),
             None => KernelError::VatClosed { vat: self.name.clone() },
@@ -205,6 +209,9 @@ impl<H: Host> Vat<H> {
     }
 
     pub(crate) fn poisoned_error(&self) -> KernelError {
+        if is_forked() {
+            return KernelError::Forked;
+        }
         match self.failure() {
             Some(cause) => KernelError::Poisoned { vat: self.name.clone(), cause },
             None => KernelError::VatClosed { vat: self.name.clone() },
@@ -283,6 +290,7 @@ impl<H: Host> Vat<H> {
 
     /// Enters the vat, waiting while somebody else is inside, and does the work that came before.
     pub fn enter(self: &Arc<Self>, cx: H::Cx<'_>) -> Result<Session<H>, H::Error> {
+        Self::refuse_forked(cx)?;
         let mut entry = self.mailbox.try_enter();
         loop {
             match entry {
@@ -299,8 +307,16 @@ impl<H: Host> Vat<H> {
         }
     }
 
+    /// An error in a process that was forked from that of the vat.
+    fn refuse_forked(cx: H::Cx<'_>) -> Result<(), H::Error> {
+        if is_forked() { Err(H::error(cx, KernelError::Forked)) } else { Ok(()) }
+    }
+
     /// Runs the messages that wait, as whoever [`Scheduling`] names: called once for each time it is told to.
     pub fn work(self: &Arc<Self>, cx: H::Cx<'_>) {
+        if is_forked() {
+            return;
+        }
         let Some(work) = self.mailbox.enter_scheduled() else {
             return;
         };
@@ -334,6 +350,7 @@ impl<H: Host> Vat<H> {
         cx: H::Cx<'_>,
         deadline: Option<Instant>,
     ) -> Result<Session<H>, H::Error> {
+        Self::refuse_forked(cx)?;
         loop {
             let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
             match H::detached(cx, || self.mailbox.enter(left.min(SLICE))) {
@@ -349,7 +366,7 @@ impl<H: Host> Vat<H> {
 
     /// Does work that waits for this vat, if nobody else does. For one who waits for its result.
     pub fn help(self: &Arc<Self>, cx: H::Cx<'_>) {
-        if self.mailbox.backlog() == 0 || !matches!(self.scheduling(), Scheduling::Pool) {
+        if is_forked() || self.mailbox.backlog() == 0 || !matches!(self.scheduling(), Scheduling::Pool) {
             return;
         }
         if let Entry::Entered(work) = self.mailbox.try_enter() {
@@ -370,6 +387,7 @@ impl<H: Host> Vat<H> {
         cx: H::Cx<'_>,
         deadline: Option<Instant>,
     ) -> Result<(), H::Error> {
+        Self::refuse_forked(cx)?;
         loop {
             match H::detached(cx, || self.mailbox.close(SLICE)) {
                 Some(closed) => {

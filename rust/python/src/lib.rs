@@ -92,7 +92,7 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::resolver::{Resolver, promise_and_resolver};
     #[pymodule_export]
-    use crate::runtime::{_after_fork_in_child, _at_exit, _check_process};
+    use crate::runtime::{_at_exit, _check_process};
     #[pymodule_export]
     use crate::saved::ContainerField;
     #[pymodule_export]
@@ -108,6 +108,8 @@ pub mod _goblins {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::runtime::refuse_subinterpreter(module.py())?;
+        crate::runtime::watch_forks();
         crate::unheard::install(module.py());
         Ok(())
     }

@@ -158,6 +158,8 @@ impl Promise {
         }
         if let (true, Some(sent)) = (this.helped, &this.sent) {
             sent.vat.help(py);
+            // What that ran may have forked.
+            crate::runtime::check()?;
         }
         let latch = Arc::new(Latch::default());
         wait_outside::<PyHost>(py, slf.as_unbound(), Waiter::Outside(Waker::Latch(latch.clone())));
@@ -193,8 +195,10 @@ impl Promise {
     }
 
     /// Calls `settled(value, None)` or `settled(None, error)` once, from any thread.
-    fn _subscribe(slf: &Bound<'_, Self>, settled: Py<PyAny>) {
+    fn _subscribe(slf: &Bound<'_, Self>, settled: Py<PyAny>) -> PyResult<()> {
+        crate::runtime::check()?;
         wait_outside::<PyHost>(slf.py(), slf.as_unbound(), Waiter::Outside(Waker::Callback(settled)));
+        Ok(())
     }
 
     /// Takes a `_subscribe` back: what was given there is not called any more, unless it is being called just now.
@@ -213,6 +217,7 @@ impl Promise {
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
+        crate::runtime::check()?;
         let wait = if current().is_some() {
             crate::coroutine::check_await()?;
             "wait_in_turn"

@@ -6,6 +6,7 @@ use std::sync::{Arc, Once};
 use goblins_core::actor::{ActorCell, CodeNumber, Life};
 use goblins_core::churn::Churn;
 use goblins_core::error::KernelError;
+use goblins_core::fork::is_forked;
 use goblins_core::ids::Slot;
 use goblins_core::vat::Vat;
 use pyo3::exceptions::PyAttributeError;
@@ -150,7 +151,7 @@ impl Ref {
 
 impl Drop for Ref {
     fn drop(&mut self) {
-        if self.cell.is_stored() {
+        if self.cell.is_stored() && !is_forked() {
             self.cell.vat().actor_dropped(self.cell.slot());
         }
     }

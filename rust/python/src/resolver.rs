@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use goblins_core::fork::is_forked;
 use goblins_core::promise::{Outcome, Progress};
 use goblins_core::{settle_outside, update_outside};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -11,6 +12,7 @@ use crate::current::current;
 use crate::errors::{as_exception, broken_promise};
 use crate::host::PyHost;
 use crate::promise::Promise;
+use crate::runtime::check;
 
 /// Settles its promise as abandoned when it goes, if nobody has settled it.
 pub(crate) struct Right {
@@ -19,6 +21,9 @@ pub(crate) struct Right {
 
 impl Drop for Right {
     fn drop(&mut self) {
+        if is_forked() {
+            return;
+        }
         {
             let mut state = self.promise.get().cell.state();
             if !matches!(state.progress, Progress::Pending) {
@@ -49,14 +54,12 @@ impl Resolver {
     /// first settlement counts (ASY-10). In a turn it happens if the turn succeeds.
     fn fulfil(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
         let py = value.py();
-        self.settle(py, Outcome::Fulfilled(crate::containers::handed_out(value)?.unbind()));
-        Ok(())
+        self.settle(py, Outcome::Fulfilled(crate::containers::handed_out(value)?.unbind()))
     }
 
     /// Breaks the promise with an exception, or with any other value as the problem (ASY-17).
     fn break_(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
-        self.settle(py, Outcome::Broken(as_exception(error)?.into()));
-        Ok(())
+        self.settle(py, Outcome::Broken(as_exception(error)?.into()))
     }
 
     /// Tells those who listen with `on(..., partial=...)` of a value before the promise settles (ASY-29).
@@ -66,7 +69,10 @@ impl Resolver {
         let promise = self.right.promise.clone_ref(py);
         match current() {
             Some(churn) if churn.in_turn() => churn.update(promise, value, Some(self.right.clone())),
-            _ => update_outside::<PyHost>(py, promise, value),
+            _ => {
+                check()?;
+                update_outside::<PyHost>(py, promise, value);
+            }
         }
         Ok(())
     }
@@ -81,18 +87,23 @@ impl Resolver {
 }
 
 impl Resolver {
-    fn settle(&self, py: Python<'_>, outcome: Outcome<PyHost>) {
+    fn settle(&self, py: Python<'_>, outcome: Outcome<PyHost>) -> PyResult<()> {
         let promise = self.right.promise.clone_ref(py);
         match current() {
             Some(churn) if churn.in_turn() => churn.settle(promise, outcome, Some(self.right.clone())),
-            _ => settle_outside::<PyHost>(py, promise, outcome, false),
+            _ => {
+                check()?;
+                settle_outside::<PyHost>(py, promise, outcome, false);
+            }
         }
+        Ok(())
     }
 }
 
 /// Makes a promise and the right to settle it.
 #[pyfunction]
 pub(crate) fn promise_and_resolver(py: Python<'_>) -> PyResult<(Py<Promise>, Resolver)> {
+    check()?;
     let promise = Promise::asked_for(py, false, None)?;
     let resolver = Resolver { right: Arc::new(Right { promise: promise.clone_ref(py) }) };
     Ok((promise, resolver))

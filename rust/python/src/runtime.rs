@@ -4,16 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use goblins_core::error::KernelError;
+use goblins_core::fork::{self, is_forked};
 use goblins_core::pool::Runtime;
 use goblins_core::storage::Storage;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::errors::{goblins_error, log_unheard};
+use crate::errors::{kernel_error, log_unheard};
 use crate::host::PyHost;
 
 static RUNTIME: OnceLock<Arc<Runtime<PyHost>>> = OnceLock::new();
-static FORKED: AtomicBool = AtomicBool::new(false);
+/// Whether there is anything that a forked child must not use.
+static USED: AtomicBool = AtomicBool::new(false);
 static ROCKSDB: AtomicBool = AtomicBool::new(false);
 static STORES: Mutex<Vec<Weak<Storage<PyHost>>>> = Mutex::new(Vec::new());
 
@@ -22,21 +27,16 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The pool that all vats share.
 pub(crate) fn runtime() -> &'static Arc<Runtime<PyHost>> {
-    RUNTIME.get_or_init(|| Runtime::new(std::thread::available_parallelism().map_or(2, usize::from).min(4)))
-}
-
-/// Whether this process was forked from one that used goblins.
-pub(crate) fn is_forked() -> bool {
-    FORKED.load(Ordering::Relaxed)
+    RUNTIME.get_or_init(|| {
+        USED.store(true, Ordering::Relaxed);
+        Runtime::new(std::thread::available_parallelism().map_or(2, usize::from).min(4))
+    })
 }
 
 /// Refuses to work in a forked child: its threads and its hold of the stores stayed in the parent.
 pub(crate) fn check() -> PyResult<()> {
     if is_forked() {
-        return Err(goblins_error(
-            "this process was forked from one that uses goblins; its vats and stores belong to the parent: start \
-             workers with the 'spawn' method, or import and open everything in the child only",
-        ));
+        return Err(kernel_error(&KernelError::Forked));
     }
     Ok(())
 }
@@ -47,19 +47,59 @@ pub(crate) fn _check_process() -> PyResult<()> {
     check()
 }
 
-/// Called in a forked child.
-#[pyfunction]
-pub(crate) fn _after_fork_in_child() {
-    if RUNTIME.get().is_some() || ROCKSDB.load(Ordering::Relaxed) {
-        FORKED.store(true, Ordering::Relaxed);
+/// The workers belong to the main interpreter, and what they run must too.
+pub(crate) fn refuse_subinterpreter(_py: Python<'_>) -> PyResult<()> {
+    // SAFETY: the thread is attached, so it has an interpreter.
+    let id = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    if id == 0 {
+        return Ok(());
     }
+    Err(PyImportError::new_err(
+        "goblins works in the main interpreter of a process only, not in a subinterpreter: use threads or processes",
+    ))
+}
+
+/// Sees to it that a forked child is told, whatever forks: before any Python code runs there.
+#[cfg(unix)]
+pub(crate) fn watch_forks() {
+    use std::ffi::c_int;
+    type Handler = Option<unsafe extern "C" fn()>;
+    unsafe extern "C" {
+        fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int;
+    }
+    unsafe extern "C" fn child() {
+        after_fork_in_child();
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the handler lives as long as the process, since extensions are never unloaded. Without room for it,
+        // a child is not told.
+        let _ = unsafe { pthread_atfork(None, None, Some(child)) };
+    });
+}
+
+#[cfg(not(unix))]
+pub(crate) fn watch_forks() {}
+
+/// Called in a forked child, on its only thread.
+#[cfg(unix)]
+fn after_fork_in_child() {
+    if !USED.load(Ordering::Relaxed) {
+        return;
+    }
+    fork::mark();
+    // The turn that the thread was in is the parent's, and so are its blocks.
+    crate::current::leave_to_parent();
+    crate::vat::leave_blocks_to_parent();
     if ROCKSDB.load(Ordering::Relaxed) {
+        goblins_store_rocksdb::leave_locks_to_parent();
         skip_exit_handlers();
     }
 }
 
 /// Notes that RocksDB runs threads in this process.
 pub(crate) fn rocksdb_runs() {
+    USED.store(true, Ordering::Relaxed);
     ROCKSDB.store(true, Ordering::Relaxed);
 }
 
@@ -90,6 +130,7 @@ fn skip_exit_handlers() {}
 
 /// Remembers a store, to close it at exit.
 pub(crate) fn remember(storage: &Arc<Storage<PyHost>>) {
+    USED.store(true, Ordering::Relaxed);
     let mut stores = STORES.lock();
     stores.retain(|store| store.strong_count() > 0);
     stores.push(Arc::downgrade(storage));
@@ -101,6 +142,7 @@ pub(crate) fn _at_exit(py: Python<'_>) {
     if is_forked() {
         return;
     }
+    crate::vat::leave_blocks(py);
     let deadline = Instant::now() + EXIT_PATIENCE;
     if let Some(runtime) = RUNTIME.get() {
         runtime.stop(py, EXIT_PATIENCE);

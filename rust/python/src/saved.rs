@@ -65,7 +65,10 @@ pub(crate) fn touch<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Option<Ar
     };
     let churn = match current() {
         Some(churn) if churn.in_turn() && Arc::ptr_eq(churn.vat(), &owner.vat) => churn,
-        _ => {
+        other => {
+            if other.is_none() {
+                crate::runtime::check()?;
+            }
             let class = this.info.get().name.bind(py);
             return Err(no_turn_error(format!(
                 "the fields of {class}#{} can be used in turns of its vat {} only: send it a message",

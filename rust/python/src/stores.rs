@@ -12,7 +12,7 @@ use pyo3::types::{PyInt, PyTuple};
 use crate::current::current;
 use crate::errors::{deadlock, store_error};
 use crate::host::PyHost;
-use crate::runtime::{check, is_forked, remember};
+use crate::runtime::{check, remember};
 use crate::upkeep;
 
 /// A place where portraits live. Made as `MemoryStore()` or `RocksStore(path)`.
@@ -39,15 +39,6 @@ impl Store {
     }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        if is_forked() {
-            // The threads that closing would wait for are in the parent.
-            std::mem::forget(self.storage.clone());
-        }
-    }
-}
-
 #[pymethods]
 impl Store {
     /// The part with this name: give it to `spawn_persistent_vat` to keep several vats in one store.
@@ -57,6 +48,7 @@ impl Store {
 
     /// Names of the parts that hold a vat.
     fn vats(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        check()?;
         py.detach(|| self.storage.part_names()).map_err(|error| store_error(&error))
     }
 
@@ -185,6 +177,7 @@ impl StorePart {
 
     /// The states of this part that can be looked at.
     fn generations<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        check()?;
         upkeep::generations(py, self.store.get().storage(), &self.name)
     }
 

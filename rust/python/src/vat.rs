@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use goblins_core::error::KernelError;
+use goblins_core::fork::is_forked;
 use goblins_core::promise::{Outcome, Reaction, Waiter};
 use goblins_core::recording::Heading;
 use goblins_core::scheduling::Scheduling;
@@ -44,13 +46,53 @@ enum Block {
     Inner,
 }
 
-thread_local! {
-    static BLOCKS: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+/// The blocks of a thread.
+struct Blocks(RefCell<Vec<Block>>);
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        let open = self.0.take();
+        if open.is_empty() {
+            return;
+        }
+        let mut open = Some(open);
+        Python::try_attach(|py| leave_all(py, open.take().unwrap_or_default()));
+        // Without the interpreter nothing can be undone any more, nor go.
+        std::mem::forget(open);
+    }
 }
+
+thread_local! {
+    static BLOCKS: Blocks = const { Blocks(RefCell::new(Vec::new())) };
+}
+
+/// Whether blocks were left for the end of the process.
+static LEFT_AT_EXIT: AtomicBool = AtomicBool::new(false);
 
 /// How many `with vat:` blocks are open on this thread.
 pub(crate) fn open_blocks() -> usize {
-    BLOCKS.with(|blocks| blocks.borrow().len())
+    BLOCKS.with(|blocks| blocks.0.borrow().len())
+}
+
+/// Undoes the blocks that are open on this thread, and leaves their vats: the process ends.
+pub(crate) fn leave_blocks(py: Python<'_>) {
+    let open = BLOCKS.with(|blocks| blocks.0.take());
+    if !open.is_empty() {
+        LEFT_AT_EXIT.store(true, Ordering::Relaxed);
+    }
+    leave_all(py, open);
+}
+
+/// The innermost first; each is undone.
+fn leave_all(_py: Python<'_>, open: Vec<Block>) {
+    open.into_iter().rev().for_each(drop);
+}
+
+/// In a forked child: no block is open there.
+#[cfg(unix)]
+pub(crate) fn leave_blocks_to_parent() {
+    let open = BLOCKS.try_with(|blocks| blocks.0.take());
+    std::mem::forget(open);
 }
 
 /// What a new vat shall be like.
@@ -153,14 +195,16 @@ impl Vat {
 
     /// How many messages wait.
     #[getter]
-    fn backlog(&self) -> usize {
-        self.vat.backlog()
+    fn backlog(&self) -> PyResult<usize> {
+        check()?;
+        Ok(self.vat.backlog())
     }
 
     /// How many stored actors were awake after the last churn; None without a store.
     #[getter]
-    fn awake(&self) -> Option<usize> {
-        self.vat.awake()
+    fn awake(&self) -> PyResult<Option<usize>> {
+        check()?;
+        Ok(self.vat.awake())
     }
 
     /// How many seconds a turn may take before it is reported; None for any time.
@@ -200,6 +244,7 @@ impl Vat {
     /// Its event log.
     #[getter]
     fn log<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        check()?;
         let raw = Log { vat: slf.clone().unbind() };
         slf.py().import("goblins._log")?.getattr("EventLog")?.call1((raw,))
     }
@@ -423,7 +468,7 @@ impl Vat {
             session.churn().begin_turn();
             Block::Outer(session)
         };
-        BLOCKS.with(|blocks| blocks.borrow_mut().push(block));
+        BLOCKS.with(|blocks| blocks.0.borrow_mut().push(block));
         Ok(slf.clone())
     }
 
@@ -434,9 +479,13 @@ impl Vat {
         error: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let block = BLOCKS.with(|blocks| blocks.borrow_mut().pop());
+        let block = BLOCKS.with(|blocks| blocks.0.borrow_mut().pop());
         let session = match block {
+            // The error of the block goes on by itself.
+            None if is_forked() && !error.is_none() => return Ok(false),
+            None if LEFT_AT_EXIT.load(Ordering::Relaxed) => return Ok(false),
             None => {
+                check()?;
                 return Err(no_turn_error(
                     "`with vat:` ends where it did not begin: it must be left once, on the thread that entered it",
                 ));
@@ -480,6 +529,10 @@ impl Vat {
 
 impl Drop for Vat {
     fn drop(&mut self) {
+        if is_forked() {
+            std::mem::forget(self.vat.clone());
+            return;
+        }
         log::forget(self.vat.id());
         // Nobody can look at the log any more. What it holds holds the kernel's vat, so it would stay for ever.
         self.vat.log().set_on(false);

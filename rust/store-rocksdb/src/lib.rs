@@ -8,4 +8,5 @@ mod snapshot;
 mod store;
 mod synced;
 
+pub use lock::leave_locks_to_parent;
 pub use store::RocksStore;

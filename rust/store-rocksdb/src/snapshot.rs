@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+use goblins_core::fork::is_forked;
 use goblins_core::store::{Batch, Store, StoreError, Visit};
 use parking_lot::{Mutex, RwLock};
 
@@ -73,7 +74,12 @@ impl Snapshot {
         StoreError::Closed { store: self.name() }
     }
 
+    fn refuse_forked(&self) -> Result<(), StoreError> {
+        if is_forked() { Err(StoreError::Forked { store: self.name() }) } else { Ok(()) }
+    }
+
     fn with<R>(&self, f: impl FnOnce(&View<'_>) -> Result<R, rocksdb::Error>) -> Result<R, StoreError> {
+        self.refuse_forked()?;
         // Recursive: the visitor of a scan may use the snapshot while somebody waits to close it.
         let frozen = self.handle.read_recursive();
         let frozen = frozen.as_ref().ok_or_else(|| self.closed())?;
@@ -111,12 +117,14 @@ impl Store for Snapshot {
     }
 
     fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError> {
+        self.refuse_forked()?;
         let frozen = self.handle.read_recursive().clone();
         let handle = frozen.and_then(|frozen| self.all.add(frozen)).ok_or_else(|| self.closed())?;
         Ok(Arc::new(Self { path: self.path.clone(), handle, all: self.all.clone() }))
     }
 
     fn close(&self) -> Result<(), StoreError> {
+        self.refuse_forked()?;
         let frozen = self.handle.write().take();
         drop(frozen);
         Ok(())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use goblins_core::fork::is_forked;
 use goblins_core::store::{Batch, Change, Store, StoreError, Visit};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, DBAccess, DBRawIteratorWithThreadMode, ReadOptions, WriteBatch, WriteOptions};
@@ -101,6 +102,11 @@ impl RocksStore {
         Self { path: path.to_owned(), sync, read_only, open, snapshots, compacting }
     }
 
+    /// RocksDB's threads are not in a forked child, and its locks may be held there for ever.
+    fn refuse_forked(&self) -> Result<(), StoreError> {
+        if is_forked() { Err(StoreError::Forked { store: self.name() }) } else { Ok(()) }
+    }
+
     fn with<R>(
         &self,
         doing: &'static str,
@@ -114,6 +120,7 @@ impl RocksStore {
         doing: &'static str,
         f: impl FnOnce(&Open) -> Result<R, rocksdb::Error>,
     ) -> Result<R, StoreError> {
+        self.refuse_forked()?;
         // Recursive: the visitor of a scan may use the store while somebody waits to close it.
         let open = self.open.read_recursive();
         let open = open.as_ref().ok_or_else(|| StoreError::Closed { store: self.name() })?;
@@ -233,6 +240,7 @@ impl Store for RocksStore {
     }
 
     fn snapshot(&self) -> Result<Arc<dyn Store>, StoreError> {
+        self.refuse_forked()?;
         let open = self.open.read_recursive();
         let taken = open.as_ref().and_then(|open| Snapshot::take(&self.path, open, &self.snapshots));
         match taken {
@@ -242,6 +250,7 @@ impl Store for RocksStore {
     }
 
     fn compact(&self, start: &[u8], end: &[u8]) -> Result<(), StoreError> {
+        self.refuse_forked()?;
         let _running = self.compacting.running.lock();
         // Not under the lock of readers: one who waits to close the store would keep them out.
         let open = self.open.read_recursive().clone();
@@ -256,6 +265,9 @@ impl Store for RocksStore {
     }
 
     fn stop_compacting(&self) {
+        if is_forked() {
+            return;
+        }
         self.compacting.stopped.store(true, Ordering::SeqCst);
         let open = self.open.read_recursive().clone();
         if let Some(open) = open
@@ -267,6 +279,7 @@ impl Store for RocksStore {
     }
 
     fn close(&self) -> Result<(), StoreError> {
+        self.refuse_forked()?;
         self.stop_compacting();
         let Some(open) = self.open.write().take() else {
             return Ok(());
