@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from goblins._errors import DeadlockError, GoblinsError, VatTimeoutError
+from goblins._errors import DeadlockError, GoblinsError, VatClosedError, VatTimeoutError
 from goblins._goblins import (
     ManualVat,
     Promise,
@@ -112,22 +112,50 @@ def wait_in_turn(promise: Promise[Any]) -> Generator[Promise[Any], Any, Any]:
     return (yield promise)
 
 
-def call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+def call_on(
+    loop: asyncio.AbstractEventLoop, vat: str, function: Callable[..., T], args: Any, kwargs: Any
+) -> T:
     """Calls a function on the thread of a loop, from another one, and waits for what it returns."""
+    if loop.is_closed():
+        raise _loop_closed(vat)
     if not loop.is_running():
         raise GoblinsError(
-            f"the event loop of the vat does not run, so nothing can be called there: {loop!r}"
+            f"the event loop of vat {vat} does not run, so nothing can be called there: {loop!r}"
         )
     future: concurrent.futures.Future[T] = concurrent.futures.Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-
-    loop.call_soon_threadsafe(run)
+    try:
+        # Nothing but the loop refers to the call: it is dropped with the loop.
+        loop.call_soon_threadsafe(_Call(vat, future, functools.partial(function, *args, **kwargs)))
+    except RuntimeError:
+        if loop.is_closed():
+            raise _loop_closed(vat) from None
+        raise
     return future.result()
+
+
+def _loop_closed(vat: str) -> VatClosedError:
+    return VatClosedError(f"the event loop of vat {vat} is closed, and the vat with it")
+
+
+class _Call:
+    """A call that a loop is to make. A loop that is closed drops what it has not called."""
+
+    def __init__(self, vat: str, future: concurrent.futures.Future[Any], function: Callable[[], Any]) -> None:
+        self._vat = vat
+        self._future = future
+        self._function = function
+
+    def __call__(self) -> None:
+        try:
+            value = self._function()
+        except BaseException as error:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(value)
+
+    def __del__(self) -> None:
+        if not self._future.done():
+            self._future.set_exception(_loop_closed(self._vat))
 
 
 async def run_async(

@@ -99,6 +99,8 @@ pub trait Host: Sized + 'static {
     fn reference(cx: Self::Cx<'_>, actor: Self::Actor) -> Self::Value;
     /// A value in a few words, for messages.
     fn describe_value(cx: Self::Cx<'_>, value: &Self::Value) -> String;
+    /// A promise in a few words, for messages.
+    fn describe_promise(cx: Self::Cx<'_>, promise: &Self::Promise) -> String;
     /// An actor in a few words, for messages.
     fn describe_actor(cx: Self::Cx<'_>, actor: &Self::Actor) -> String;
     /// The method that a message asks for.
@@ -193,7 +195,8 @@ pub trait Host: Sized + 'static {
     /// A reference to a stored actor that has not been used yet.
     fn ghost(cx: Self::Cx<'_>, vat: &Arc<Vat<Self>>, slot: Slot) -> Result<Self::Actor, Self::Error>;
 
-    /// Sees to it that an event loop calls [`Vat::work`] soon. May be called from any thread.
+    /// Sees to it that an event loop calls [`Vat::work`] soon, or [`Vat::forsake`] if it never will. May be called
+    /// from any thread.
     fn call_soon(call: &Self::Loop, vat: &Arc<Vat<Self>>);
     /// A kernel error in the host's terms.
     fn error(cx: Self::Cx<'_>, error: KernelError) -> Self::Error;

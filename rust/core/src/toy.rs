@@ -267,6 +267,10 @@ impl Host for Toy {
         format!("{value:?}")
     }
 
+    fn describe_promise((): (), _: &Promise) -> String {
+        "a promise".to_owned()
+    }
+
     fn describe_actor((): (), actor: &Actor) -> String {
         format!("{:?}", actor.cell)
     }

@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::ids::{PermanentId, Slot, VatId};
 use crate::job::Job;
 use crate::log::{Cause, EventKind, Log};
-use crate::mailbox::{Entry, Mailbox};
+use crate::mailbox::{Closed, Entry, Mailbox};
 use crate::partial;
 use crate::persistence::{Persistence, Saving};
 use crate::pool::Runtime;
@@ -391,20 +391,10 @@ impl<H: Host> Vat<H> {
         loop {
             match H::detached(cx, || self.mailbox.close(SLICE)) {
                 Some(closed) => {
-                    self.refuse_all(cx, closed.jobs);
-                    if let Some(mut work) = closed.idle {
-                        self.report_unsaved(cx, &work);
-                        let suspended = std::mem::take(&mut work.suspended);
-                        self.break_suspended(cx, suspended, &self.closed_error());
-                        if self.persistence.is_none() {
-                            *self.rest.lock() = Some(work);
-                        }
-                    }
+                    self.put_away(cx, closed);
                     let Some(persistence) = &self.persistence else {
                         return Ok(());
                     };
-                    self.give_up_asking(cx);
-                    persistence.claim.release();
                     let durability = persistence.claim.storage().durability();
                     if durability.syncs() && durability.failure().is_none() {
                         return self.wait_durable(cx, durability.last());
@@ -417,6 +407,41 @@ impl<H: Host> Vat<H> {
                 None => H::interrupted(cx)?,
             }
         }
+    }
+
+    /// Breaks what waits in a closed vat, and gives its part of the store back.
+    fn put_away(self: &Arc<Self>, cx: H::Cx<'_>, closed: Closed<Job<H>, Box<Work<H>>>) {
+        self.refuse_all(cx, closed.jobs);
+        if let Some(mut work) = closed.idle {
+            self.report_unsaved(cx, &work);
+            let suspended = std::mem::take(&mut work.suspended);
+            self.break_suspended(cx, suspended, &self.closed_error());
+            if self.persistence.is_none() {
+                *self.rest.lock() = Some(work);
+            }
+        }
+        if let Some(persistence) = &self.persistence {
+            self.give_up_asking(cx);
+            persistence.claim.release();
+        }
+    }
+
+    /// Closes the vat without waiting for the disk: the event loop that ran it is gone, so nobody ever will.
+    pub fn forsake(self: &Arc<Self>, cx: H::Cx<'_>) {
+        if let Some(closed) = self.mailbox.close(Duration::ZERO) {
+            return self.put_away(cx, closed);
+        }
+        // Somebody is inside still. To wait for him is for another thread: this one may be in a turn.
+        let vat = self.clone();
+        let thread = std::thread::Builder::new().name("goblins-close".to_owned());
+        // Without a thread the rest is left to whoever closes the vat.
+        drop(thread.spawn(move || {
+            H::attached(|cx| {
+                if let Err(error) = vat.close(cx) {
+                    H::report(cx, &vat, "it could not be closed when its event loop was", &error);
+                }
+            });
+        }));
     }
 
     /// Opens a closed vat that lives in memory only: its actors are as they were. A vat with a store is opened
@@ -447,7 +472,16 @@ impl<H: Host> Vat<H> {
     ) {
         settling::<H>(cx, |next| {
             for promise in suspended.into_values() {
-                next.push_back((promise, Outcome::Broken(H::error(cx, why.clone())), false));
+                let error = H::error(cx, why.clone());
+                // What it waits for keeps it from being dropped, perhaps for ever: so it is reported here.
+                if !std::mem::replace(&mut H::promise_cell(&promise).state().heard, true) {
+                    let what = format!(
+                        "{} broke in the middle of its work, and nobody waits for it",
+                        H::describe_promise(cx, &promise)
+                    );
+                    H::report(cx, self, &what, &error);
+                }
+                next.push_back((promise, Outcome::Broken(error), false));
             }
         });
     }

@@ -11,6 +11,7 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::calls::{self, Sent};
 use crate::class_actor;
@@ -61,7 +62,7 @@ pub(crate) fn check_await() -> PyResult<()> {
 /// Runs the first stretch of a coroutine, and gives the promise of its result; other values are given back.
 pub(crate) fn started<'py>(
     churn: &Rc<Churn<PyHost>>,
-    actor: Option<(&Bound<'py, Ref>, &Py<PyAny>)>,
+    called: Option<(&Bound<'py, Ref>, &Py<PyAny>, Option<&Bound<'py, PyString>>)>,
     value: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
@@ -69,13 +70,16 @@ pub(crate) fn started<'py>(
     if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } == 0 {
         return Ok(value);
     }
-    let called = actor.map(|(actor, behavior)| Called {
+    let answer = match called {
+        Some((actor, _, method)) => Promise::answer(py, actor.get(), method)?,
+        None => Promise::pending(py)?,
+    };
+    let called = called.map(|(actor, behavior, _)| Called {
         actor: actor.clone().unbind(),
         behavior: behavior.clone_ref(py),
         code: actor.get().cell.code(),
     });
     let code = Suspended { coroutine: value.unbind(), called };
-    let answer = Promise::pending(py)?;
     if let Some(value) = code.go_on(py, churn, None, &answer)? {
         churn.settle(answer.clone_ref(py), Outcome::Fulfilled(value), None);
     }

@@ -42,9 +42,10 @@ impl EventLoop {
 
     /// Tells the loop to run the vat.
     pub(crate) fn call_soon(&self, py: Python<'_>, vat: &Arc<KernelVat<PyHost>>) {
-        let told = Bound::new(py, Work { vat: vat.clone() })
+        let told = Bound::new(py, Work { vat: vat.clone(), called: AtomicBool::new(false) })
             .and_then(|work| self.0.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (work,)));
-        if let Err(error) = told {
+        // If it is closed, the vat has been told: by what was not called.
+        if let (Err(error), false) = (told, self.is_closed(py)) {
             log_unheard(
                 py,
                 &format!("vat {}: its event loop takes no more messages", vat.name()),
@@ -52,22 +53,45 @@ impl EventLoop {
             );
         }
     }
+
+    fn is_closed(&self, py: Python<'_>) -> bool {
+        let closed = self.0.bind(py).call_method0(intern!(py, "is_closed"));
+        closed.and_then(|closed| closed.is_truthy()).unwrap_or(false)
+    }
 }
 
-/// What the loop calls.
+/// What the loop calls. A loop that is closed drops what it has not called yet: then nobody will run the vat.
 #[pyclass(frozen, module = "goblins", name = "_Work")]
 struct Work {
     vat: Arc<KernelVat<PyHost>>,
+    called: AtomicBool,
 }
 
 #[pymethods]
 impl Work {
     fn __call__(&self, py: Python<'_>) {
+        self.called.store(true, Ordering::Relaxed);
         self.vat.work(py);
     }
 
     fn __repr__(&self) -> String {
         format!("<messages of vat {}>", self.vat.name())
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if self.called.load(Ordering::Relaxed) {
+            return;
+        }
+        // At exit nobody waits any more.
+        Python::try_attach(|py| {
+            if let Scheduling::Loop(home) = self.vat.scheduling()
+                && home.is_closed(py)
+            {
+                self.vat.forsake(py);
+            }
+        });
     }
 }
 
@@ -129,7 +153,7 @@ impl<'a, 'py> Elsewhere<'a, 'py> {
         let waiting = wait_for(py, self.vat, true)?;
         let answer = py
             .import("goblins._asyncio")?
-            .call_method1("call_on", (&self.home, function, args.tuple(py)?, kwargs));
+            .call_method1("call_on", (&self.home, self.vat.name(), function, args.tuple(py)?, kwargs));
         drop(waiting);
         answer
     }

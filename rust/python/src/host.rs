@@ -30,7 +30,7 @@ use crate::event_loop::EventLoop;
 use crate::leaf;
 use crate::listening::part_of;
 use crate::portrait::{self, Likeness};
-use crate::promise::{Latch, Promise};
+use crate::promise::{self, Latch, Promise};
 use crate::refs::{Ref, invoke};
 use crate::resolver::Right;
 use crate::restore::{self, Far};
@@ -172,6 +172,10 @@ impl Host for PyHost {
 
     fn describe_value(py: Python<'_>, value: &Py<PyAny>) -> String {
         describe_value(value.bind(py))
+    }
+
+    fn describe_promise(py: Python<'_>, promise: &Py<Promise>) -> String {
+        promise::describe(py, promise.get())
     }
 
     fn describe_actor(py: Python<'_>, actor: &Py<Ref>) -> String {

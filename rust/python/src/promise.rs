@@ -51,6 +51,13 @@ pub(crate) struct Sent {
     pub(crate) method: Option<Py<PyString>>,
 }
 
+impl Sent {
+    pub(crate) fn to(py: Python<'_>, actor: &Ref, method: Option<Py<PyString>>) -> Self {
+        let name = actor.name.get(py).map(|name| name.text.clone_ref(py));
+        Self { vat: actor.cell.vat().clone(), slot: actor.cell.slot(), name, method }
+    }
+}
+
 impl Promise {
     fn new(cell: PromiseCell<PyHost>, helped: bool, sent: Option<Sent>, origin: Option<Origin>) -> Self {
         Self { cell, helped, sent, origin, stored_as: AtomicU8::new(0), announced: AtomicBool::new(false) }
@@ -92,6 +99,16 @@ impl Promise {
         let place = self.origin.as_ref()?.describe(py)?;
         let verb = if self.sent.is_some() { "sent" } else { "made" };
         Some(format!("{verb} at {place}"))
+    }
+
+    /// The answer of code that an actor runs.
+    pub(crate) fn answer(
+        py: Python<'_>,
+        actor: &Ref,
+        method: Option<&Bound<'_, PyString>>,
+    ) -> PyResult<Py<Self>> {
+        let sent = Sent::to(py, actor, method.map(|method| method.clone().unbind()));
+        Py::new(py, Self::new(PromiseCell::new(), false, Some(sent), None))
     }
 
     pub(crate) fn was_stored_unsettled(&self) -> bool {
@@ -380,6 +397,7 @@ impl Promise {
     }
 }
 
+/// A promise, and the message whose answer it is.
 pub(crate) fn describe(py: Python<'_>, promise: &Promise) -> String {
     match &promise.sent {
         Some(sent) => {

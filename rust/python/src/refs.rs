@@ -213,7 +213,7 @@ pub(crate) fn invoke<'py>(
     if answer.is_exact_instance_of::<Become>() {
         return become_told(churn, actor, &behavior, None, answer);
     }
-    containers::handed_out(coroutine::started(churn, Some((actor, &behavior)), answer)?)
+    containers::handed_out(coroutine::started(churn, Some((actor, &behavior, method)), answer)?)
 }
 
 /// Whether an answer is one of the most frequent ones, which are neither code nor anything that can be changed.

@@ -127,9 +127,7 @@ pub(crate) fn send(
     let (target, method) = resolve(target)?;
     let resolver = match &target {
         Target::Actor(actor) => {
-            let (actor, method) = (actor.get(), method.as_ref().map(|method| method.clone_ref(py)));
-            let name = actor.name.get(py).map(|name| name.text.clone_ref(py));
-            let sent = Sent { vat: actor.cell.vat().clone(), slot: actor.cell.slot(), name, method };
+            let sent = Sent::to(py, actor.get(), method.as_ref().map(|method| method.clone_ref(py)));
             Promise::asked_for(py, !in_turn(), Some(sent))?
         }
         Target::Promise(_) => Promise::asked_for(py, false, None)?,
