@@ -4,15 +4,17 @@
 # RocksDB into a cache outside the clone (see tools/rocksdb.py).
 #
 #   PYTHON=python3.12   the interpreter that .venv is made with
+#   VENV=DIR            another place for it
 #   GOBLINS_CACHE=DIR   where RocksDB is kept (~/.cache/goblins)
 #   PYTEST="-k demo"    more arguments for pytest
 #   BENCH="near_call"   more arguments for the benches, such as a filter
 
 PYTHON ?= python3
 PYTEST ?=
+GROUP ?= dev
 BENCH ?=
 
-VENV := $(CURDIR)/.venv
+VENV ?= $(CURDIR)/.venv
 PY := $(VENV)/bin/python
 TOOLS := $(VENV)/.tools
 # Runs a command with RocksDB and libclang where cargo finds them.
@@ -20,7 +22,7 @@ RUN := $(PY) tools/rocksdb.py run --
 # The same, with a folder of its own below cargo's: for builds with flags that would make cargo compile
 # everything again.
 within = $(RUN) sh -c 'CARGO_TARGET_DIR="$$CARGO_TARGET_DIR/$(1)" exec "$$@"' --
-MATURIN := PATH="$(VENV)/bin:$$PATH" $(call within,extension) maturin
+MATURIN := PATH="$(VENV)/bin:$$PATH" $(call within,extension-$(notdir $(VENV))) maturin
 
 # True if test binaries can be linked with the interpreter: some distributions ship libpython apart.
 HAS_LIBPYTHON = $(PY) -c 'import os, sys, sysconfig; v = sysconfig.get_config_var; sys.exit( \
@@ -41,7 +43,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test build develop wheel bench bench-peers bench-large check lint types loom bench-quick test-rust tools clean
+.PHONY: help demo test test-python check-pythons check-wheel sdist build develop wheel bench bench-peers bench-large check lint types loom bench-quick test-rust tools clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,7 +51,9 @@ help: ## List the targets
 demo: build ## Kill a working bank with SIGKILL, again and again, and show that nothing is lost
 	$(PY) examples/demo.py
 
-test: test-rust build ## Run all tests, Rust and Python
+test: test-rust test-python ## Run all tests, Rust and Python
+
+test-python: build ## Run the Python tests only
 	$(PY) -m pytest -n auto --dist worksteal $(PYTEST)
 
 build: tools ## Build the package for release and install it into .venv
@@ -58,18 +62,35 @@ build: tools ## Build the package for release and install it into .venv
 develop: tools ## Build the package without optimisation and install it into .venv
 	$(MATURIN) develop
 
+sdist: tools ## Build the source distribution into dist/
+	$(PY) -m maturin sdist --out dist
+
 wheel: tools ## Build a release wheel into dist/
-	$(MATURIN) build --release --out dist
+	PATH="$(VENV)/bin:$$PATH" $(call within,wheel) $(PY) tools/build_backend.py dist
 
 bench: tools ## Run the benches
 	$(RUN) cargo bench --workspace --bench '*' -- $(BENCH)
 
-check: lint test types loom bench-quick ## Run the whole gate
+check: lint test types loom bench-quick check-pythons ## Run the whole gate
+
+check-pythons: ## Run the Python tests on each other CPython that is found, of those that we support
+	@found=$$($(PYTHON) tools/pythons.py); \
+	test -n "$$found" || echo "SKIPPED: no other CPython of those that we support is installed"; \
+	for python in $$found; do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "CPython $$version: $$python"; \
+		$(MAKE) --no-print-directory test-python PYTHON=$$python VENV=$(CURDIR)/.venv/python$$version \
+			GROUP=test-build || exit 1; \
+	done
+
+check-wheel: wheel sdist ## Install the wheel, and then the source distribution, where nothing else is, and use them
+	$(PY) tools/try_package.py dist
 
 lint: tools ## Check format and lints
 	cargo fmt --all --check
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+	$(PY) tools/notices.py --check
 	$(RUN) cargo clippy --workspace --all-targets -- -D warnings
 
 test-rust: tools ## Run the Rust tests only
@@ -102,7 +123,7 @@ $(TOOLS): pyproject.toml
 	@echo "Installing the build tools into .venv"
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --upgrade 'pip>=25.1'
-	$(PY) -m pip install --group dev
+	$(PY) -m pip install --group $(GROUP)
 	@touch $@
 
 bench-peers: build ## Run goblins beside other libraries, and write docs/benchmarks.md

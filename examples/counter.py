@@ -1,6 +1,6 @@
 """A counter and an account that go on where they stopped.
 
-    python examples/counter.py [bank.db]
+    python examples/counter.py [counter.db]
 
 Run it twice, or kill it and run it again: what a call has returned is in the store.
 """
@@ -49,7 +49,7 @@ def account(bcom: Bcom, owner: str, balance: int = 0) -> Methods:
 ENV = PersistenceEnv("bank", counter, account)
 
 
-def main(path: str = "bank.db") -> None:
+def main(path: str = "counter.db") -> None:
     with RocksStore(path) as store:
         # The roots are spawned in the first run only; later they are found in the store.
         vat, ada, runs = spawn_persistent_vat(ENV, lambda: (spawn(account, "Ada"), spawn(counter)), store)

@@ -169,6 +169,8 @@ def compile_in_groups(recipe: Recipe, scratch: Path) -> Path:
     if "lz4" in recipe.features and recipe.lz4:
         flags.append("-DLZ4=1")
         includes.append(recipe.lz4)
+    # No path of this machine gets into what is built.
+    flags.append(f"-ffile-prefix-map={recipe.source}=/rocksdb")
     flags += [f"-I{folder}" for folder in includes] + shlex.split(cxx_flags())
     todo = []
     for number, group in enumerate(groups):
@@ -266,6 +268,16 @@ def compile_by_crate(recipe: Recipe, scratch: Path) -> Path:
     return next(build.glob(f"release/build/{CRATE}-*/out/librocksdb.a"))
 
 
+def link_the_runtime_statically(recipe: Recipe, folder: Path) -> None:
+    """Lays the C++ runtime's archive beside RocksDB's, where the linker finds it before the shared one.
+
+    So what is built runs on systems with an older runtime than the compiler's.
+    """
+    runtime = Path(output(*recipe.compiler, "-print-file-name=libstdc++.a").strip())
+    if runtime.is_file():
+        shutil.copy(runtime, folder / runtime.name)
+
+
 def compile_archive(recipe: Recipe) -> None:
     """Builds the archive and puts it into the cache. The lock of the recipe is held."""
     say(f"RocksDB {recipe.version} is not in the cache ({recipe.folder}); building it from source, once.")
@@ -288,6 +300,7 @@ def compile_archive(recipe: Recipe) -> None:
         ready.mkdir()
         shutil.move(built, ready / "librocksdb.a")
         (ready / "RECIPE").write_text(recipe.description)
+        link_the_runtime_statically(recipe, ready)
         ready.rename(recipe.folder)
     say(f"kept in {recipe.folder}")
 

@@ -1,6 +1,7 @@
 """Durable objects in vats: one message at a time, all or nothing, on disk before anyone hears of it."""
 
 import atexit as _atexit
+from warnings import warn as _warn
 
 from goblins import _errors, _goblins, _threads
 from goblins._actor import actor
@@ -74,7 +75,7 @@ from goblins._stores import CollectionReport, Copied, Generation, PartReport, co
 from goblins._upgrading import Upgrade
 from goblins._watching import Watch, watch
 
-__version__ = "0.1.0"
+__version__ = _goblins.__version__
 
 __all__ = [
     "AccessDeniedError",
@@ -163,6 +164,13 @@ __all__ = [
     "watch",
     "write_only",
 ]
+
+if not _goblins._OPTIMISED:
+    _warn(
+        "goblins was built without optimisation, and is some ten times slower: use it for debugging only",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 _goblins._use_errors(_errors)
 _atexit.register(_goblins._at_exit)

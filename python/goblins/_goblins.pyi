@@ -18,6 +18,7 @@ from goblins._stores import CollectionReport, Generation
 from goblins._upgrading import Upgrade
 
 __all__ = [
+    "_OPTIMISED",
     "AsyncioVat",
     "Bcom",
     "Become",
@@ -46,6 +47,7 @@ __all__ = [
     "_Opening",
     "_RecordClass",
     "_Rehearsal",
+    "__version__",
     "_at_exit",
     "_check_process",
     "_constructor",
@@ -1129,5 +1131,9 @@ def _replace(
 def _to_walk() -> tuple[int, int]: ...
 def _at_exit() -> None: ...
 def _check_process() -> None: ...
+
+__version__: str
+_OPTIMISED: bool
+
 def _in_turn() -> bool: ...
 def _use_errors(module: ModuleType) -> None: ...

@@ -3,6 +3,7 @@
 mod arguments;
 mod bcom;
 mod behavior;
+mod build;
 mod calls;
 mod cbor;
 mod class_actor;
@@ -108,9 +109,11 @@ pub mod _goblins {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::build::check_processor()?;
         crate::runtime::refuse_subinterpreter(module.py())?;
         crate::runtime::watch_forks();
         crate::unheard::install(module.py());
-        Ok(())
+        module.add("__version__", crate::build::VERSION)?;
+        module.add("_OPTIMISED", crate::build::OPTIMISED)
     }
 }
