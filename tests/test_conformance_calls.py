@@ -41,10 +41,13 @@ def test_calls_may_go_through_many_actors_and_are_one_turn(vat):
 
 
 @pytest.mark.parametrize("value", [None, 42, "text"])
-def test_calling_what_is_no_actor_is_pythons_own_error(vat, value):
+def test_what_is_no_actor_can_neither_be_called_nor_be_sent_to(vat, value):
     """SYN-02"""
-    with pytest.raises(TypeError, match="not callable"):
-        vat.run(lambda: value())
+    with pytest.raises(TypeError, match="not callable|must be callable"):
+        vat.run(value)
+    for use in (send, tell):
+        with pytest.raises(TypeError, match="messages go to a Ref"):
+            vat.run(use, value)
 
 
 def test_an_actor_whose_spawn_was_undone_is_gone_for_calls_and_messages(vat):

@@ -139,18 +139,22 @@ class TestListeners:
         home.drain()
         assert heard == ["first", "third", "second"]
 
-    @pytest.mark.parametrize("others", [{}, {"fulfilled": lambda _: None}], ids=["alone", "after another"])
-    def test_one_with_finally_only_is_told_in_its_turn(self, vat, others):
+    @pytest.mark.parametrize(
+        ("handlers", "order"),
+        [({}, [1, 2, 3]), ({"fulfilled": lambda _: None}, [1, 3, 2])],
+        ids=["alone", "after its handler"],
+    )
+    def test_finally_is_told_in_its_turn_or_one_turn_after_the_handler_beside_it(self, vat, handlers, order):
         """ASY-21, ASY-27"""
         promise, resolver = vat.run(promise_and_resolver)
         heard = []
         with vat:
             on(promise, lambda _: heard.append(1))
-            on(promise, finally_=lambda: heard.append(2))
+            on(promise, finally_=lambda: heard.append(2), **handlers)
             on(promise, lambda _: heard.append(3))
         resolver.fulfil(None)
         vat.drain(timeout=30)
-        assert heard == [1, 2, 3]
+        assert heard == order
 
     def test_a_vat_hears_of_a_promise_once_whatever_it_waits_for(self, vats):
         """ASY-30"""

@@ -11,7 +11,7 @@ import threading
 import weakref
 
 import pytest
-from goblins import Actor, Ref, Vat, actor, methods, on, promise_and_resolver, send, spawn, tell
+from goblins import Actor, Ref, Vat, actor, lru, methods, on, promise_and_resolver, send, spawn, tell
 from support import Boom, cell, collect, counter, echo, failing, failing_turn
 
 
@@ -456,13 +456,22 @@ class TestVats:
 
 class TestStoredActors:
     def test_a_stored_actor_that_nobody_holds_leaves_memory_and_comes_back(self, place):
-        vat, root = place.spawn(lambda: spawn(cell, spawn(cell, "stored")))
-        vat, root = place.restart(vat)
+        """The behaviors of who is asleep hold nobody in memory: neither a variable nor the root does."""
+        vat, root = place.spawn(lambda: spawn(cell, spawn(cell, spawn(cell, "stored"))))
+        vat, root = place.restart(vat, sleep=lru(max_actors=1))
         child = root.get()
-        assert child.get() == "stored"
+        inner = child.get()
+        assert inner.get() == "stored"
+        weak = weakref.ref(inner)
+        del inner
+        # Others are used, and so these two go to sleep.
+        others = [vat.spawn(cell, n) for n in range(20)]
+        for _ in range(3):
+            assert [other.get() for other in others] == list(range(20))
+        del child
         collect()
-        assert root.get() is child
-        assert root.get().get() == "stored"
+        assert weak() is None
+        assert root.get().get().get() == "stored"
         vat.close()
 
     def test_stored_actors_in_cycles_that_no_root_reaches_leave_memory(self, place):

@@ -2,6 +2,7 @@
 to HOT-13)."""
 
 import importlib
+import struct
 import sys
 import textwrap
 import types
@@ -17,6 +18,7 @@ from goblins import (
     Map,
     MigrationError,
     Migrations,
+    NoSuchActorError,
     NotPortableError,
     PersistenceEnv,
     PersistenceError,
@@ -78,6 +80,23 @@ def env_of(*constructors, **options):
 
 
 OLD, NEW = env_of(HELLO, PLAIN, cell), env_of(GOODBYE, GENEROUS, cell)
+
+
+def batches_of_the_log(folder):
+    """How many batches the log of a store holds: one record each, in pieces if it is large."""
+    (log,) = folder.rglob("*.log")
+    data, at, batches = log.read_bytes(), 0, 0
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        if kind == 0:
+            break
+        # A whole record, or the last piece of one.
+        batches += kind in (1, 4)
+        at += 7 + length
+    return batches
 
 
 class TestActors:
@@ -195,7 +214,8 @@ class TestActors:
         ticks = refs[1]
         # Two constructors called it, with the new code.
         assert ticks() == 21
-        _, _, ticks, _ = place.restart(vat, env=env_of(eager, fast))
+        _, _, ticks, _ = place.restart(vat, env=env_of(cell, counter))
+        assert ticks() == 31
 
     def test_hold_records_of_the_new_class(self, place):
         old, new = money_class(), money_class()
@@ -288,18 +308,30 @@ class TestPortraits:
         assert box.get() == 1, "what a portrait changes is not kept"
 
     def test_that_fail_change_nothing(self, place):
+        refused = []
+
         def refuse(value):
-            if value == 13:
+            if value in refused:
                 raise Boom("no portrait today")
             return {"value": value}
 
-        @actor(portrait=refuse)
-        def shy(bcom, value):
-            return methods(put=lambda new: bcom(shy(bcom, new)), get=lambda: value)
+        def shy_of(text):
+            @actor(label="shy", portrait=refuse)
+            def shy(bcom, value):
+                return methods(put=lambda new: bcom(shy(bcom, new)), get=lambda: (text, value))
 
-        vat, one = place.spawn(lambda: spawn(shy, 1), env=env_of(shy))
-        vat.replace_behavior(env_of(actor(label="shy")(shy.__wrapped__)))
-        assert one.get() == 1
+            return shy
+
+        old, new = shy_of("old"), shy_of("new")
+        vat, one, two = place.spawn(lambda: (spawn(old, 1), spawn(old, 2)), env=env_of(old))
+        refused.append(2)
+        with pytest.raises(Boom, match="no portrait today"):
+            vat.replace_behavior(env_of(new))
+        assert (one.get(), two.get()) == (("old", 1), ("old", 2))
+        one.put(3)
+        refused.clear()
+        _, one, two = place.restart(vat, env=env_of(old))
+        assert (one.get(), two.get()) == (("old", 3), ("old", 2))
 
 
 class TestConstructors:
@@ -353,13 +385,20 @@ class TestSaving:
         assert box.get()() == 3
 
     def test_it_is_one_batch(self, tmp_path):
+        def add_a_thousand(version, fields):
+            return {**fields, "balance": fields["balance"] + 1000}
+
+        new = env_of(HELLO, account_of(0, version=1, upgrade=add_a_thousand), cell)
         with RocksStore(tmp_path / "s", sync=False) as store:
-            vat, *accounts = spawn_persistent_vat(
-                OLD, lambda: tuple(spawn(PLAIN, "Ada") for _ in range(50)), store, log=True
-            )
-            churns = vat.log[-1].churn
-            vat.replace_behavior(NEW)
-            assert vat.log[-1].churn == churns + 1
+            roots = lambda: [spawn(PLAIN, "Ada") for _ in range(50)]  # noqa: E731
+            vat, first, *_ = spawn_persistent_vat(OLD, roots, store)
+            before = batches_of_the_log(tmp_path / "s")
+            assert vat.replace_behavior(new).replaced == {"test.account": 50}
+            assert batches_of_the_log(tmp_path / "s") == before + 1
+            # So the count counts.
+            for n in range(3):
+                assert first.deposit(1) == 1001 + n
+            assert batches_of_the_log(tmp_path / "s") == before + 4
 
     def test_the_log_can_look_back_at_the_old_code(self, place):
         vat, greeter = place.spawn(lambda: spawn(HELLO, "Ada"), env=OLD, log=True)
@@ -591,18 +630,25 @@ class TestDryRun:
         assert vat.awake == 2
 
     def test_sends_nothing_and_spawns_nothing(self, place):
-        told = []
+        told, made = [], []
 
         @actor(label="cell")
         def loud(bcom, value):
-            send(spawn(lambda bcom: told.append))
+            made.append(spawn(lambda bcom: told.append))
+            send(made[-1], "made")
             return methods(get=lambda: value)
 
         vat, box = place.spawn(lambda: spawn(cell, 1))
-        vat.replace_behavior(env_of(loud, counter), dry_run=True)
+        awake = vat.awake
+        assert vat.replace_behavior(env_of(loud, counter), dry_run=True).replaced == {"test.cell": 1}
         vat.drain(30)
+        assert len(made) == 1, "the constructor did not run"
         assert told == []
+        with pytest.raises(NoSuchActorError):
+            vat.run(made[0], "again")
+        assert vat.awake == awake
         box.put(2)
+        assert box.get() == 2
 
 
 class TestWithoutAnEnvironment:

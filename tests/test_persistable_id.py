@@ -13,7 +13,7 @@ from goblins import (
     send,
     spawn,
 )
-from support import cell, counter
+from support import Boom, cell, counter
 
 
 def test_two_ids_of_one_actor_are_equal_and_those_of_others_are_not(place):
@@ -108,11 +108,31 @@ def test_the_id_of_an_actor_that_is_never_stored_is_not_that_of_a_later_one(plac
 
 
 def test_the_ids_of_a_failed_founding_are_not_kept(place):
+    ids = []
+
+    def fail():
+        ids.extend(persistable_id(spawn(counter)) for _ in range(3))
+        raise Boom
+
+    with pytest.raises(Boom):
+        place.spawn(fail)
+    assert len(set(ids)) == 3
+    vat, *made = place.spawn(lambda: [spawn(counter) for _ in range(3)])
+    kept = [persistable_id(ref) for ref in made]
+    assert not set(kept) & set(ids)
+    _, *made = place.restart(vat)
+    assert [persistable_id(ref) for ref in made] == kept
+
+
+def test_an_actor_can_be_named_in_the_turn_that_founds_its_vat(place):
     """A vat has its id before its first turn ends, so that what it makes can name it."""
-    vat, root = place.spawn(lambda: _named_itself())
-    assert root.get()[0] == persistable_id(root.get()[1])
 
+    def named():
+        inner = spawn(counter)
+        return spawn(cell, (persistable_id(inner), inner))
 
-def _named_itself():
-    inner = spawn(counter)
-    return spawn(cell, (persistable_id(inner), inner))
+    vat, root = place.spawn(named)
+    identifier, inner = root.get()
+    assert identifier == persistable_id(inner)
+    _, root = place.restart(vat)
+    assert root.get()[0] == identifier == persistable_id(root.get()[1])

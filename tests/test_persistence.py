@@ -12,6 +12,7 @@ from goblins import (
     BehaviorError,
     DuplicateLabelError,
     GoblinsError,
+    ManualVat,
     MemoryStore,
     MigrationError,
     NotPortableError,
@@ -32,7 +33,7 @@ from goblins import (
     spawn_persistent_vat,
     tell,
 )
-from support import ENV, Boom, caller, cell, collect, counter, failing, failing_turn, must_not_run
+from support import ENV, Boom, caller, cell, collect, counter, failing_turn, must_not_run
 
 made = []
 
@@ -529,12 +530,22 @@ class TestWhatIsNotStored:
 
     def test_a_failing_first_turn_of_a_churn_discards_nothing_of_the_others(self, place):
         """TRN-13"""
-        vat, box = place.spawn(lambda: spawn(cell))
-        fails = vat.spawn(failing)
-        answer = send(fails, Boom("first"))
-        vat.run(lambda: on(answer, catch=lambda error: box.put(str(error))))
-        _, box = place.restart(vat)
-        assert box.get() == "first"
+        vat, box, other = place.spawn(
+            lambda: (spawn(cell, "before"), spawn(cell, "before")), vat_constructor=ManualVat
+        )
+        run = vat.spawn(caller)
+
+        def first():
+            other.put("undone")
+            raise Boom("first")
+
+        answer = send(run, first)
+        vat.run(on, answer, catch=lambda error: box.put(str(error)))
+        assert box.get() == "before"
+        # One message from outside: its turn fails, and the listener is told in the same churn.
+        assert vat.step()
+        _, box, other = place.restart(vat)
+        assert (box.get(), other.get()) == ("first", "before")
 
     def test_a_behavior_without_a_portrait_is_refused_in_the_turn_that_becomes_it(self, place):
         """ACT-13, LIM-19"""

@@ -153,7 +153,7 @@ class TestResult:
             with pytest.raises(Boom, match="again"):
                 value_of(promise)
 
-    @pytest.mark.parametrize("timeout", [0, 0.0, 0.01])
+    @pytest.mark.parametrize("timeout", [0, 0.0, 0.01, -1])
     def test_when_time_is_up_it_is_a_timeout_error_and_the_promise_lives_on(self, pair, timeout):
         promise, resolver = pair
         with pytest.raises(TimeoutError):
@@ -168,10 +168,14 @@ class TestResult:
         resolver.fulfil(1)
         assert promise.result(timeout=0) == 1
 
-    @pytest.mark.parametrize("timeout", [-1, "soon", float("nan")], ids=repr)
-    def test_a_timeout_that_is_no_time_is_an_error(self, pair, timeout):
+    @pytest.mark.parametrize(
+        ("timeout", "error"),
+        [("soon", TypeError), (float("nan"), ValueError)],
+        ids=["text", "nan"],
+    )
+    def test_a_timeout_that_is_no_time_is_an_error(self, pair, timeout, error):
         promise, _ = pair
-        with pytest.raises((ValueError, TypeError, TimeoutError)):
+        with pytest.raises(error):
             promise.result(timeout=timeout)
 
     def test_very_long_timeouts_are_fine(self, pair):
@@ -344,7 +348,7 @@ class TestResolvers:
     def test_breaking_with_a_class_of_error_raises_that_error(self, pair):
         promise, resolver = pair
         resolver.break_(Boom)
-        with pytest.raises((Boom, BrokenPromiseError)):
+        with pytest.raises(Boom):
             value_of(promise)
 
     def test_the_first_settlement_wins_and_later_ones_do_nothing(self, pair):

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from goblins import (
     GoblinsError,
+    ManualVat,
     MemoryStore,
     on,
     promise_and_resolver,
@@ -280,17 +281,25 @@ class TestEveryTurnStandsAlone:
         with pytest.raises(Boom, match="later"):
             promise.result(timeout=30)
 
-    def test_a_failing_first_turn_never_discards_later_turns(self, vat, other_vat):
-        """TRN-13, LIM-30: a promise of another vat that points back to an actor here that raises."""
+    def test_a_failing_first_turn_never_discards_later_turns_of_its_churn(self):
+        """TRN-13, LIM-30: whoever listens to its promise is told in the same churn."""
+        vat = ManualVat(log=True)
         fails, box = vat.spawn(failing), vat.spawn(cell, "before")
-        run = vat.spawn(caller)
-
-        def first():
-            promise = send(fails, Boom("first"))
-            return on(promise, catch=lambda error: box.put(str(error)))
-
-        assert send(run, first).result(timeout=30) is None
+        answer = send(fails, Boom("first"))
+        vat.run(on, answer, catch=lambda error: box.put(str(error)))
+        assert box.get() == "before"
+        vat.log.clear()
+        assert vat.step()
+        first, second = vat.log
+        assert (first.kind, first.outcome, second.kind, second.outcome) == (
+            "deliver",
+            "undone",
+            "react",
+            "kept",
+        )
+        assert first.churn == second.churn
         assert box.get() == "first"
+        vat.close()
 
     def test_side_effects_outside_the_vat_are_not_undone(self, vat):
         """TRN-05"""
