@@ -1,6 +1,7 @@
 //! What a vat has of its store: its part, its environment, and what is still to be written.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
@@ -92,7 +93,7 @@ pub(crate) struct Saving<H: Host> {
     pub(crate) live: Residents<H>,
     /// The promises for actors of other vats that are in memory.
     pub(crate) far: FarPromises<H>,
-    /// Actors of other vats whose vats were told to store them.
+    /// Actors of other vats whose vats were told to store them, as far as it is known.
     pub(crate) far_kept: HashSet<Address>,
     /// Actors that vats of other stores refer to, with the name of one of these: to be written.
     exported: HashMap<Slot, String>,
@@ -100,6 +101,18 @@ pub(crate) struct Saving<H: Host> {
     exports_known: HashSet<Slot>,
     /// The last batch that what this vat knows depends on: its own, or that of a vat of the same store.
     pub(crate) ticket: Option<Ticket>,
+}
+
+/// As many things a vat remembers to have said before.
+const REMEMBERED: usize = 4096;
+
+/// Notes that something was said; false if that is known. Once there is too much to remember, all is forgotten: to say
+/// it once more does no harm.
+pub(crate) fn insert_bounded<T: Eq + Hash>(said: &mut HashSet<T>, what: T) -> bool {
+    if said.len() >= REMEMBERED && !said.contains(&what) {
+        said.clear();
+    }
+    said.insert(what)
 }
 
 impl<H: Host> Saving<H> {
@@ -191,7 +204,7 @@ impl<H: Host> Saving<H> {
 
     /// Notes that a vat of another store refers to an actor in its state.
     pub(crate) fn export(&mut self, slot: Slot, for_vat: &str) {
-        if self.exports_known.insert(slot) {
+        if insert_bounded(&mut self.exports_known, slot) {
             self.exported.insert(slot, for_vat.to_owned());
         }
     }
@@ -252,5 +265,22 @@ impl<H: Host> Saving<H> {
             put(schema::actor_key(part, slot), content);
         }
         Some(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{REMEMBERED, insert_bounded};
+
+    #[test]
+    fn what_was_said_is_not_remembered_without_end() {
+        let mut said = HashSet::new();
+        for number in 0..10 * REMEMBERED {
+            assert!(insert_bounded(&mut said, number));
+            assert!(!insert_bounded(&mut said, number), "not said twice in a row");
+            assert!(said.len() <= REMEMBERED);
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::{Address, Slot};
 use crate::job::{Job, Task};
+use crate::persistence::insert_bounded;
 use crate::promise::{Outcome, Progress, PromiseCell, Reaction, Waiter, may_see};
 use crate::record::FarReference;
 use crate::recording::Heading;
@@ -199,7 +200,7 @@ impl<H: Host> Churn<H> {
         let vat = H::actor_cell(&actor).vat().clone();
         let mut work = self.work();
         let cause = work.cause;
-        let fresh = work.saving.as_mut().is_some_and(|saving| saving.far_kept.insert(address));
+        let fresh = work.saving.as_mut().is_some_and(|saving| insert_bounded(&mut saving.far_kept, address));
         if fresh {
             let foreign = self.vat().store_id() != vat.store_id();
             let task = Task::Keep { actor, for_vat: self.vat().name().to_owned(), foreign };

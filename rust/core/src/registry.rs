@@ -18,6 +18,9 @@ use crate::promise::Outcome;
 use crate::release::{Settlements, post, settling};
 use crate::vat::Vat;
 
+/// As many vats may be known before those that are gone are looked for.
+const ROOM: usize = 64;
+
 /// The open vats, by their permanent ids, and what is asked of those that are not open.
 ///
 /// The lock is held for moments only: no promise is made, settled or dropped under it, and no vat either.
@@ -27,6 +30,8 @@ pub struct Registry<H: Host> {
 
 struct State<H: Host> {
     vats: HashMap<PermanentId, Entry<H>>,
+    /// As many vats there may be before those that are gone are looked for.
+    room: usize,
     waiting: HashMap<PermanentId, Vec<Arc<Request<H>>>>,
 }
 
@@ -56,7 +61,7 @@ impl<H: Host> Request<H> {
 pub struct Pending {
     /// The vat that is not there.
     pub vat: PermanentId,
-    /// Its name, if it was there before.
+    /// Its name, if it was there before, and that is not forgotten.
     pub name: Option<String>,
     /// The actor of it that is asked for.
     pub slot: Slot,
@@ -66,7 +71,7 @@ pub struct Pending {
 
 impl<H: Host> Default for Registry<H> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { vats: HashMap::new(), waiting: HashMap::new() }) }
+        Self { state: Mutex::new(State { vats: HashMap::new(), room: ROOM, waiting: HashMap::new() }) }
     }
 }
 
@@ -92,7 +97,7 @@ impl<H: Host> Registry<H> {
     pub fn pending(&self) -> Vec<Pending> {
         let all: Vec<_> = {
             let state = self.state.lock();
-            let State { vats, waiting } = &*state;
+            let State { vats, waiting, .. } = &*state;
             let name = |id| vats.get(id).map(|entry| entry.name.clone());
             let requests =
                 waiting.iter().flat_map(|(id, requests)| requests.iter().map(move |one| (id, one)));
@@ -128,6 +133,9 @@ impl<H: Host> Registry<H> {
         let requests = {
             let mut state = self.state.lock();
             state.vats.insert(id, entry);
+            if state.vats.len() > state.room {
+                state.tidy();
+            }
             state.waiting.remove(&id).unwrap_or_default()
         };
         settling(cx, |next| {
@@ -187,6 +195,19 @@ impl<H: Host> Registry<H> {
 }
 
 impl<H: Host> State<H> {
+    /// Forgets the vats that are gone: even to know where one was keeps its place in memory.
+    fn tidy(&mut self) {
+        let waiting = &self.waiting;
+        self.vats.retain(|id, entry| {
+            if entry.vat.strong_count() == 0 {
+                entry.vat = Weak::new();
+            }
+            // Who asks what is waited for is told its name.
+            entry.vat.strong_count() > 0 || waiting.contains_key(id)
+        });
+        self.room = ROOM.max(2 * self.vats.len());
+    }
+
     /// The last vat with this id, open or not. To be dropped when the lock is free: it may be the last reference.
     fn vat(&self, id: PermanentId) -> Option<Arc<Vat<H>>> {
         self.vats.get(&id)?.vat.upgrade()
@@ -293,5 +314,26 @@ impl<H: Host> Vat<H> {
                 next.push_back((promise, Outcome::Broken(H::error(cx, why)), false));
             }
         });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{PermanentId, ROOM, Registry};
+    use crate::pool::Runtime;
+    use crate::toy::Toy;
+    use crate::vat::{Vat, VatOptions};
+
+    #[test]
+    fn vats_that_are_gone_are_forgotten() {
+        let (registry, runtime) = (Registry::<Toy>::new(), Runtime::new(1));
+        let open = Vat::new(&runtime, VatOptions::default());
+        registry.register((), PermanentId([255; 16]), &open);
+        for number in 0..10 * ROOM as u128 {
+            let vat = Vat::new(&runtime, VatOptions::default());
+            registry.register((), PermanentId(number.to_be_bytes()), &vat);
+        }
+        assert!(registry.state.lock().vats.len() <= ROOM);
+        assert_eq!(registry.names(), [open.name()]);
     }
 }
