@@ -352,3 +352,30 @@ def test_three_bad_ones_among_many_are_named_and_the_memory_stays_bounded(tmp_pa
     with RocksStore(folder, sync=False) as store:
         vat, root = spawn_persistent_vat(env_of(small), must_not_run, store)
         assert len(root.get()) == count // 1000
+
+
+def test_what_fails_in_the_same_way_is_told_of_in_one_line(place):
+    def check(label, ref):
+        if label == "test.account":
+            raise Boom(f"#{slot_of(ref)} has no money")
+
+    bank(place, *range(600))
+    report = rehearse(OLD, place.store, check=check)
+    lines = [line for line in str(report).splitlines() if line.startswith("problem: ")]
+    (line,) = lines
+    first = report.problems[0].slot
+    assert line.startswith(f"problem: test.account#{first}, #{first + 1}, #{first + 2} and ")
+    assert line.endswith("has no money")
+    assert len(report.problems) > 3
+
+
+def test_of_many_ways_to_fail_the_first_are_told_of(place):
+    def check(label, ref):
+        if label == "test.account":
+            raise Boom(f"{ref.total()} is not enough")
+
+    bank(place, *range(1000, 1050))
+    report = rehearse(OLD, place.store, check=check)
+    lines = [line for line in str(report).splitlines() if line.startswith("problem: ")]
+    assert len(lines) == 11
+    assert lines[-1] == "problem: test.account: 40 more, for other reasons: see .problems"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 
@@ -30,9 +32,12 @@ class Problem:
 
     def __str__(self) -> str:
         several = f" and {self.count - 1} more" if self.count > 1 else ""
-        place = f" ({self.field})" if self.field and self.field not in self.reason else ""
         number = "" if self.slot is None else f"#{self.slot}"
-        return f"{self.label}{number}{several}{place}: {self.reason}"
+        return f"{self.label}{number}{several}{self._place}: {self.reason}"
+
+    @property
+    def _place(self) -> str:
+        return f" ({self.field})" if self.field and self.field not in self.reason else ""
 
     @classmethod
     def of(cls, label: str, slot: int, error: BaseException, before: str = "") -> Problem:
@@ -82,8 +87,33 @@ class Report:
 
     def __str__(self) -> str:
         lines = [self._summary(), *self._table()]
-        lines += [f"problem: {problem}" for problem in self.problems]
-        return "\n".join(lines)
+        return "\n".join([*lines, *_told(self.problems)])
+
+
+# How many slots are named of the actors that fail in one way, and how many ways are told of for one label.
+_SLOTS = 3
+_WAYS = 10
+
+
+def _told(problems: Iterable[Problem]) -> Iterator[str]:
+    """Problems in lines, those that are alike in one."""
+    groups: dict[str, dict[tuple[str, str], list[Problem]]] = {}
+    for problem in problems:
+        # A reason may name the actor; that makes no other reason of it.
+        reason = problem.reason
+        if problem.slot is not None:
+            reason = re.sub(rf"(?<!\w){problem.slot}(?!\w)", "", reason)
+        groups.setdefault(problem.label, {}).setdefault((reason, problem.field), []).append(problem)
+    for label, ways in groups.items():
+        for alike in islice(ways.values(), _WAYS):
+            named = alike[:_SLOTS]
+            slots = ", ".join(f"#{one.slot}" for one in named if one.slot is not None)
+            more = sum(one.count for one in alike) - len(named)
+            several = f" and {more:,} more" if more else ""
+            yield f"problem: {label}{slots}{several}{alike[0]._place}: {alike[0].reason}"
+        if len(ways) > _WAYS:
+            left = sum(one.count for alike in islice(ways.values(), _WAYS, None) for one in alike)
+            yield f"problem: {label}: {left:,} more, for other reasons: see .problems"
 
 
 def count(number: int, one: str, many: str = "") -> str:
