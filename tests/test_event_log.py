@@ -1013,3 +1013,25 @@ class TestMemory:
         vat.drain()
         assert len(seen) == 1
         assert other.get() == 1
+
+
+def test_a_chain_of_thousands_of_events_is_shown_in_few_words():
+    vat = Vat("long", log=True, log_capacity=5000)
+
+    @goblins.actor
+    def link(bcom):
+        return lambda left: tell(me[0], left - 1) if left else None
+
+    me = [vat.spawn(link)]
+    tell(me[0], 4000)
+    vat.drain()
+    tree = vat.log[-1].tree()
+    assert len(tree) == 4001
+    assert len(repr(tree)) < 500_000
+    assert repr(tree).endswith("... and 3,001 more events: print(tree) shows all")
+    assert len(tree._repr_html_()) < 2_000_000
+    lines = str(tree).splitlines()
+    assert len(lines) == 4001
+    assert max(map(len, lines)) < 200
+    assert "[3999] " in lines[3999]
+    vat.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
+from itertools import islice
 from os import PathLike
 from typing import Any, NamedTuple, overload
 
@@ -15,6 +17,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE = 256
 # How many rows a notebook shows.
 _ROWS = 50
+# How many events of a tree are shown where nobody asked for all, and how far the last of them is moved in.
+_BRANCHES = 1_000
+_DEPTH = 40
 
 
 class Cause(NamedTuple):
@@ -225,7 +230,9 @@ class EventLog(Sequence[Event]):
 
     @capacity.setter
     def capacity(self, capacity: int) -> None:
-        if capacity < 1:
+        if not isinstance(capacity, int):
+            raise TypeError(f"the capacity of a log is a number of events, not {capacity!r}")
+        if not 1 <= capacity <= sys.maxsize:
             raise ValueError(f"the capacity of a log is a number of events, at least 1, not {capacity}")
         self._raw.capacity = capacity
 
@@ -372,13 +379,24 @@ class EventTree:
         return sum(1 for _ in self.walk())
 
     def __str__(self) -> str:
-        return "\n".join("  " * depth + str(event) for event, depth in self.walk())
+        return "\n".join(f"{_indent('  ', depth)}{event}" for event, depth in self.walk())
 
     def __repr__(self) -> str:
-        return str(self)
+        lines = [f"{_indent('  ', depth)}{event}" for event, depth in islice(self.walk(), _BRANCHES)]
+        return "\n".join([*lines, *self._left()])
 
     def _repr_html_(self) -> str:
-        return _table(self.walk())
+        left = "".join(f"<p>{escape(line)}</p>" for line in self._left())
+        return _table(islice(self.walk(), _BRANCHES)) + left
+
+    def _left(self) -> list[str]:
+        left = sum(1 for _ in islice(self.walk(), _BRANCHES, None))
+        return [f"... and {left:,} more events: print(tree) shows all"] if left else []
+
+
+def _indent(step: str, depth: int) -> str:
+    """The space before an event. What is deeper down than a line is wide is numbered."""
+    return step * depth if depth <= _DEPTH else f"{step * _DEPTH}[{depth}] "
 
 
 _Effects = dict[tuple[int, int], list[Event]]
@@ -432,7 +450,7 @@ def _table(rows: Iterable[tuple[Event, int]]) -> str:
             escape(event.vat),
             event.time,
             event.turn,
-            "&nbsp;" * 4 * depth + escape(f"{event.kind} {event._what}"),
+            _indent("&nbsp;" * 4, depth) + escape(f"{event.kind} {event._what}"),
             escape(event._how),
             "" if duration is None else f"{duration * 1000:.3f}",
         )
