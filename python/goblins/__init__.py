@@ -3,7 +3,7 @@
 import atexit as _atexit
 from warnings import warn as _warn
 
-from goblins import _errors, _goblins, _threads
+from goblins import _errors, _goblins, _once, _threads
 from goblins._actor import actor
 from goblins._cells import cell, read_only, write_only
 from goblins._class import Actor, field
@@ -172,7 +172,8 @@ if not _goblins._OPTIMISED:
         stacklevel=2,
     )
 
-_goblins._use_errors(_errors)
-_atexit.register(_goblins._at_exit)
-# Called first: what it waits for may have news for the vats.
-_atexit.register(_threads.close)
+if _once.is_first():
+    _goblins._use_errors(_errors)
+    _atexit.register(_goblins._at_exit)
+    # Called first: what it waits for may have news for the vats.
+    _atexit.register(_threads.close)

@@ -174,10 +174,16 @@ def add_trail(error: BaseException, way: str, actor: str) -> None:
     error.args = (f"{error} ({error.trail})",)
 
 
+# As many calls of a slow turn are told of, the innermost.
+_FRAMES = 50
+
+
 def log_slow_turn(vat: str, thread: int, seconds: float) -> None:
     """Logs that a turn takes long, with the stack of its thread."""
     frame = sys._current_frames().get(thread)
-    stack = "".join(traceback.format_stack(frame)) if frame else "(its thread is not in Python)\n"
+    stack = (
+        "".join(traceback.format_stack(frame, limit=_FRAMES)) if frame else "(its thread is not in Python)\n"
+    )
     logger.warning(
         "vat %s: a turn takes longer than %.1f s; all other messages of the vat wait for it. It is here:\n%s",
         vat,

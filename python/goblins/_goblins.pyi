@@ -57,6 +57,7 @@ __all__ = [
     "_decode",
     "_encode",
     "_find_unfit",
+    "_first_modules",
     "_in_turn",
     "_key_bytes",
     "_outdated",
@@ -352,7 +353,11 @@ class Vat:
         log_capacity: how many the log holds; the oldest are dropped (LOG-09).
         inbox_limit: how many messages may wait; None for any number. At the limit a sender outside of turns
             waits, and one in a turn of another vat gets InboxFullError (LIM-32).
-        slow_turn: seconds that a turn may take before it is logged with its stack; None for any time.
+        slow_turn: seconds, more than 0, that a turn may take before it is logged with its stack; None for any
+            time.
+
+    Raises:
+        ValueError: a number is out of range, or the name can't be written.
     """
 
     def __new__(
@@ -1136,4 +1141,5 @@ __version__: str
 _OPTIMISED: bool
 
 def _in_turn() -> bool: ...
+def _first_modules() -> dict[str, ModuleType]: ...
 def _use_errors(module: ModuleType) -> None: ...

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyTraceback, PyType};
 
-use crate::calls::Args;
+use crate::calls::{Args, call_with};
 use crate::cbor::Problem;
 use crate::host::PyHost;
 
@@ -44,6 +44,13 @@ static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 #[pyfunction]
 pub(crate) fn _use_errors(py: Python<'_>, module: Py<PyModule>) {
     let _ = MODULE.set(py, module);
+}
+
+/// The modules of the package's first import, by name; empty until that is done.
+#[pyfunction]
+pub(crate) fn _first_modules(py: Python<'_>) -> &Bound<'_, PyDict> {
+    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    MODULES.get_or_init(py, || PyDict::new(py).unbind()).bind(py)
 }
 
 fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
@@ -322,7 +329,18 @@ pub(crate) fn log_without_error(py: Python<'_>, message: &str) {
 /// Logs that a turn takes long, and where its thread is.
 pub(crate) fn log_slow_turn(py: Python<'_>, vat: &str, thread: u64, lasting: std::time::Duration) {
     let logged = module(py)
-        .and_then(|module| module.call_method1("log_slow_turn", (vat, thread, lasting.as_secs_f64())));
+        .and_then(|module| module.getattr("log_slow_turn"))
+        .and_then(|log| call_with(&log, (vat, thread, lasting.as_secs_f64())));
+    if let Err(failure) = logged {
+        failure.write_unraisable(py, None);
+    }
+}
+
+/// Logs what is no error, on the logger `goblins`.
+pub(crate) fn log_warning(py: Python<'_>, message: &str) {
+    let logged = module(py)
+        .and_then(|module| module.getattr("logger")?.getattr("warning"))
+        .and_then(|log| call_with(&log, ("%s", message)));
     if let Err(failure) = logged {
         failure.write_unraisable(py, None);
     }

@@ -39,15 +39,18 @@ mod saved;
 mod send;
 mod shapes;
 mod sleep;
+mod stack;
 mod stores;
 mod trail;
 mod unheard;
 mod upkeep;
 mod values;
 mod vat;
+mod wishes;
 
 /// The compiled part of the package `goblins`.
-#[pyo3::pymodule]
+// Without the GIL, what counts references and takes objects from the collector is not shown to be right.
+#[pyo3::pymodule(gil_used = true)]
 pub mod _goblins {
     use pyo3::prelude::*;
 
@@ -65,7 +68,7 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::current::_in_turn;
     #[pymodule_export]
-    use crate::errors::_use_errors;
+    use crate::errors::{_first_modules, _use_errors};
     #[pymodule_export]
     use crate::identifiers::{PersistableId, persistable_id};
     #[pymodule_export]
