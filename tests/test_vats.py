@@ -6,6 +6,9 @@ import threading
 import pytest
 from goblins import (
     GoblinsError,
+    ManualVat,
+    MemoryStore,
+    PersistenceEnv,
     Vat,
     VatClosedError,
     on,
@@ -13,6 +16,7 @@ from goblins import (
     send,
     spawn,
     spawn_named,
+    spawn_persistent_vat,
     tell,
 )
 from support import Boom, caller, cell, counter, echo, failing, failing_turn
@@ -518,3 +522,69 @@ class TestManyThreads:
         assert threads() <= before + 64
         for vat in vats:
             vat.close()
+
+
+class TestBadArguments:
+    @pytest.mark.parametrize("kind", [Vat, ManualVat])
+    @pytest.mark.parametrize(
+        ("options", "error", "said"),
+        [
+            ({"log_capacity": -1}, ValueError, "log_capacity is a number of events, at least 1, not -1"),
+            ({"log_capacity": 0}, ValueError, "at least 1, not 0"),
+            ({"log_capacity": 2**70}, ValueError, "log_capacity"),
+            (
+                {"log_capacity": "many"},
+                TypeError,
+                "log_capacity is a number of events, at least 1, not 'many'",
+            ),
+            ({"inbox_limit": 0}, ValueError, "inbox_limit is a number of messages, at least 1, or None"),
+            ({"inbox_limit": -1}, ValueError, "not -1"),
+            ({"inbox_limit": 1.5}, TypeError, "not 1.5"),
+            ({"slow_turn": 0}, ValueError, "slow_turn is a number of seconds, more than 0, or None"),
+            ({"slow_turn": -1}, ValueError, "not -1"),
+            ({"slow_turn": float("nan")}, ValueError, "slow_turn"),
+            ({"slow_turn": "long"}, TypeError, "slow_turn"),
+            ({"name": "\ud800"}, ValueError, "lone surrogates, not '\\ud800'"),
+            ({"name": 5}, TypeError, "the name of a vat is a str, not 5"),
+            ({"name": b"x"}, TypeError, "a str, not b'x'"),
+        ],
+    )
+    def test_each_is_an_error_that_says_what_may_be_given(self, kind, options, error, said):
+        with pytest.raises(error) as caught:
+            kind(**options)
+        assert said in str(caught.value)
+
+    @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+    def test_a_limit_of_slow_turns_that_is_none_changes_nothing(self, seconds):
+        vat = Vat(slow_turn=5)
+        with pytest.raises(ValueError, match="slow_turn"):
+            vat.slow_turn = seconds
+        assert vat.slow_turn == 5
+        vat.slow_turn = float("inf")
+        assert vat.slow_turn is None
+
+    def test_a_limit_of_waiting_messages_that_is_none_changes_nothing(self):
+        vat = Vat(inbox_limit=5)
+        for limit, error in ((0, ValueError), (-1, ValueError), ("5", TypeError)):
+            with pytest.raises(error, match="inbox_limit"):
+                vat.inbox_limit = limit
+        assert vat.inbox_limit == 5
+
+    @pytest.mark.parametrize("capacity", [0, -1, 2**70, "x", 1.5])
+    def test_a_capacity_that_no_log_can_have_changes_nothing(self, capacity):
+        vat = Vat()
+        with pytest.raises((ValueError, TypeError), match="the capacity of a log"):
+            vat.log.capacity = capacity
+        assert vat.log.capacity == 256
+
+    @pytest.mark.parametrize(
+        "options", [{"name": "\ud800"}, {"name": 5}, {"log_capacity": "x"}, {"log_capacity": 2**70}]
+    )
+    def test_a_vat_with_a_store_that_is_refused_leaves_the_store_free(self, options):
+        store = MemoryStore()
+        env = PersistenceEnv("test", counter)
+        with pytest.raises((ValueError, TypeError)):
+            spawn_persistent_vat(env, lambda: spawn(counter), store, **options)
+        vat, ticks = spawn_persistent_vat(env, lambda: spawn(counter), store)
+        assert ticks() == 0
+        vat.close()

@@ -393,8 +393,12 @@ def spawn_persistent_vat(
     if not callable(spawn_roots):
         raise TypeError(f"spawn_roots is a function that returns the roots, not {spawn_roots!r}")
     store, part = store_and_part(store)
+    if not isinstance(log_capacity, int):
+        raise TypeError(f"log_capacity is a number of events, at least 1, not {log_capacity!r}")
     if log_capacity < 1:
         raise ValueError(f"log_capacity is a number of events, at least 1, not {log_capacity}")
+    if not (name is None or isinstance(name, str)):
+        raise TypeError(f"the name of a vat is a str, not {name!r}")
     limits = (None, None) if sleep is None else (sleep.max_actors, sleep.max_bytes)
     opening = _Opening(env, store, part, limits, persistence_registry, persist_on == "manual")
     vat = vat_constructor(

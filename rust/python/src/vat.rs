@@ -10,10 +10,9 @@ use goblins_core::promise::{Outcome, Reaction, Waiter};
 use goblins_core::recording::Heading;
 use goblins_core::scheduling::Scheduling;
 use goblins_core::session::Session;
-use goblins_core::vat::{Vat as KernelVat, VatOptions};
+use goblins_core::vat::Vat as KernelVat;
 use goblins_core::{settle_outside, wait_outside};
 use parking_lot::Mutex;
-use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -29,6 +28,7 @@ use crate::opening::Opening;
 use crate::promise::{Promise, seconds};
 use crate::refs::Ref;
 use crate::runtime::{check, runtime};
+use crate::wishes::{Seconds, Settings, Wishes, patience, room};
 
 /// An event loop with its actors; it handles one message at a time.
 #[pyclass(subclass, frozen, weakref, module = "goblins", name = "Vat")]
@@ -95,16 +95,6 @@ pub(crate) fn leave_blocks_to_parent() {
     std::mem::forget(open);
 }
 
-/// What a new vat shall be like.
-pub(crate) struct Wishes<'a, 'py> {
-    pub(crate) name: Option<String>,
-    pub(crate) log: bool,
-    pub(crate) log_capacity: usize,
-    pub(crate) inbox_limit: Option<usize>,
-    pub(crate) slow_turn: Option<f64>,
-    pub(crate) opening: Option<&'a Bound<'py, Opening>>,
-}
-
 impl Vat {
     pub(crate) fn make(
         py: Python<'_>,
@@ -112,20 +102,14 @@ impl Vat {
         scheduling: Scheduling<EventLoop>,
     ) -> PyResult<Self> {
         check()?;
-        if wishes.log_capacity == 0 {
-            return Err(PyValueError::new_err("log_capacity is a number of events, at least 1, not 0"));
-        }
-        let limit = room(wishes.inbox_limit)?;
-        let slow_turn = wishes.slow_turn.map(seconds).transpose()?.flatten();
-        let capacity = wishes.log.then_some(wishes.log_capacity);
-        let options = VatOptions { name: wishes.name, log_capacity: capacity };
+        let Settings { options, log_capacity, inbox_limit, slow_turn } = wishes.settle()?;
         let vat = match wishes.opening {
             None => KernelVat::new(runtime(), options),
             Some(opening) => opening.get().open(py, options)?,
         };
-        vat.log().set_capacity(py, wishes.log_capacity);
+        vat.log().set_capacity(py, log_capacity);
         vat.set_scheduling(scheduling);
-        vat.set_inbox_limit(limit);
+        vat.set_inbox_limit(inbox_limit);
         vat.set_slow_turn(slow_turn);
         Ok(Self { vat, roots: Mutex::new(Vec::new()) })
     }
@@ -167,14 +151,17 @@ impl Vat {
 #[pymethods]
 impl Vat {
     #[new]
-    #[pyo3(signature = (name=None, *, log=false, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None))]
+    #[pyo3(
+        signature = (name=None, *, log=false, log_capacity=None, inbox_limit=None, slow_turn=Some(Seconds::Number(1.0)), _opening=None),
+        text_signature = "(name=None, *, log=False, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None)"
+    )]
     fn new(
         py: Python<'_>,
-        name: Option<String>,
+        name: Option<Bound<'_, PyAny>>,
         log: bool,
-        log_capacity: usize,
-        inbox_limit: Option<usize>,
-        slow_turn: Option<f64>,
+        log_capacity: Option<Bound<'_, PyAny>>,
+        inbox_limit: Option<Bound<'_, PyAny>>,
+        slow_turn: Option<Seconds>,
         _opening: Option<&Bound<'_, Opening>>,
     ) -> PyResult<Self> {
         let wishes = Wishes { name, log, log_capacity, inbox_limit, slow_turn, opening: _opening };
@@ -188,8 +175,8 @@ impl Vat {
     }
 
     #[setter]
-    fn set_inbox_limit(&self, limit: Option<usize>) -> PyResult<()> {
-        self.vat.set_inbox_limit(room(limit)?);
+    fn set_inbox_limit(&self, limit: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        self.vat.set_inbox_limit(room(limit.as_ref())?);
         Ok(())
     }
 
@@ -214,8 +201,8 @@ impl Vat {
     }
 
     #[setter]
-    fn set_slow_turn(&self, limit: Option<f64>) -> PyResult<()> {
-        self.vat.set_slow_turn(limit.map(seconds).transpose()?.flatten());
+    fn set_slow_turn(&self, limit: Option<Seconds>) -> PyResult<()> {
+        self.vat.set_slow_turn(patience(limit.as_ref())?);
         Ok(())
     }
 
@@ -540,16 +527,6 @@ impl Drop for Vat {
     }
 }
 
-/// How many messages may wait, from what the user said.
-fn room(limit: Option<usize>) -> PyResult<Option<usize>> {
-    if limit == Some(0) {
-        return Err(PyValueError::new_err(
-            "inbox_limit is a number of messages, at least 1, or None for any number",
-        ));
-    }
-    Ok(limit)
-}
-
 /// A vat whose messages wait until somebody calls for them: `step()` handles one, `drain()` all. For tests that
 /// want to see each step.
 #[pyclass(extends = Vat, subclass, frozen, module = "goblins", name = "ManualVat")]
@@ -558,14 +535,17 @@ pub(crate) struct ManualVat;
 #[pymethods]
 impl ManualVat {
     #[new]
-    #[pyo3(signature = (name=None, *, log=false, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None))]
+    #[pyo3(
+        signature = (name=None, *, log=false, log_capacity=None, inbox_limit=None, slow_turn=Some(Seconds::Number(1.0)), _opening=None),
+        text_signature = "(name=None, *, log=False, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None)"
+    )]
     fn new(
         py: Python<'_>,
-        name: Option<String>,
+        name: Option<Bound<'_, PyAny>>,
         log: bool,
-        log_capacity: usize,
-        inbox_limit: Option<usize>,
-        slow_turn: Option<f64>,
+        log_capacity: Option<Bound<'_, PyAny>>,
+        inbox_limit: Option<Bound<'_, PyAny>>,
+        slow_turn: Option<Seconds>,
         _opening: Option<&Bound<'_, Opening>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let wishes = Wishes { name, log, log_capacity, inbox_limit, slow_turn, opening: _opening };
@@ -589,17 +569,22 @@ pub(crate) struct AsyncioVat;
 impl AsyncioVat {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "they have names")]
-    #[pyo3(signature = (
-        r#loop=None, name=None, *, log=false, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None
-    ))]
+    #[pyo3(
+        signature = (
+            r#loop=None, name=None, *, log=false, log_capacity=None, inbox_limit=None, slow_turn=Some(Seconds::Number(1.0)),
+            _opening=None
+        ),
+        text_signature = "(loop=None, name=None, *, log=False, log_capacity=256, inbox_limit=None, slow_turn=1.0, \
+                          _opening=None)"
+    )]
     fn new(
         py: Python<'_>,
         r#loop: Option<Bound<'_, PyAny>>,
-        name: Option<String>,
+        name: Option<Bound<'_, PyAny>>,
         log: bool,
-        log_capacity: usize,
-        inbox_limit: Option<usize>,
-        slow_turn: Option<f64>,
+        log_capacity: Option<Bound<'_, PyAny>>,
+        inbox_limit: Option<Bound<'_, PyAny>>,
+        slow_turn: Option<Seconds>,
         _opening: Option<&Bound<'_, Opening>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let wishes = Wishes { name, log, log_capacity, inbox_limit, slow_turn, opening: _opening };
