@@ -128,3 +128,16 @@ def test_importing_the_package_starts_no_thread_and_prints_nothing():
     assert (child.returncode, child.stdout) == (0, "1\n"), child.stderr
     assert child.stderr == ""
     assert sys.modules["goblins"].__doc__
+
+
+@pytest.mark.parametrize("where", ["main", "worker", "thread", "small thread"])
+def test_calls_that_nest_deeper_than_the_stack_are_errors_and_no_crash(where):
+    child = run_child("deep_calls.py", where)
+    assert (child.returncode, child.stdout) == (0, "RecursionError RecursionError RecursionError 200\n"), (
+        child.stderr
+    )
+
+
+def test_a_second_import_has_the_errors_of_the_first():
+    child = run_child("import_twice.py")
+    assert (child.returncode, child.stdout) == (0, "VatClosedError VatClosedError [1] 2\n"), child.stderr

@@ -8,15 +8,18 @@ import threading
 
 import pytest
 from goblins import (
+    Actor,
     AsyncioVat,
     GoblinsError,
     InboxFullError,
     ManualVat,
     MemoryStore,
     NoTurnError,
+    PersistenceEnv,
     PersistenceError,
     Vat,
     VatClosedError,
+    actor,
     on,
     promise_and_resolver,
     send,
@@ -409,3 +412,175 @@ def test_a_wait_in_a_turn_names_what_it_waits_for(vat):
     with vat, pytest.raises(GoblinsError, match="home"):
         answer.result()
     resolver.fulfil(None)
+
+
+class Restless(Actor):
+    """Tells itself, or another, again and again."""
+
+    count: int = 0
+    running: bool = True
+    other: object = None
+
+    def go(self):
+        self.count += 1
+        if self.running:
+            tell((self.other or self.ref).go)
+
+    def listen(self, _=None):
+        self.count += 1
+        if self.running:
+            settled, resolver = promise_and_resolver()
+            resolver.fulfil(None)
+            on(settled, self.ref.listen)
+
+    async def wait(self):
+        while self.running:
+            settled, resolver = promise_and_resolver()
+            resolver.fulfil(None)
+            await settled
+            self.count += 1
+
+    def stop(self, other=None):
+        self.running, self.other = False, other
+        return self.count
+
+    def join(self, other):
+        self.other = other
+
+    def get(self):
+        return self.count
+
+
+RESTLESS = PersistenceEnv("test", Restless)
+
+
+class TestChurnsWithoutEnd:
+    @pytest.mark.parametrize(
+        ("place", "method"),
+        [
+            ("in memory", "go"),
+            ("in memory", "listen"),
+            ("in memory", "wait"),
+            ("in a store", "go"),
+            ("saved by hand", "go"),
+        ],
+    )
+    def test_others_are_served_meanwhile(self, place, method):
+        if place == "in memory":
+            vat = Vat("restless")
+            ref = vat.spawn(Restless)
+        else:
+            persist_on = "manual" if place == "saved by hand" else "churn"
+            vat, ref = spawn_persistent_vat(
+                RESTLESS, lambda: spawn(Restless), MemoryStore(), persist_on=persist_on
+            )
+        endless = send(getattr(ref, method))
+        # A call, a message, a turn of its own.
+        seen = [ref.get(), send(ref.get).result(30), vat.run(lambda: ref.get())]
+        assert 0 < seen[0] < seen[1] < seen[2]
+        ref.stop()
+        vat.drain(30)
+        endless.result(30)
+        vat.close()
+
+    def test_a_call_that_begins_one_returns(self):
+        vat = Vat("restless")
+        ref = vat.spawn(Restless)
+        with vat:
+            ref.go()
+        assert ref.stop() > 0
+        vat.drain(30)
+        vat.close()
+
+    def test_two_actors_that_tell_each_other(self):
+        vat = Vat("restless")
+        ref, other = vat.spawn(Restless), vat.spawn(Restless)
+        with vat:
+            ref.join(other)
+            other.join(ref)
+        tell(ref.go)
+        while not other.get():
+            pass
+        assert ref.get()
+        with vat:
+            ref.stop()
+            other.stop()
+        vat.drain(30)
+        vat.close()
+
+    def test_what_was_done_is_stored(self):
+        store = MemoryStore()
+        vat, ref = spawn_persistent_vat(RESTLESS, lambda: spawn(Restless), store)
+        tell(ref.go)
+        done = ref.get()
+        vat.close()
+        _, ref = spawn_persistent_vat(RESTLESS, lambda: spawn(Restless), store)
+        assert ref.get() >= done > 0
+
+    def test_a_save_by_hand_gets_in(self):
+        store = MemoryStore()
+        vat, ref = spawn_persistent_vat(RESTLESS, lambda: spawn(Restless), store, persist_on="manual")
+        tell(ref.go)
+        done = ref.get()
+        vat.save()
+        vat.close()
+        _, ref = spawn_persistent_vat(RESTLESS, lambda: spawn(Restless), store)
+        assert ref.get() >= done > 0
+
+    def test_the_event_loop_goes_on(self):
+        async def main():
+            vat = AsyncioVat(name="restless")
+            ref = vat.spawn(Restless)
+            tell(ref.go)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert await send(ref.get)
+            assert await vat.run_async(ref.stop)
+            await vat.drain_async()
+            vat.close()
+
+        asyncio.run(main())
+
+    def test_draining_a_manual_vat_stops_when_its_time_is_over(self, manual):
+        ref = manual.spawn(Restless)
+        tell(ref.go)
+        with pytest.raises(TimeoutError):
+            manual.drain(0.001)
+        assert manual.step()
+        assert manual.backlog == 1
+        ref.stop()
+        manual.drain(30)
+
+
+class TestTurnsThatTakeLong:
+    def test_other_vats_are_served_however_many_of_them_there_are(self):
+        release = threading.Event()
+
+        @actor
+        def blocked(bcom):
+            return lambda: release.wait(60)
+
+        waiting = [send(Vat(f"blocked {n}", slow_turn=None).spawn(blocked)) for n in range(12)]
+        vat = Vat("free")
+        ticks = vat.spawn(counter)
+
+        async def main():
+            await send(ticks)
+            return await vat.run_async(lambda: ticks())
+
+        told = threading.Event()
+        on_free = vat.spawn(caller)
+        tell(on_free, told.set)
+        assert asyncio.run(main()) == 1
+        assert told.wait(30)
+        assert not any(promise_is_settled(promise) for promise in waiting)
+        release.set()
+        assert all(promise.result(30) for promise in waiting)
+
+
+def promise_is_settled(promise):
+    try:
+        promise.result(0)
+    except TimeoutError:
+        return False
+    return True

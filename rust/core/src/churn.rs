@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::error::KernelError;
-use crate::fork::is_forked;
 use crate::host::Host;
 use crate::ids::Slot;
 use crate::job::{Job, Task};
@@ -18,6 +17,7 @@ use crate::recording::{Heading, Recorded, Timing};
 use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
 use crate::replacing::Replacing;
 use crate::store::Batch;
+use crate::stretch::Stretch;
 use crate::turn::{Effect, Target, Undo};
 use crate::vat::Vat;
 
@@ -44,6 +44,8 @@ pub(crate) struct Work<H: Host> {
     pub(crate) recorded: Recorded<H>,
     /// A turn is open.
     pub(crate) open: bool,
+    /// A churn is being written and released: what it made is no longer, or not yet, where it can be seen.
+    pub(crate) ending: bool,
     /// It looks back, and will be undone.
     pub(crate) looks_back: bool,
     /// Changes of the open turn, oldest first.
@@ -82,6 +84,7 @@ impl<H: Host> Work<H> {
             timing: Timing::default(),
             recorded: Recorded::default(),
             open: false,
+            ending: false,
             looks_back: false,
             undo: Vec::new(),
             touched: false,
@@ -127,27 +130,15 @@ impl<H: Host> Churn<H> {
         Arc::ptr_eq(&self.vat, H::actor_cell(actor).vat())
     }
 
-    /// Does one job, then all near work that comes of it.
-    pub(crate) fn run(self: &Rc<Self>, cx: H::Cx<'_>, job: Job<H>) {
+    /// Does one job, then the near work that comes of it, as far as the stretch goes: false if
+    /// that was not all.
+    pub(crate) fn run(self: &Rc<Self>, cx: H::Cx<'_>, job: Job<H>, stretch: Stretch) -> bool {
+        let cuts = if let Task::GoOn { cuts, .. } = &job.task { *cuts } else { 0 };
         self.do_job(cx, job);
-        self.run_queue(cx);
+        self.run_queue(cx, stretch, cuts)
     }
 
-    /// Does near work until none is left.
-    pub(crate) fn run_queue(self: &Rc<Self>, cx: H::Cx<'_>) {
-        loop {
-            let job = self.work().queue.pop_front();
-            match job {
-                Some(job) => self.do_job(cx, job),
-                None => return,
-            }
-            if is_forked() {
-                return;
-            }
-        }
-    }
-
-    fn do_job(self: &Rc<Self>, cx: H::Cx<'_>, job: Job<H>) {
+    pub(crate) fn do_job(self: &Rc<Self>, cx: H::Cx<'_>, job: Job<H>) {
         let Job { task, cause } = job;
         {
             // Later than its cause, whichever vat that was in (VAT-20).
@@ -156,6 +147,7 @@ impl<H: Host> Churn<H> {
             work.cause = cause;
         }
         match task {
+            Task::GoOn { jobs, .. } => self.work().queue.extend(jobs),
             Task::Deliver { actor, message, resolver } => {
                 let method = H::method(cx, &message);
                 let heading =
@@ -410,15 +402,17 @@ impl<H: Host> Churn<H> {
 
     /// As [`Churn::end`], with what is to be written.
     pub(crate) fn end_with(self: &Rc<Self>, cx: H::Cx<'_>, batch: Option<Batch>) -> Result<(), H::Error> {
+        let ended = self.commit_and_release(cx, batch);
+        self.work().ending = false;
+        ended
+    }
+
+    fn commit_and_release(self: &Rc<Self>, cx: H::Cx<'_>, batch: Option<Batch>) -> Result<(), H::Error> {
         let committed = self.commit(cx, batch);
         let (outputs, done) = {
             let mut work = self.work();
             work.churn += 1;
-            let outputs = Outputs {
-                messages: std::mem::take(&mut work.outbox),
-                updates: std::mem::take(&mut work.updated),
-                promises: std::mem::take(&mut work.settled),
-            };
+            let outputs = Outputs::of(&mut work);
             (outputs, std::mem::take(&mut work.done))
         };
         match committed {

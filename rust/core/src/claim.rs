@@ -156,7 +156,16 @@ impl<H: Host> Claim<H> {
     }
 
     /// Appends a batch. To be called by the one who runs the vat, or before there is one.
-    pub(crate) fn write(&self, mut batch: Batch, purpose: Purpose) -> Result<(), StoreError> {
+    ///
+    /// If a panic cuts it off, the vats of the store stop: nobody knows what was written (guarantee G9).
+    pub(crate) fn write(&self, batch: Batch, purpose: Purpose) -> Result<(), StoreError> {
+        let cut_off = CutOff(&self.storage);
+        let written = self.write_now(batch, purpose);
+        std::mem::forget(cut_off);
+        written
+    }
+
+    fn write_now(&self, mut batch: Batch, purpose: Purpose) -> Result<(), StoreError> {
         let store = &**self.storage.store();
         if is_forked() {
             return Err(StoreError::Forked { store: store.name() });
@@ -191,6 +200,21 @@ impl<H: Host> Claim<H> {
     pub(crate) fn asked(&self, address: Address) {
         self.storage.collector().barrier.asked(address);
     }
+}
+
+/// Stops the vats of a store, should it be dropped.
+struct CutOff<'a, H: Host>(&'a Arc<Storage<H>>);
+
+impl<H: Host> Drop for CutOff<'_, H> {
+    fn drop(&mut self) {
+        self.0.durability().fail(Arc::new(cut_off(self.0.name())));
+    }
+}
+
+/// The error of a vat whose churn was cut off by a panic in the midst of being written.
+pub(crate) fn cut_off(store: String) -> StoreError {
+    let reason = "a panic cut it off, so nobody knows what was written".to_owned();
+    StoreError::Failed { store, doing: "writing", reason }
 }
 
 pub(crate) fn malformed() -> String {

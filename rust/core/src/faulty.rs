@@ -17,6 +17,7 @@ pub struct FaultyStore<S> {
     syncs: AtomicU64,
     batches: Mutex<Vec<Batch>>,
     keeps: AtomicBool,
+    panics: AtomicBool,
     syncing: bool,
 }
 
@@ -31,6 +32,7 @@ impl<S: Store> FaultyStore<S> {
             syncs: AtomicU64::new(0),
             batches: Mutex::new(Vec::new()),
             keeps: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
             syncing,
         }
     }
@@ -48,6 +50,11 @@ impl<S: Store> FaultyStore<S> {
     /// From now on a write that fails is made all the same, and only its caller does not know.
     pub fn keep_failed_writes(&self) {
         self.keeps.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on a write that fails is cut off by a panic.
+    pub fn panic_at_failed_writes(&self) {
+        self.panics.store(true, Ordering::SeqCst);
     }
 
     /// The batches written so far.
@@ -100,6 +107,10 @@ impl<S: Store> Store for FaultyStore<S> {
         if let Err(error) = self.spend(&self.writes_left, "writing") {
             if self.keeps.load(Ordering::SeqCst) {
                 self.inner.write(batch)?;
+            }
+            if self.panics.load(Ordering::SeqCst) {
+                // Without the message that a panic prints.
+                std::panic::resume_unwind(Box::new("told to panic"));
             }
             return Err(error);
         }

@@ -203,7 +203,10 @@ pub trait Host: Sized + 'static {
     /// Reports an error that nobody will get to see (guarantee G10).
     fn report(cx: Self::Cx<'_>, vat: &Vat<Self>, what: &str, error: &Self::Error);
 
-    /// The number of this thread, for [`Host::report_slow`].
+    /// Tells whoever runs the program of something that is no error.
+    fn warn(cx: Self::Cx<'_>, what: &str);
+
+    /// The number of this thread, for [`Host::report_slow`]; not 0.
     fn thread_id() -> u64;
     /// Reports a turn that takes long, and where its thread is.
     fn report_slow(cx: Self::Cx<'_>, vat: &Vat<Self>, thread: u64, lasting: Duration);

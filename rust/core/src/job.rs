@@ -1,5 +1,6 @@
 //! What waits in a vat's queues.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use crate::error::KernelError;
@@ -29,6 +30,13 @@ pub enum Task<H: Host> {
         message: H::Message,
         /// The promise of the answer; without one an error is only reported.
         resolver: Option<H::Promise>,
+    },
+    /// A churn that was cut goes on.
+    GoOn {
+        /// What it has still to do.
+        jobs: VecDeque<Job<H>>,
+        /// As often it was cut.
+        cuts: u64,
     },
     /// A promise that the vat waits for has settled elsewhere.
     Hear(H::Promise),
@@ -77,6 +85,11 @@ impl<H: Host> Job<H> {
     ) {
         match self.task {
             Task::Deliver { resolver, .. } => refuse_message(cx, vat, resolver, why, next),
+            Task::GoOn { jobs, .. } => {
+                for job in jobs {
+                    job.refuse(cx, vat, why.clone(), next);
+                }
+            }
             Task::React { reaction, .. } => reaction.refuse(cx, vat, why, next),
             // Nobody waits for its answer, and the outcome is still to come.
             Task::Update { hearer, value } => drop((hearer, value)),

@@ -49,6 +49,7 @@ pub mod schema;
 pub mod session;
 pub mod storage;
 pub mod store;
+mod stretch;
 pub mod survey;
 mod sweeping;
 pub mod sync;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::churn::Work;
 use crate::error::KernelError;
 use crate::host::Host;
 use crate::job::{Job, Task};
@@ -26,6 +27,15 @@ pub(crate) struct Outputs<H: Host> {
 }
 
 impl<H: Host> Outputs<H> {
+    /// Takes what a churn has made.
+    pub(crate) fn of(work: &mut Work<H>) -> Self {
+        Self {
+            messages: std::mem::take(&mut work.outbox),
+            updates: std::mem::take(&mut work.updated),
+            promises: std::mem::take(&mut work.settled),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.updates.is_empty() && self.promises.is_empty()
     }

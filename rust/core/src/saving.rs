@@ -233,6 +233,7 @@ impl<H: Host> Churn<H> {
         let by_hand = persistence.by_hand.is_set();
         let mut work = self.work();
         let work = &mut **work;
+        work.ending = true;
         let saving = work.saving.as_mut();
         saving.and_then(|saving| saving.batch(&persistence.claim, work.next_slot, by_hand, &work.done))
     }

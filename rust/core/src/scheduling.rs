@@ -8,6 +8,7 @@ use crate::host::Host;
 use crate::mailbox::Entry;
 use crate::session::Session;
 use crate::storage::SLICE;
+use crate::stretch::Stretch;
 use crate::vat::Vat;
 
 /// Who runs a vat that has messages and nobody inside (VAT-06).
@@ -66,9 +67,9 @@ impl<H: Host> Vat<H> {
                 Entry::Entered(work) => {
                     let session = Session::begin(self.clone(), work);
                     let some = self.mailbox().backlog() > 0;
-                    let fine = session.do_jobs(cx, 1);
+                    let done = session.do_jobs(cx, 1, Stretch::of_caller(self));
                     session.leave_durable(cx)?;
-                    return if fine { Ok(some) } else { Err(H::error(cx, self.closed_error())) };
+                    return if done.is_some() { Ok(some) } else { Err(H::error(cx, self.closed_error())) };
                 }
                 Entry::Closed => return Err(H::error(cx, self.closed_error())),
                 Entry::Busy => H::interrupted(cx)?,

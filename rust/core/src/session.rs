@@ -1,9 +1,11 @@
 //! Sessions: a thread being inside a vat.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::churn::{Churn, Work};
+use crate::claim::cut_off;
 use crate::durability::Waited;
 use crate::error::KernelError;
 use crate::fork::is_forked;
@@ -11,16 +13,17 @@ use crate::history::Purpose;
 use crate::host::Host;
 use crate::job::{Job, Task};
 use crate::log::Cause;
-use crate::mailbox::Posted;
-use crate::release::settling;
+use crate::release::{Outputs, settling};
 use crate::storage::SLICE;
 use crate::store::Batch;
+use crate::stretch::Stretch;
+use crate::turn::Undo;
 use crate::vat::Vat;
 
 /// A thread being inside a vat.
 ///
 /// One that is dropped (by a panic, say) takes its open turn back and leaves; what its earlier turns did goes
-/// with the next churn.
+/// with the next churn. If that churn was being written, a vat with a store stops.
 pub struct Session<H: Host> {
     /// `None` once the vat was left.
     churn: Option<Rc<Churn<H>>>,
@@ -54,39 +57,55 @@ impl<H: Host> Session<H> {
         }
         // In a manual vat they wait for whoever calls for them.
         let backlog = if vat.is_manual() { 0 } else { vat.mailbox().backlog() };
-        if backlog > 0 && !self.do_jobs(cx, backlog) {
-            self.leave();
-            return Err(H::error(cx, vat.poisoned_error()));
+        let mut left = backlog;
+        while left > 0 {
+            match self.do_jobs(cx, left, Stretch::of_queue(&vat)) {
+                None => {
+                    self.leave();
+                    return Err(H::error(cx, vat.poisoned_error()));
+                }
+                Some(0) => break,
+                Some(done) => left -= done,
+            }
         }
         Ok(self)
     }
 
-    /// Does at most `most` jobs, each a churn. False if the vat has stopped.
-    pub(crate) fn do_jobs(&self, cx: H::Cx<'_>, most: usize) -> bool {
+    /// Does at most `most` jobs, each a churn, and no more once the stretch is over. Gives how many these were, or
+    /// `None` if the vat has stopped.
+    pub(crate) fn do_jobs(&self, cx: H::Cx<'_>, most: usize, stretch: Stretch) -> Option<usize> {
         let churn = self.churn();
         let vat = churn.vat();
-        for _ in 0..most {
+        let watch = vat.runtime().watch();
+        let tick = watch.tick();
+        for done in 0..most {
             if vat.failure().is_some() {
                 self.refuse_jobs(cx);
-                return false;
+                return None;
+            }
+            if done > 0 && stretch.is_over(watch.tick() - tick) {
+                return Some(done);
             }
             let Some(job) = vat.mailbox().next_job() else {
-                return true;
+                return Some(done);
             };
             if !matches!(&job, Job { task: Task::Deliver { .. }, cause: Cause { vat: None, .. } }) {
                 churn.depends_on_store();
             }
-            churn.run(cx, job);
+            let whole = churn.run(cx, job, stretch);
             if is_forked() {
-                return false;
+                return None;
             }
             if let Err(error) = churn.end(cx) {
                 H::report(cx, vat, "a churn could not be written and was taken back", &error);
                 self.refuse_jobs(cx);
-                return false;
+                return None;
+            }
+            if !whole {
+                return Some(done + 1);
             }
         }
-        true
+        Some(most)
     }
 
     fn refuse_jobs(&self, cx: H::Cx<'_>) {
@@ -94,16 +113,31 @@ impl<H: Host> Session<H> {
         let why = vat.poisoned_error();
         let suspended = std::mem::take(&mut self.churn().work().suspended);
         vat.break_suspended(cx, suspended, &why);
+        self.refuse_cut_off(cx, &why);
         // One at a time: breaking a promise may bring in a job for its listener in this vat.
         while let Some(job) = vat.mailbox().next_job() {
             settling(cx, |next| job.refuse(cx, vat, why.clone(), next));
         }
     }
 
-    /// Does what the turn has caused, writes it, leaves the vat, and waits until all that the caller may
-    /// have seen is durable.
+    /// Takes back the churn that a panic has cut off, if one did.
+    fn refuse_cut_off(&self, cx: H::Cx<'_>, why: &KernelError) {
+        let (done, queue, outputs) = {
+            let mut work = self.churn().work();
+            (std::mem::take(&mut work.done), std::mem::take(&mut work.queue), Outputs::of(&mut work))
+        };
+        Churn::take_back(done);
+        outputs.refuse(cx, why);
+        settling(cx, |next| {
+            queue.into_iter().for_each(|job| job.refuse(cx, self.churn().vat(), why.clone(), next));
+        });
+    }
+
+    /// Does what the turn has caused, as far as the stretch goes, writes it, leaves the vat, and waits until all that
+    /// the caller may have seen is durable.
     pub fn finish(self, cx: H::Cx<'_>) -> Result<(), H::Error> {
-        self.churn().run_queue(cx);
+        let stretch = Stretch::of_caller(self.churn().vat());
+        self.churn().run_queue(cx, stretch, 0);
         if is_forked() {
             return Err(H::error(cx, KernelError::Forked));
         }
@@ -135,27 +169,25 @@ impl<H: Host> Session<H> {
             return Ok(());
         };
         H::set_current(self.previous.take());
-        let mut work = Churn::into_work(churn);
-        work.churn += 1;
-        vat.note_awake(&work);
-        let done = std::mem::take(&mut work.done);
+        let mut inside = Inside { vat: &vat, work: Some(Churn::into_work(churn)) };
+        let done = inside.end_churn();
         let durability = persistence.claim.storage().durability();
         let written = H::detached(cx, || {
             if let Some(error) = durability.failure() {
-                return Err((work, error));
+                return Err((inside.work.take(), error));
             }
             if let Err(error) = persistence.claim.write(batch, Purpose::Churn) {
                 let error = Arc::new(error);
                 durability.fail(error.clone());
-                return Err((work, error));
+                return Err((inside.work.take(), error));
             }
-            persistence.claim.gave_out(work.next_slot);
             let ticket = durability.wrote();
-            if let Some(saving) = &mut work.saving {
-                saving.ticket = Some(ticket);
-            }
-            if vat.mailbox().leave(work) == Posted::Schedule {
-                vat.schedule();
+            if let Some(mut work) = inside.work.take() {
+                persistence.claim.gave_out(work.next_slot);
+                if let Some(saving) = &mut work.saving {
+                    saving.ticket = Some(ticket);
+                }
+                vat.leave(work);
             }
             Ok((ticket, durability.wait(ticket, SLICE)))
         });
@@ -170,11 +202,13 @@ impl<H: Host> Session<H> {
                 vat.wait_durable(cx, ticket)
             }
             Err((work, error)) => {
-                let session = Self::begin(vat.clone(), work);
+                let session = work.map(|work| Self::begin(vat.clone(), work));
                 Churn::take_back(done);
                 vat.poison(error.clone());
-                session.refuse_jobs(cx);
-                session.leave();
+                if let Some(session) = session {
+                    session.refuse_jobs(cx);
+                    session.leave();
+                }
                 Err(H::error(cx, KernelError::Store(error)))
             }
         }
@@ -210,9 +244,46 @@ impl<H: Host> Session<H> {
         churn.enter_events();
         H::set_current(self.previous.take());
         let vat = churn.vat().clone();
-        let work = Churn::into_work(churn);
-        if vat.mailbox().leave(work) == Posted::Schedule {
-            vat.schedule();
+        vat.leave(Churn::into_work(churn));
+    }
+}
+
+/// The loop of a vat that is being left. Should a panic come in between, the vat stops, and is left all the same.
+struct Inside<'a, H: Host> {
+    vat: &'a Arc<Vat<H>>,
+    work: Option<Box<Work<H>>>,
+}
+
+impl<H: Host> Inside<'_, H> {
+    /// Gives what the churn changed.
+    fn end_churn(&mut self) -> Vec<Undo<H>> {
+        let Some(work) = &mut self.work else {
+            return Vec::new();
+        };
+        work.churn += 1;
+        work.ending = false;
+        self.vat.note_awake(work);
+        std::mem::take(&mut work.done)
+    }
+}
+
+impl<H: Host> Drop for Inside<'_, H> {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.vat.was_cut_off();
+            self.vat.leave(work);
+        }
+    }
+}
+
+impl<H: Host> Vat<H> {
+    /// A panic came while a churn was written and released: what is in memory can't be trusted (guarantee G9).
+    fn was_cut_off(&self) {
+        if let Some(persistence) = self.persistence() {
+            self.poison(Arc::new(cut_off(persistence.claim.storage().name())));
+            // Whoever comes for it refuses what waits. If the vat is being closed, that is done anyway.
+            let task = Task::GoOn { jobs: VecDeque::new(), cuts: 0 };
+            let _ = self.mailbox().post(Job { task, cause: Cause::default() });
         }
     }
 }
@@ -223,6 +294,9 @@ impl<H: Host> Drop for Session<H> {
             && !is_forked()
         {
             churn.abandon_turn();
+            if std::mem::take(&mut churn.work().ending) {
+                churn.vat().was_cut_off();
+            }
         }
         self.leave_now();
     }

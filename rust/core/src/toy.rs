@@ -14,7 +14,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use actors::{Env, Sketch, cell, counter, list};
-pub use world::{Turn, call, fulfil, notes, outcome, reports, result, send, spawn, tell, update, wait};
+pub use world::{
+    Turn, call, fulfil, notes, outcome, reports, result, send, spawn, tell, update, wait, warnings,
+};
 
 use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
@@ -426,8 +428,12 @@ impl Host for Toy {
         REPORTS.lock().push((vat.name().to_owned(), format!("{what}: {error}")));
     }
 
+    fn warn((): (), what: &str) {
+        REPORTS.lock().push((String::new(), what.to_owned()));
+    }
+
     fn thread_id() -> u64 {
-        0
+        1
     }
 
     fn report_slow((): (), vat: &Vat<Self>, _: u64, lasting: Duration) {

@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::ids::{PermanentId, Slot, VatId};
 use crate::job::Job;
 use crate::log::{Cause, EventKind, Log};
-use crate::mailbox::{Closed, Entry, Mailbox};
+use crate::mailbox::{Closed, Entry, Mailbox, Posted};
 use crate::partial;
 use crate::persistence::{Persistence, Saving};
 use crate::pool::Runtime;
@@ -28,6 +28,7 @@ use crate::scheduling::{InboxLimit, Scheduling};
 use crate::session::Session;
 use crate::storage::SLICE;
 use crate::store::StoreError;
+use crate::stretch::Stretch;
 use crate::survey::{Fit, Unfit};
 use crate::watch::Pace;
 
@@ -321,8 +322,16 @@ impl<H: Host> Vat<H> {
             return;
         };
         let session = Session::begin(self.clone(), work);
-        session.do_jobs(cx, CHURNS_AT_A_TIME);
+        session.do_jobs(cx, CHURNS_AT_A_TIME, Stretch::of_queue(self));
         session.leave();
+    }
+
+    /// Gives the loop back, and sees to it that what came meanwhile is done.
+    pub(crate) fn leave(self: &Arc<Self>, work: Box<Work<H>>) {
+        self.pace.left();
+        if self.mailbox.leave(work) == Posted::Schedule {
+            self.schedule();
+        }
     }
 
     /// Waits until the vat has nothing left to do, doing it itself where nobody else does.
@@ -330,7 +339,7 @@ impl<H: Host> Vat<H> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let session = self.enter_before(cx, deadline)?;
-            if !session.do_jobs(cx, CHURNS_AT_A_TIME) {
+            if session.do_jobs(cx, CHURNS_AT_A_TIME, Stretch::of_queue(self)).is_none() {
                 session.leave();
                 return Err(H::error(cx, self.poisoned_error()));
             }
@@ -371,7 +380,7 @@ impl<H: Host> Vat<H> {
         }
         if let Entry::Entered(work) = self.mailbox.try_enter() {
             let session = Session::begin(self.clone(), work);
-            session.do_jobs(cx, CHURNS_AT_A_TIME);
+            session.do_jobs(cx, CHURNS_AT_A_TIME, Stretch::of_queue(self));
             session.leave();
         }
     }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::host::Host;
 use crate::ids::VatId;
+use crate::pool::Runtime;
 use crate::sync::Monitor;
 use crate::vat::Vat;
 
@@ -25,6 +26,7 @@ pub(crate) struct Watch<H: Host> {
     awake: AtomicBool,
     state: Monitor<State>,
     vats: Mutex<Vec<Weak<Vat<H>>>>,
+    runtime: Weak<Runtime<H>>,
 }
 
 #[derive(Default)]
@@ -40,6 +42,7 @@ pub(crate) struct Pace {
     /// The tick in which the open turn began; 0 if none is open.
     began: AtomicU64,
     turn: AtomicU64,
+    /// The thread that is inside; 0 if none is.
     thread: AtomicU64,
     /// In milliseconds; 0 for any time.
     limit: AtomicU64,
@@ -53,6 +56,10 @@ impl Pace {
 
     pub(crate) fn entered(&self, thread: u64) {
         self.thread.store(thread, Ordering::Relaxed);
+    }
+
+    pub(crate) fn left(&self) {
+        self.thread.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn begin(&self, turn: u64, tick: u64) {
@@ -83,8 +90,9 @@ impl<H: Host> Vat<H> {
 }
 
 impl<H: Host> Watch<H> {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(runtime: Weak<Runtime<H>>) -> Arc<Self> {
         Arc::new(Self {
+            runtime,
             ticks: AtomicU64::new(1),
             awake: AtomicBool::new(false),
             state: Monitor::new(State::default()),
@@ -170,18 +178,18 @@ impl<H: Host> Watch<H> {
         }
     }
 
-    /// Reports what takes too long. False if no turn is open anywhere.
+    /// Sees to it that vats that wait are run, and reports what takes too long. False if nobody is in any vat.
     fn look(&self, reported: &mut HashMap<VatId, u64>) -> bool {
+        let mut busy = self.runtime.upgrade().is_some_and(|runtime| runtime.relieve(self.tick()));
         let vats: Vec<_> = self.vats.lock().iter().filter_map(Weak::upgrade).collect();
-        let mut busy = false;
         let mut slow = Vec::new();
         for vat in &vats {
             let pace = vat.pace();
             let began = pace.began.load(Ordering::Relaxed);
+            busy |= pace.thread.load(Ordering::Relaxed) != 0;
             if began == 0 {
                 continue;
             }
-            busy = true;
             let turn = pace.turn.load(Ordering::Relaxed);
             let lasting = TICK * u32::try_from(self.tick().saturating_sub(began)).unwrap_or(u32::MAX);
             if vat.slow_turn().is_some_and(|limit| lasting >= limit)

@@ -390,3 +390,26 @@ fn whatever_end_of_the_log_is_lost_no_effect_is_there_without_its_cause() {
     assert_eq!(ends.first(), Some(&(0, 0)));
     assert_eq!(ends.last(), Some(&(2 * CALLS, 2 * CALLS)));
 }
+
+#[test]
+fn a_panic_while_a_churn_is_written_leaves_no_vat_locked_and_stops_those_of_the_store() {
+    // The caller waits for the disk, or not; or a worker writes.
+    for (syncing, queued) in [(true, false), (false, false), (true, true), (false, true)] {
+        let (store, storage) = faulty(syncing);
+        let runtime = runtime();
+        let (_vat, [tally]) = found(&runtime, &storage, "main", [counter(0)]);
+        let (_beside, [other]) = found(&runtime, &storage, "beside", [counter(0)]);
+        call(&tally, "add", Value::Int(1)).unwrap();
+        store.panic_at_failed_writes();
+        store.fail_write_after(0);
+        if queued {
+            assert!(is_poisoned(result(&send(&tally, "add", Value::Int(1)))));
+        } else {
+            let called = std::panic::AssertUnwindSafe(|| call(&tally, "add", Value::Int(1)));
+            assert!(std::panic::catch_unwind(called).is_err());
+        }
+        assert!(is_poisoned(call(&tally, "get", Value::Unit)), "not locked: it says that it has stopped");
+        assert!(is_poisoned(result(&send(&tally, "get", Value::Unit))));
+        assert!(is_poisoned(call(&other, "get", Value::Unit)), "so do the others of the store");
+    }
+}

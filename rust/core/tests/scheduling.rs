@@ -5,7 +5,7 @@
 mod common;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread::ThreadId;
@@ -15,9 +15,10 @@ use common::{PATIENCE, ToyVat, add, code, get, int, occupy, puppet, run, runtime
 use goblins_core::error::KernelError;
 use goblins_core::host::Host;
 use goblins_core::pool::Runtime;
+use goblins_core::scheduling::Scheduling;
 use goblins_core::toy::{
-    Actor, Behavior, Fault, Promise, Reply, Toy, Value, behavior, call, counter, outcome, result, send,
-    spawn, tell,
+    Actor, Behavior, Fault, Promise, Reply, Toy, Value, behavior, call, counter, outcome, reports, result,
+    send, spawn, tell, wait, warnings,
 };
 
 fn is_closed<T>(result: Result<T, Fault>) -> bool {
@@ -392,4 +393,144 @@ fn a_worker_that_dies_is_replaced_and_its_vat_goes_on() {
         assert_eq!(result(&send(&other, "add", Value::Int(1))).unwrap(), Value::Int(sum));
         assert_eq!(result(&send(&actor, "get", Value::Unit)).unwrap(), Value::Int(0));
     }
+}
+
+#[test]
+fn workers_that_are_held_up_are_replaced_and_those_that_stood_in_for_them_leave() {
+    let runtime = runtime();
+    let held_up: Vec<_> = (0..5)
+        .map(|number| {
+            let actor = spawn(&vat(&runtime, "held up"), puppet(number)).unwrap();
+            let release = occupy(&actor);
+            (actor, release)
+        })
+        .collect();
+    let free = spawn(&vat(&runtime, "free"), counter(0)).unwrap();
+    let (answer, (ask, here)) = (wait(&send(&free, "add", Value::Int(1))), where_am_i());
+    assert!(answer.recv_timeout(PATIENCE).is_ok(), "nobody waits for the workers that are held up");
+    for (actor, release) in &held_up {
+        tell(actor, "do", ask.clone());
+        release.send(()).unwrap();
+    }
+    let workers: HashSet<_> = held_up.iter().map(|_| here.recv_timeout(PATIENCE).unwrap()).collect();
+    assert!(!workers.contains(&this_thread()));
+    assert!(warnings().iter().any(|report| report.contains("turns that take long")));
+}
+
+/// An actor that tells itself again and again, until it is told to `stop`; it answers `get` with how often.
+fn restless(vat: &ToyVat) -> Actor {
+    let itself = Arc::new(Mutex::new(None::<Actor>));
+    let (me, count, stopped) = (itself.clone(), AtomicU64::new(0), AtomicBool::new(false));
+    let actor = spawn(
+        vat,
+        behavior(move |turn, message| match message.method {
+            "stop" => {
+                stopped.store(true, SeqCst);
+                me.lock().unwrap().take();
+                Ok(Reply::Value(Value::Unit))
+            }
+            "get" => Ok(Reply::Value(Value::Int(count.load(SeqCst) as i64))),
+            _ => {
+                count.fetch_add(1, SeqCst);
+                if let (false, Some(me)) = (stopped.load(SeqCst), &*me.lock().unwrap()) {
+                    turn.tell(me, "go", Value::Unit);
+                }
+                Ok(Reply::Value(Value::Unit))
+            }
+        }),
+    )
+    .unwrap();
+    *itself.lock().unwrap() = Some(actor.clone());
+    actor
+}
+
+#[test]
+fn a_churn_without_end_is_cut_so_that_others_get_in() {
+    let runtime = runtime();
+    let here = vat(&runtime, "restless");
+    let actor = restless(&here);
+    let beside = spawn(&here, counter(0)).unwrap();
+    tell(&actor, "go", Value::Unit);
+    let mut before = 0;
+    for sum in 1..=3 {
+        assert_eq!(call(&beside, "add", Value::Int(1)).unwrap(), Value::Int(2 * sum - 1));
+        assert_eq!(result(&send(&beside, "add", Value::Int(1))).unwrap(), Value::Int(2 * sum));
+        let now = get(&actor);
+        assert!(now > before, "and it goes on");
+        before = now;
+    }
+    let told = || warnings().iter().filter(|what| what.contains("vat restless:")).count();
+    while told() == 0 {
+        get(&actor);
+    }
+    for _ in 0..3 {
+        get(&actor);
+    }
+    assert_eq!(told(), 1, "whoever runs the program is told of it once");
+    call(&actor, "stop", Value::Unit).unwrap();
+    here.drain((), None).unwrap();
+    assert!(reports(&here).is_empty());
+}
+
+#[test]
+fn a_call_that_begins_a_churn_without_end_returns() {
+    let here = vat(&runtime(), "restless-call");
+    let actor = restless(&here);
+    call(&actor, "go", Value::Unit).unwrap();
+    assert!(get(&actor) > 1);
+    call(&actor, "stop", Value::Unit).unwrap();
+}
+
+#[test]
+fn a_vat_whose_churn_has_no_end_can_be_closed() {
+    let here = vat(&runtime(), "restless-closed");
+    let actor = restless(&here);
+    tell(&actor, "go", Value::Unit);
+    while get(&actor) == 0 {}
+    here.close(()).unwrap();
+    assert!(reports(&here).iter().all(|report| report.contains("was not delivered")));
+}
+
+#[test]
+fn draining_a_churn_without_end_ends_when_its_time_is_over() {
+    let here = vat(&runtime(), "restless-drained");
+    here.set_scheduling(Scheduling::Manual);
+    let actor = restless(&here);
+    tell(&actor, "go", Value::Unit);
+    let drained = here.drain((), Some(Duration::from_millis(1)));
+    assert!(matches!(drained, Err(Fault::Kernel(KernelError::TimedOut { .. }))));
+    assert!(here.step(()).unwrap(), "what is left waits for the next step");
+    call(&actor, "stop", Value::Unit).unwrap();
+    here.drain((), None).unwrap();
+}
+
+#[test]
+fn the_rest_of_a_churn_that_was_cut_keeps_its_order_and_is_one_message_that_waits() {
+    const MESSAGES: i64 = 25_000;
+    let here = vat(&runtime(), "cut");
+    here.set_scheduling(Scheduling::Manual);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let ears = heard.clone();
+    let ear = spawn(
+        &here,
+        behavior(move |_, message| {
+            ears.lock().unwrap().push(int(&message.value));
+            Ok(Reply::Value(Value::Unit))
+        }),
+    )
+    .unwrap();
+    let mouth = spawn(&here, puppet(0)).unwrap();
+    let target = ear.clone();
+    let speak = code(move |turn, _| {
+        (0..MESSAGES).for_each(|number| turn.tell(&target, "hear", Value::Int(number)));
+        Ok(Value::Unit)
+    });
+    tell(&mouth, "do", speak);
+    tell(&ear, "hear", Value::Int(-1));
+    here.drain((), None).unwrap();
+    let heard = heard.lock().unwrap();
+    let own: Vec<_> = heard.iter().copied().filter(|number| *number >= 0).collect();
+    assert_eq!(own, (0..MESSAGES).collect::<Vec<_>>());
+    let other = heard.iter().position(|number| *number == -1).unwrap();
+    assert!(other < MESSAGES as usize, "what came meanwhile is handled in between");
 }

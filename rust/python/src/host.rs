@@ -25,7 +25,7 @@ use crate::calls::{self, Args};
 use crate::collector;
 use crate::coroutine::{self, Suspended};
 use crate::environment::Environment;
-use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard};
+use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard, log_warning};
 use crate::event_loop::EventLoop;
 use crate::leaf;
 use crate::listening::part_of;
@@ -298,6 +298,10 @@ impl Host for PyHost {
     fn call_soon(call: &EventLoop, vat: &Arc<Vat<Self>>) {
         // At exit no loop runs any more.
         Python::try_attach(|py| call.call_soon(py, vat));
+    }
+
+    fn warn(py: Python<'_>, what: &str) {
+        log_warning(py, what);
     }
 
     fn thread_id() -> u64 {

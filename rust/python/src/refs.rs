@@ -28,6 +28,7 @@ use crate::host::PyHost;
 use crate::leaf;
 use crate::portrayed::Portrayed;
 use crate::promise::Promise;
+use crate::stack;
 
 /// The capability to send to an actor. There is one `Ref` per actor: compare with `is` or `==`.
 #[pyclass(frozen, weakref, module = "goblins", name = "Ref")]
@@ -204,6 +205,7 @@ pub(crate) fn invoke<'py>(
     method: Option<&Bound<'py, PyString>>,
     args: Args<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    stack::check()?;
     let py = actor.py();
     let behavior = churn.behavior(py, actor.as_unbound())?;
     let answer = behavior::invoke(behavior.bind(py), actor, method, args)?;

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 
 use crate::errors::{kernel_error, log_unheard};
 use crate::host::PyHost;
+use crate::stack;
 
 static RUNTIME: OnceLock<Arc<Runtime<PyHost>>> = OnceLock::new();
 /// Whether there is anything that a forked child must not use.
@@ -27,9 +28,15 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The pool that all vats share.
 pub(crate) fn runtime() -> &'static Arc<Runtime<PyHost>> {
+    if let Some(runtime) = RUNTIME.get() {
+        return runtime;
+    }
+    // Before the first vat is made: what asks Python for something must not wait in the initialization.
+    let stack_size = stack::size_of_workers();
     RUNTIME.get_or_init(|| {
         USED.store(true, Ordering::Relaxed);
-        Runtime::new(std::thread::available_parallelism().map_or(2, usize::from).min(4))
+        let workers = std::thread::available_parallelism().map_or(2, usize::from).min(4);
+        Runtime::with_stack(workers, stack_size)
     })
 }
 

@@ -20,6 +20,7 @@ use crate::host::{Message, PyHost};
 use crate::portrayed::Portrayed;
 use crate::promise::{Promise, Sent};
 use crate::refs::{BoundMessage, Name, Ref, Target, not_a_target};
+use crate::stack;
 
 /// Makes an actor in the vat whose turn this is (ACT-01).
 #[pyfunction]
@@ -51,6 +52,7 @@ fn make<'py>(
     kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, Ref>> {
     let py = constructor.py();
+    stack::check()?;
     let churn = current_turn("spawn(...)")?;
     if !constructor.is_callable() || constructor.is_exact_instance_of::<Ref>() {
         return Err(behavior_error(format!(

@@ -212,6 +212,11 @@ pub fn reports(vat: &Vat<Toy>) -> Vec<String> {
     take_of(vat, &mut REPORTS.lock())
 }
 
+/// What whoever runs the program was told of.
+pub fn warnings() -> Vec<String> {
+    REPORTS.lock().iter().filter(|(vat, _)| vat.is_empty()).map(|(_, text)| text.clone()).collect()
+}
+
 /// Takes what was noted in the errors of a vat.
 pub fn notes(vat: &Vat<Toy>) -> Vec<String> {
     take_of(vat, &mut NOTES.lock())
