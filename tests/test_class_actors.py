@@ -357,15 +357,19 @@ class TestChangesInPlace:
         assert box.change(lambda self: self.value[0] is kept[0] and self.value[1] is kept[1])
         kept.clear()
 
-    def test_two_fields_may_share_a_container(self, vat):
-        box = vat.spawn(Box)
+    def test_what_two_fields_were_given_are_two_from_the_end_of_the_turn_on(self, place):
+        vat, box = place.spawn(lambda: spawn(Box), env=ENV)
 
         def share(self):
             self.value = self.other = []
+            self.value.append(1)
+            return self.value is self.other
 
-        box.change(share)
-        box.change(lambda self: self.value.append(1))
-        assert box.change(lambda self: (self.other, self.value is self.other)) == ([1], True)
+        assert box.change(share)
+        box.change(lambda self: self.value.append(2))
+        assert box.change(lambda self: (self.value, self.other)) == ([1, 2], [1])
+        _, box = place.restart(vat, env=ENV)
+        assert box.change(lambda self: (self.value, self.other)) == ([1, 2], [1])
 
     def test_a_container_that_holds_itself_is_fine(self, vat):
         box = vat.spawn(Box)

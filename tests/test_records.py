@@ -307,7 +307,7 @@ class TestChangedInPlace:
         assert box.change(lambda value: value[0] is kept[0])
         kept.clear()
 
-    def test_two_fields_of_a_record_may_share_a_container(self, vat):
+    def test_what_two_fields_of_a_record_were_given_are_two_from_the_end_of_the_turn_on(self, vat):
         box = vat.spawn(Box)
 
         def share(value):
@@ -316,8 +316,7 @@ class TestChangedInPlace:
         box.put(Money(1))
         box.change(share)
         box.change(lambda value: value.amount.append(1))
-        assert box.get() == Money([1], [1])
-        assert box.change(lambda value: value.amount is value.currency)
+        assert box.get() == Money([1], [])
 
     def test_a_ring_of_records_is_undone_and_never_stored(self, place):
         vat, box = place.spawn(lambda: spawn(Box, Money(1)), env=ENV)

@@ -8,10 +8,11 @@ import functools
 import inspect
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any, ClassVar, cast, dataclass_transform, get_origin
 
 from goblins._errors import BehaviorError
-from goblins._goblins import _ActorBase, _ClassInfo, _ContainerField
+from goblins._goblins import _ActorBase, _ClassInfo, _ContainerField, _copied, _fields_of
 
 field = dataclasses.field
 
@@ -44,6 +45,8 @@ class Actor(_ActorBase):
     """
 
     __goblins__: ClassVar[_ClassInfo]
+    # What is written here without an assignment belongs to the turn, too.
+    __dict__: ClassVar[Any] = property(_fields_of)
 
     def __init_subclass__(
         cls, *, label: str | None = None, version: Any = 0, upgrade: Any = None, **others: Any
@@ -71,6 +74,7 @@ class Actor(_ActorBase):
             guarded,
             upgrade,
             [one.name for one in fields if _has_no_default(one)],
+            frozenset(_caches(cls)),
         )
 
 
@@ -81,7 +85,22 @@ def _copy_mutable_defaults(cls: type) -> None:
             continue
         default = cls.__dict__.get(name)
         if isinstance(default, list | dict | set | bytearray):
-            setattr(cls, name, dataclasses.field(default_factory=functools.partial(copy.deepcopy, default)))
+            factory = functools.partial(copy.deepcopy, default)
+            setattr(cls, name, dataclasses.field(default_factory=factory))
+        elif isinstance(default, dataclasses.Field):
+            if _may_hold_more(default.default):
+                default.default_factory = functools.partial(_copied, default.default)
+                default.default = dataclasses.MISSING
+        elif _may_hold_more(default):
+            setattr(cls, name, dataclasses.field(default_factory=functools.partial(_copied, default)))
+
+
+def _may_hold_more(default: Any) -> bool:
+    """Whether a default may be changed in place, though dataclasses take it. Records are known later only."""
+    if isinstance(default, tuple | frozenset):
+        return not all(isinstance(item, _PLAIN) for item in default)
+    is_record = dataclasses.is_dataclass(default) or hasattr(default, "__attrs_attrs__")
+    return is_record and not isinstance(default, type | _ActorBase)
 
 
 def _forget_guards(cls: type) -> None:
@@ -125,6 +144,14 @@ def _messages(cls: type) -> dict[str, Any]:
                 found.pop(name, None)
     found.pop("restored", None)
     return found
+
+
+def _caches(cls: type) -> Iterator[str]:
+    """The attributes that the class computes once and keeps in its instances."""
+    for parent in cls.__mro__:
+        yield from (
+            name for name, held in vars(parent).items() if isinstance(held, functools.cached_property)
+        )
 
 
 def _has_no_default(one: dataclasses.Field[Any]) -> bool:

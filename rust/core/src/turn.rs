@@ -390,6 +390,14 @@ impl<H: Host> Churn<H> {
         result
     }
 
+    /// Runs `body` as if no turn were open: it can neither call actors nor change them.
+    pub fn paused<T>(&self, body: impl FnOnce() -> T) -> T {
+        let open = std::mem::take(&mut self.work().open);
+        let result = body();
+        self.work().open = open;
+        result
+    }
+
     /// Sends a message at the end of this turn, if it succeeds.
     pub fn send(&self, target: Target<H>, message: H::Message, resolver: Option<H::Promise>) {
         self.work().effects.push(Effect::Send { target, message, resolver });

@@ -3,6 +3,7 @@
 //! The fields live in the instance's `__dict__`. The first time that a turn assigns one, or reads one that can be
 //! changed in place, what is needed to undo is kept; at the end of the turn it is seen what has changed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use goblins_core::ids::Slot;
@@ -13,16 +14,20 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{
+    PyDict, PyFrozenSet, PySet, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference,
+};
 
 use crate::bcom::Become;
 use crate::behavior::{is_behavior, type_name};
 use crate::calls::Args;
 use crate::collections::Collection;
+use crate::containers::may_change;
+use crate::copies::deep_copy;
 use crate::errors::{behavior_error, no_such_method, no_turn_error};
 use crate::host::PyHost;
 use crate::refs::Ref;
-use crate::saved::{Kept, touch};
+use crate::saved::{Kept, expose, guard, touch};
 
 /// What is known of a class of actors.
 #[pyclass(frozen, module = "goblins", name = "_ClassInfo")]
@@ -44,6 +49,10 @@ pub(crate) struct ClassInfo {
     pub(crate) upgrade: Option<Py<PyAny>>,
     /// The fields that have no default.
     pub(crate) needs: Vec<String>,
+    /// What instances may hold beside the fields, since the class computes it of these: it is no part of the state.
+    pub(crate) caches: Py<PyFrozenSet>,
+    /// The fields that a word was said about.
+    told: Mutex<HashSet<usize>>,
 }
 
 #[pymethods]
@@ -61,6 +70,7 @@ impl ClassInfo {
         guarded: Py<PySet>,
         upgrade: Option<Py<PyAny>>,
         needs: Vec<String>,
+        caches: Py<PyFrozenSet>,
     ) -> PyResult<Self> {
         let version_bytes = crate::behavior::version_bytes(&version)?;
         let version = version.unbind();
@@ -76,6 +86,8 @@ impl ClassInfo {
             guarded,
             upgrade,
             needs,
+            caches,
+            told: Mutex::default(),
         })
     }
 
@@ -128,6 +140,12 @@ impl ClassInfo {
     fn names(&self, py: Python<'_>) -> String {
         let names: Vec<String> = self.methods.bind(py).keys().iter().map(|name| name.to_string()).collect();
         names.join(", ")
+    }
+
+    /// True the first time that it is asked for a field.
+    pub(crate) fn first_of(&self, field: &Bound<'_, PyString>) -> bool {
+        let index = self.fields.iter().position(|known| known.is(field));
+        index.is_some_and(|index| self.told.lock().insert(index))
     }
 
     pub(crate) fn has(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<bool> {
@@ -223,6 +241,10 @@ impl ActorBase {
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        if slf.get().info.get().caches.bind(slf.py()).contains(name)? {
+            touch(slf)?;
+            return fields(slf)?.del_item(name);
+        }
         let info = slf.get().info.bind(slf.py()).get().name.bind(slf.py()).to_string_lossy().into_owned();
         Err(PyAttributeError::new_err(format!("a field of an actor can't be deleted: {info}.{name}")))
     }
@@ -253,6 +275,13 @@ impl ActorBase {
     pub(crate) fn info(&self) -> &Py<ClassInfo> {
         &self.info
     }
+}
+
+/// The dict that holds the fields of an instance. What is changed in it belongs to the turn, as all changes do.
+#[pyfunction]
+pub(crate) fn _fields_of<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'py, PyDict>> {
+    expose(instance)?;
+    fields(instance)
 }
 
 /// The instance that a behavior is, if it is one.
@@ -307,6 +336,16 @@ pub(crate) fn fields<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'p
     Ok(dict.cast_into::<PyDict>()?)
 }
 
+/// Puts the fields of an instance into a new dict: somebody holds the one they are in.
+pub(crate) fn renew_fields(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
+    let copy = fields(instance)?.copy()?;
+    // SAFETY: both are alive; -1 means that an exception is set.
+    match unsafe { ffi::PyObject_GenericSetDict(instance.as_ptr(), copy.as_ptr(), std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(instance.py())),
+    }
+}
+
 /// Sets the fields of an instance made from its record: those that are not stored get their defaults. True if one of
 /// them is a collection: it is new, and must be stored with the actor.
 pub(crate) fn fill<'py>(
@@ -330,11 +369,16 @@ pub(crate) fn fill<'py>(
                 other => {
                     let value = other?;
                     grown |= value.is_instance_of::<Collection>();
-                    value
+                    // It may belong to the class.
+                    if may_change(&value) { deep_copy(&value)? } else { value }
                 }
             },
         };
+        let is_container = may_change(&value);
         dict.set_item(field, value)?;
+        if is_container {
+            guard(instance, info, field)?;
+        }
     }
     Ok(grown)
 }

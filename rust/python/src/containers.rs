@@ -1,41 +1,21 @@
-//! Containers in the fields of actors: what they held, so that changes made in place can be found and undone, and
-//! which of them must be copied before they leave.
+//! Containers in the fields of actors: what they held, so that changes made in place can be found and undone.
+//!
+//! Sets are copied, compared and filled again without a call of `__hash__` or `__eq__`: those of their members may be
+//! code of the user.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
-use crate::calls::Args;
-use crate::copies::{Copies, deep_copy};
-use crate::current::current;
+use crate::alike::alike;
+use crate::copies::Copies;
+use crate::handing_out;
 use crate::shapes::{self, Held, Shape};
-
-thread_local! {
-    /// The addresses of the containers that were kept in the open turn of this thread.
-    static OWNED: RefCell<Owned> = RefCell::default();
-}
-
-#[derive(Default)]
-struct Owned {
-    /// The vat and the turn that they belong to.
-    turn: (u64, u64),
-    addresses: HashSet<usize>,
-}
-
-/// Forgets the containers of an earlier turn.
-pub(crate) fn begin(turn: (u64, u64)) {
-    OWNED.with(|owned| {
-        let mut owned = owned.borrow_mut();
-        if owned.turn != turn {
-            owned.turn = turn;
-            owned.addresses.clear();
-        }
-    });
-}
+use crate::undoing::Undoing;
 
 /// Whether a value can be changed in place, or may hold what can.
 pub(crate) fn may_change(value: &Bound<'_, PyAny>) -> bool {
@@ -44,7 +24,50 @@ pub(crate) fn may_change(value: &Bound<'_, PyAny>) -> bool {
         || value.is_exact_instance_of::<PySet>()
         || value.is_exact_instance_of::<PyByteArray>()
         || value.is_exact_instance_of::<PyTuple>()
+        || (value.is_exact_instance_of::<PyFrozenSet>() && shapes::any_in_sets())
         || shapes::of(value).is_some()
+}
+
+/// Gives each value that stands in a container and may change, once for each place where it stands.
+pub(crate) fn each_inner<'py>(
+    container: &Bound<'py, PyAny>,
+    mut give: impl FnMut(Bound<'py, PyAny>),
+) -> PyResult<()> {
+    let mut look = |value: Bound<'py, PyAny>| {
+        if may_change(&value) {
+            give(value);
+        }
+    };
+    if let Ok(list) = container.cast_exact::<PyList>() {
+        list.iter().for_each(look);
+    } else if let Ok(dict) = container.cast_exact::<PyDict>() {
+        let in_keys = shapes::any_in_sets();
+        for (key, value) in dict.iter() {
+            if in_keys {
+                look(key);
+            }
+            look(value);
+        }
+    } else if let Ok(tuple) = container.cast_exact::<PyTuple>() {
+        tuple.iter().for_each(look);
+    } else if let Ok(set) = container.cast_exact::<PySet>() {
+        // What is in a set has a hash: of what changes only instances of records do.
+        if shapes::any_in_sets() {
+            set.iter().for_each(look);
+        }
+    } else if let Ok(set) = container.cast_exact::<PyFrozenSet>() {
+        if shapes::any_in_sets() {
+            set.iter().for_each(look);
+        }
+    } else if let Some(shape) = shapes::of(container) {
+        shape.values(container)?.into_iter().for_each(look);
+    }
+    Ok(())
+}
+
+/// How many entries a container has that are copied one by one.
+fn entries(container: &Bound<'_, PyAny>) -> usize {
+    if container.is_exact_instance_of::<PyByteArray>() { 0 } else { container.len().unwrap_or(0) }
 }
 
 /// What a container held.
@@ -56,6 +79,203 @@ enum Contents {
     Record(Py<PyAny>, Arc<Shape>, Held),
 }
 
+impl Contents {
+    /// Those of a container that can be changed in place; `None` for others.
+    fn of(value: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
+        if let Ok(list) = value.cast_exact::<PyList>() {
+            return Ok(Some(Self::List(list.clone().unbind(), list.to_tuple().unbind())));
+        }
+        if let Ok(dict) = value.cast_exact::<PyDict>() {
+            return Ok(Some(Self::Dict(dict.clone().unbind(), dict.copy()?.unbind())));
+        }
+        if let Ok(set) = value.cast_exact::<PySet>() {
+            return Ok(Some(Self::Set(set.clone().unbind(), frozen(set)?.unbind())));
+        }
+        if let Ok(bytes) = value.cast_exact::<PyByteArray>() {
+            return Ok(Some(Self::Bytes(bytes.clone().unbind(), bytes.to_vec())));
+        }
+        match shapes::of(value) {
+            Some(shape) if shape.is_mutable() => {
+                let held = shape.hold(value)?;
+                Ok(Some(Self::Record(value.clone().unbind(), shape, held)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn container<'a, 'py>(&'a self, py: Python<'py>) -> &'a Bound<'py, PyAny> {
+        match self {
+            Self::List(list, _) => list.bind(py).as_any(),
+            Self::Dict(dict, _) => dict.bind(py).as_any(),
+            Self::Set(set, _) => set.bind(py).as_any(),
+            Self::Bytes(bytes, _) => bytes.bind(py).as_any(),
+            Self::Record(record, ..) => record.bind(py),
+        }
+    }
+
+    /// Whether the container holds the same objects still, in the same order.
+    fn is_same(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(match self {
+            Self::List(list, held) => {
+                let (list, held) = (list.bind(py), held.bind(py));
+                list.len() == held.len() && list.iter().zip(held.iter()).all(|(a, b)| a.is(&b))
+            }
+            Self::Dict(dict, held) => {
+                let (dict, held) = (dict.bind(py), held.bind(py));
+                dict.len() == held.len()
+                    && dict.iter().zip(held.iter()).all(|((k, v), (l, w))| k.is(&l) && v.is(&w))
+            }
+            Self::Set(set, held) => {
+                let (set, held) = (set.bind(py), held.bind(py));
+                set.len() == held.len()
+                    && (set.iter().zip(held.iter()).all(|(a, b)| a.is(&b)) || {
+                        let held = addresses(held);
+                        set.iter().all(|member| held.contains(&(member.as_ptr() as usize)))
+                    })
+            }
+            Self::Bytes(bytes, held) => bytes.bind(py).to_vec() == *held,
+            Self::Record(record, shape, held) => shape.holds(record.bind(py), held)?,
+        })
+    }
+
+    /// Whether what the container holds now would be stored as what it held. Containers in it must be the same, or not
+    /// be `known`: then they have not changed.
+    fn is_alike(&self, py: Python<'_>, changed: &HashSet<usize>) -> PyResult<bool> {
+        let same = |now: &Bound<'_, PyAny>, before: &Bound<'_, PyAny>| {
+            now.is(before) || (!changed.contains(&(before.as_ptr() as usize)) && alike(now, before, changed))
+        };
+        Ok(match self {
+            Self::List(list, held) => {
+                let (list, held) = (list.bind(py), held.bind(py));
+                list.len() == held.len() && list.iter().zip(held.iter()).all(|(a, b)| same(&a, &b))
+            }
+            Self::Dict(dict, held) => {
+                let (dict, held) = (dict.bind(py), held.bind(py));
+                dict.len() == held.len()
+                    && dict.iter().zip(held.iter()).all(|((k, v), (l, w))| same(&k, &l) && same(&v, &w))
+            }
+            Self::Record(record, shape, held) => shape.holds_alike(record.bind(py), held, same)?,
+            Self::Set(..) | Self::Bytes(..) => false,
+        })
+    }
+
+    /// Replaces what was put into the container by copies, unless it is known.
+    fn own<'py>(&self, py: Python<'py>, copies: &mut Copies<'_, 'py>) -> PyResult<()> {
+        match self {
+            Self::List(list, held) => {
+                let (list, held) = (list.bind(py), held.bind(py));
+                for index in moved(list, held) {
+                    if let Some(copy) = copies.of(&list.get_item(index)?)? {
+                        list.set_item(index, copy)?;
+                    }
+                }
+            }
+            Self::Dict(dict, held) => {
+                let dict = dict.bind(py);
+                let mut before = held.bind(py).iter();
+                let mut renamed = false;
+                let mut all = Vec::with_capacity(dict.len());
+                for (key, value) in dict.copy()? {
+                    let same = before.next().is_some_and(|(l, w)| key.is(&l) && value.is(&w));
+                    if same {
+                        all.push((key, value, false));
+                        continue;
+                    }
+                    let new_key = if shapes::any_in_sets() { copies.of(&key)? } else { None };
+                    let new_value = copies.of(&value)?;
+                    renamed |= new_key.is_some();
+                    let is_new = new_value.is_some();
+                    all.push((new_key.unwrap_or(key), new_value.unwrap_or(value), is_new));
+                }
+                if renamed {
+                    dict.clear();
+                }
+                for (key, value, is_new) in all {
+                    if renamed || is_new {
+                        dict.set_item(key, value)?;
+                    }
+                }
+            }
+            Self::Set(set, held) if shapes::any_in_sets() => {
+                let set = set.bind(py);
+                let held = addresses(held.bind(py));
+                let members: Vec<_> = set.iter().collect();
+                let mut replaced = false;
+                let mut all = Vec::with_capacity(members.len());
+                for member in members {
+                    let copy = match held.contains(&(member.as_ptr() as usize)) {
+                        true => None,
+                        false => copies.of(&member)?,
+                    };
+                    replaced |= copy.is_some();
+                    all.push(copy.unwrap_or(member));
+                }
+                if replaced {
+                    set.clear();
+                    all.into_iter().try_for_each(|member| set.add(member))?;
+                }
+            }
+            Self::Set(..) | Self::Bytes(..) => {}
+            Self::Record(record, shape, held) => {
+                shape.replace_changed(record.bind(py), held, |value| copies.of(value))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts back what the container held.
+    fn restore(&self, py: Python<'_>, undoing: &mut Undoing) -> PyResult<()> {
+        match self {
+            Self::List(list, held) => {
+                let list = list.bind(py);
+                undoing.drop_later(list.to_tuple().into_any().unbind());
+                list.set_slice(0, list.len(), held.bind(py))
+            }
+            Self::Dict(dict, held) => {
+                let dict = dict.bind(py);
+                undoing.drop_later(dict.copy()?.into_any().unbind());
+                dict.clear();
+                dict.update(held.bind(py).as_mapping())
+            }
+            Self::Set(set, held) => {
+                let set = set.bind(py);
+                undoing.drop_later(frozen(set)?.into_any().unbind());
+                set.clear();
+                set.call_method1(intern!(py, "update"), (held.bind(py),)).map(drop)
+            }
+            Self::Bytes(bytes, held) => {
+                let bytes = bytes.bind(py);
+                if bytes.resize(held.len()).is_err() {
+                    // Somebody has a view of it.
+                    undoing.replace(bytes, held);
+                    return Ok(());
+                }
+                // SAFETY: this thread is attached, and nothing else runs before the copy is done.
+                unsafe { bytes.as_bytes_mut() }.copy_from_slice(held);
+                Ok(())
+            }
+            Self::Record(record, shape, held) => shape.restore(record.bind(py), held, undoing),
+        }
+    }
+}
+
+/// A copy of a set, made without a call of its members.
+fn frozen<'py>(set: &Bound<'py, PySet>) -> PyResult<Bound<'py, PyFrozenSet>> {
+    Ok(set.py().get_type::<PyFrozenSet>().call1((set,))?.cast_into_exact()?)
+}
+
+fn addresses(set: &Bound<'_, PyFrozenSet>) -> HashSet<usize> {
+    set.iter().map(|member| member.as_ptr() as usize).collect()
+}
+
+/// The places of a list where something else stands than before, but for those at both ends that are the same.
+fn moved(list: &Bound<'_, PyList>, held: &Bound<'_, PyTuple>) -> std::ops::Range<usize> {
+    let common = list.len().min(held.len());
+    let first = list.iter().zip(held.iter()).take_while(|(a, b)| a.is(b)).count();
+    let last = list.iter().rev().zip(held.iter().rev()).take(common - first).take_while(|(a, b)| a.is(b));
+    first..list.len() - last.count()
+}
+
 /// The containers of an actor that a turn has come to see.
 #[derive(Default)]
 pub(crate) struct Containers {
@@ -64,119 +284,72 @@ pub(crate) struct Containers {
 }
 
 impl Containers {
-    /// Keeps what a value and all containers in it hold.
-    pub(crate) fn keep(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Keeps what a value and all containers in it hold. Says how many entries were copied for that.
+    pub(crate) fn keep(&mut self, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let mut copied = 0;
+        if !may_change(value) {
+            return Ok(copied);
+        }
         let mut todo = vec![value.clone()];
         let mut seen = HashSet::new();
         while let Some(value) = todo.pop() {
-            if !may_change(&value) {
-                continue;
-            }
-            if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-                todo.extend(tuple.iter());
-                continue;
-            }
             let address = value.as_ptr() as usize;
-            let shape = shapes::of(&value);
-            if let Some(shape) = &shape
-                && !shape.is_mutable()
-            {
-                if seen.insert(address) {
-                    todo.extend(shape.values(&value)?);
+            if self.known.contains(&address) {
+                continue;
+            }
+            match Contents::of(&value)? {
+                Some(contents) => {
+                    self.known.insert(address);
+                    handing_out::note_owned(address);
+                    copied += entries(&value);
+                    self.contents.push(contents);
                 }
-                continue;
+                None if seen.insert(address) => {}
+                None => continue,
             }
-            if !self.known.insert(address) {
-                continue;
-            }
-            OWNED.with(|owned| owned.borrow_mut().addresses.insert(address));
-            if let Ok(list) = value.cast_exact::<PyList>() {
-                let held = list.to_tuple();
-                todo.extend(held.iter());
-                self.contents.push(Contents::List(list.clone().unbind(), held.unbind()));
-            } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-                let held = dict.copy()?;
-                todo.extend(held.values().iter());
-                todo.extend(held.keys().iter().filter(|key| key.is_exact_instance_of::<PyTuple>()));
-                self.contents.push(Contents::Dict(dict.clone().unbind(), held.unbind()));
-            } else if let Ok(set) = value.cast_exact::<PySet>() {
-                let held = PyFrozenSet::new(value.py(), set.iter())?;
-                self.contents.push(Contents::Set(set.clone().unbind(), held.unbind()));
-            } else if let Ok(bytes) = value.cast_exact::<PyByteArray>() {
-                self.contents.push(Contents::Bytes(bytes.clone().unbind(), bytes.to_vec()));
-            } else if let Some(shape) = shape {
-                todo.extend(shape.values(&value)?);
-                let held = shape.hold(&value)?;
-                self.contents.push(Contents::Record(value.unbind(), shape, held));
-            }
+            each_inner(&value, |inner| todo.push(inner))?;
         }
-        Ok(())
+        Ok(copied)
     }
 
-    /// Replaces containers that were put into the known ones by copies. True if any of the known ones has changed.
+    /// Whether any of the known containers has changed. What was put into them is replaced by copies then. If it is
+    /// to be `stored`, other objects that would be stored as those before are no change.
     pub(crate) fn own_what_came_in<'py>(
         &self,
         py: Python<'py>,
         copies: &mut Copies<'_, 'py>,
+        stored: bool,
     ) -> PyResult<bool> {
-        let mut changed = false;
+        let mut changed = Vec::new();
         for contents in &self.contents {
-            match contents {
-                Contents::List(list, held) => {
-                    let (list, held) = (list.bind(py), held.bind(py));
-                    let same =
-                        list.len() == held.len() && list.iter().zip(held.iter()).all(|(a, b)| a.is(&b));
-                    if !same {
-                        changed = true;
-                        for index in 0..list.len() {
-                            if let Some(copy) = copies.of(&list.get_item(index)?)? {
-                                list.set_item(index, copy)?;
-                            }
-                        }
-                    }
-                }
-                Contents::Dict(dict, held) => {
-                    let (dict, held) = (dict.bind(py), held.bind(py));
-                    let same = dict.len() == held.len()
-                        && dict.iter().zip(held.iter()).all(|((k, v), (l, w))| k.is(&l) && v.is(&w));
-                    if !same {
-                        changed = true;
-                        for (key, value) in dict.copy()? {
-                            if let Some(copy) = copies.of(&value)? {
-                                dict.set_item(key, copy)?;
-                            }
-                        }
-                    }
-                }
-                Contents::Set(set, held) => {
-                    let (set, held) = (set.bind(py), held.bind(py));
-                    changed |= set.len() != held.len() || !set.as_any().eq(held)?;
-                }
-                Contents::Bytes(bytes, held) => changed |= bytes.bind(py).to_vec() != *held,
-                Contents::Record(record, shape, held) => {
-                    let record = record.bind(py);
-                    if !shape.holds(record, held)? {
-                        changed = true;
-                        shape.replace(record, |value| copies.of(value))?;
-                    }
-                }
+            if !contents.is_same(py)? {
+                changed.push(contents);
             }
         }
-        Ok(changed)
+        if changed.is_empty() {
+            return Ok(false);
+        }
+        if stored {
+            let addresses: HashSet<_> =
+                changed.iter().map(|contents| contents.container(py).as_ptr() as usize).collect();
+            let mut alike = true;
+            for contents in &changed {
+                alike = alike && contents.is_alike(py, &addresses)?;
+            }
+            if alike {
+                let mut undoing = Undoing::default();
+                return changed.iter().try_for_each(|it| it.restore(py, &mut undoing)).map(|()| false);
+            }
+        }
+        changed.iter().try_for_each(|contents| contents.own(py, copies))?;
+        Ok(true)
     }
 
     /// What the same containers hold now.
     pub(crate) fn same_now(&self, py: Python<'_>) -> PyResult<Self> {
         let mut now = Self::default();
         for contents in &self.contents {
-            let container = match contents {
-                Contents::List(list, _) => list.bind(py).as_any(),
-                Contents::Dict(dict, _) => dict.bind(py).as_any(),
-                Contents::Set(set, _) => set.bind(py).as_any(),
-                Contents::Bytes(bytes, _) => bytes.bind(py).as_any(),
-                Contents::Record(record, ..) => record.bind(py),
-            };
-            now.keep(container)?;
+            now.keep(contents.container(py))?;
         }
         Ok(now)
     }
@@ -184,6 +357,20 @@ impl Containers {
     /// For what comes in from outside.
     pub(crate) fn copies<'py>(&self) -> Copies<'_, 'py> {
         Copies::new(&self.known)
+    }
+
+    /// Takes those of another one, too.
+    pub(crate) fn join(&mut self, py: Python<'_>, other: Self) {
+        for contents in other.contents {
+            let address = contents.container(py).as_ptr() as usize;
+            if self.known.insert(address) {
+                self.contents.push(contents);
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.contents.is_empty()
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -196,99 +383,17 @@ impl Containers {
         })
     }
 
-    /// Puts back what the containers held.
-    pub(crate) fn restore(&self, py: Python<'_>) -> PyResult<()> {
+    /// Puts back what the containers held. One that can't be restored keeps no other from it.
+    pub(crate) fn restore(&self, py: Python<'_>, undoing: &mut Undoing) {
         for contents in self.contents.iter().rev() {
-            match contents {
-                Contents::List(list, held) => {
-                    let list = list.bind(py);
-                    list.set_slice(0, list.len(), held.bind(py))?;
-                }
-                Contents::Dict(dict, held) => {
-                    let dict = dict.bind(py);
-                    dict.clear();
-                    dict.update(held.bind(py).as_mapping())?;
-                }
-                Contents::Set(set, held) => {
-                    let set = set.bind(py);
-                    set.clear();
-                    for member in held.bind(py) {
-                        set.add(member)?;
-                    }
-                }
-                Contents::Bytes(bytes, held) => {
-                    let bytes = bytes.bind(py);
-                    bytes.resize(held.len())?;
-                    for (index, byte) in held.iter().enumerate() {
-                        bytes.set_item(index, byte)?;
-                    }
-                }
-                Contents::Record(record, shape, held) => shape.restore(record.bind(py), held)?,
+            if let Err(error) = contents.restore(py, undoing) {
+                undoing.failed(error);
             }
         }
-        Ok(())
-    }
-}
-
-/// Whether any container was kept in the open turn.
-fn any_owned() -> bool {
-    OWNED.with(|owned| {
-        let owned = owned.borrow();
-        // Asked at every call: in most turns no container was touched.
-        !owned.addresses.is_empty()
-            && current().is_some_and(|churn| owned.turn == (churn.vat().id().0, churn.epoch()))
-    })
-}
-
-type Arguments<'py> = (Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>);
-
-/// Arguments as they may leave their actor; `None` if they may leave as they are.
-pub(crate) fn handed_out_args<'py>(py: Python<'py>, args: Args<'_, 'py>) -> PyResult<Option<Arguments<'py>>> {
-    if args.is_empty() || !any_owned() {
-        return Ok(None);
-    }
-    let tuple = args.tuple(py)?.iter().map(handed_out).collect::<PyResult<Vec<_>>>()?;
-    let dict = args.dict(py)?.map(|dict| dict.copy()).transpose()?;
-    if let Some(dict) = &dict {
-        for (name, value) in dict.copy()? {
-            dict.set_item(name, handed_out(value)?)?;
-        }
-    }
-    Ok(Some((PyTuple::new(py, tuple)?, dict)))
-}
-
-/// A value as it may leave its actor: containers of fields are copied.
-pub(crate) fn handed_out<'py>(value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    if !may_change(&value) || !any_owned() || !holds_owned(&value) {
-        return Ok(value);
-    }
-    deep_copy(&value)
-}
-
-fn holds_owned(value: &Bound<'_, PyAny>) -> bool {
-    let mut seen = HashSet::new();
-    let mut todo = vec![value.clone()];
-    while let Some(value) = todo.pop() {
-        let address = value.as_ptr() as usize;
-        if !may_change(&value) || !seen.insert(address) {
-            continue;
-        }
-        if OWNED.with(|owned| owned.borrow().addresses.contains(&address)) {
-            return true;
-        }
-        if let Ok(list) = value.cast_exact::<PyList>() {
-            todo.extend(list.iter());
-        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-            todo.extend(dict.values().iter());
-        } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-            todo.extend(tuple.iter());
-        } else if let Some(shape) = shapes::of(&value) {
-            // What can't be read here can't be read by the copy either, which says so.
-            match shape.values(&value) {
-                Ok(values) => todo.extend(values),
-                Err(_) => return true,
+        for contents in &self.contents {
+            if let Err(error) = undoing.put_replacements(contents.container(py)) {
+                undoing.failed(error);
             }
         }
     }
-    false
 }

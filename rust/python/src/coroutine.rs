@@ -15,8 +15,8 @@ use pyo3::types::PyString;
 
 use crate::calls::{self, Sent};
 use crate::class_actor;
-use crate::containers;
 use crate::errors::no_turn_error;
+use crate::handing_out;
 use crate::host::PyHost;
 use crate::promise::Promise;
 use crate::refs::{Ref, become_told};
@@ -129,7 +129,7 @@ impl Suspended {
         let before = ENTERED.replace(Some(open_blocks()));
         let step = step(self.coroutine.bind(py), outcome);
         ENTERED.set(before);
-        let value = match step? {
+        let value = match step.map_err(|error| handing_out::error_handed_out(py, error))? {
             Step::Waits(promise) => {
                 churn.suspend(promise.unbind(), self, answer.clone_ref(py));
                 return Ok(None);
@@ -142,7 +142,7 @@ impl Suspended {
             }
             None => Ok(value),
         }
-        .and_then(|value| Ok(Some(containers::handed_out(value)?.unbind())))
+        .and_then(|value| Ok(Some(handing_out::handed_out(value)?.unbind())))
     }
 }
 

@@ -9,7 +9,7 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{IntoPyDict, PyDict, PyTraceback, PyType};
+use pyo3::types::{IntoPyDict, PyDict, PyString, PyTraceback, PyType};
 
 use crate::calls::{Args, call_with};
 use crate::cbor::Problem;
@@ -191,6 +191,31 @@ pub(crate) fn not_portable(
     raise("NotPortableError", message, &[label, slot, vat, path, what])
 }
 
+/// A value is nested too deeply to be copied.
+pub(crate) fn too_deep(most: usize) -> PyErr {
+    let message = format!(
+        "a value in a field of an actor is nested more than {most} levels deep: make actors of its parts, which refer \
+         to each other"
+    );
+    raise("NotPortableError", message, &[])
+}
+
+/// A container stands in so many places that its copies take too much room.
+pub(crate) fn too_many_copies() -> PyErr {
+    let message = "a container stands in so many places of a field that a copy for each takes too much memory: make \
+                   an actor of it, which may be referred to from anywhere";
+    raise("NotPortableError", message.to_owned(), &[])
+}
+
+/// Something leads to what belongs to an actor alone.
+pub(crate) fn not_handed_out(holder: &str) -> PyErr {
+    let message = format!(
+        "{holder} leads to a container in a field of an actor, so others could change it without the actor: hand out \
+         a copy, such as list(...) or dict(...)"
+    );
+    raise("NotPortableError", message, &[])
+}
+
 /// A behavior changes a variable that no portrait shows.
 pub(crate) fn hidden_state(
     actor: &str,
@@ -341,6 +366,16 @@ pub(crate) fn log_warning(py: Python<'_>, message: &str) {
     let logged = module(py)
         .and_then(|module| module.getattr("logger")?.getattr("warning"))
         .and_then(|log| call_with(&log, ("%s", message)));
+    if let Err(failure) = logged {
+        failure.write_unraisable(py, None);
+    }
+}
+
+/// Logs that turns copy much to be able to undo changes of a field.
+pub(crate) fn log_large_field(class: &str, field: &Bound<'_, PyString>, entries: usize) {
+    let py = field.py();
+    let logged =
+        module(py).and_then(|module| module.call_method1("log_large_field", (class, field, entries)));
     if let Err(failure) = logged {
         failure.write_unraisable(py, None);
     }

@@ -27,6 +27,7 @@ use crate::coroutine::{self, Suspended};
 use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard, log_warning};
 use crate::event_loop::EventLoop;
+use crate::handing_out;
 use crate::leaf;
 use crate::listening::part_of;
 use crate::portrait::{self, Likeness};
@@ -75,6 +76,16 @@ pub(crate) enum Waker {
     Callback(Py<PyAny>),
     /// The promise of a part.
     Part { key: Py<PyAny>, part: Py<Promise> },
+}
+
+/// What a handler has answered, as it may leave its actor.
+fn handed_out<'py>(
+    py: Python<'py>,
+    churn: &Rc<Churn<PyHost>>,
+    answer: PyResult<Bound<'py, PyAny>>,
+) -> Result<Py<PyAny>, Fault> {
+    let answer = answer.map_err(|error| handing_out::error_handed_out(py, error))?;
+    Ok(handing_out::handed_out(coroutine::started(churn, None, answer)?)?.unbind())
 }
 
 impl Host for PyHost {
@@ -232,8 +243,7 @@ impl Host for PyHost {
                 calls::call_with(function.bind(py), (error.value(py),))
             }
         };
-        let answer = answer.and_then(|answer| coroutine::started(churn, None, answer));
-        answer.map(Bound::unbind).map_err(|error| Fault::from(error).of_a_promise(py))
+        handed_out(py, churn, answer).map_err(|error| error.of_a_promise(py))
     }
 
     fn update(
@@ -242,8 +252,7 @@ impl Host for PyHost {
         listener: Py<PyAny>,
         value: Py<PyAny>,
     ) -> Result<Py<PyAny>, Fault> {
-        let answer = calls::call_with(listener.bind(py), (value,))?;
-        Ok(coroutine::started(churn, None, answer)?.unbind())
+        handed_out(py, churn, calls::call_with(listener.bind(py), (value,)))
     }
 
     fn resume(

@@ -1,5 +1,6 @@
 //! Python bindings of Goblins. They translate and decide nothing: policy lives in the core.
 
+mod alike;
 mod arguments;
 mod bcom;
 mod behavior;
@@ -16,6 +17,7 @@ mod current;
 mod environment;
 mod errors;
 mod event_loop;
+mod handing_out;
 mod host;
 mod identifiers;
 mod leaf;
@@ -38,10 +40,12 @@ mod runtime;
 mod saved;
 mod send;
 mod shapes;
+mod sharing;
 mod sleep;
 mod stack;
 mod stores;
 mod trail;
+mod undoing;
 mod unheard;
 mod upkeep;
 mod values;
@@ -59,7 +63,7 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::behavior::{_constructor, Behavior, Constructor};
     #[pymodule_export]
-    use crate::class_actor::{ActorBase, ClassInfo};
+    use crate::class_actor::{_fields_of, ActorBase, ClassInfo};
     #[pymodule_export]
     use crate::collections::{
         _copied, _key_bytes, _page, _page_become, _page_find, _page_spawn, _register_collections, _weight,

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyString, PyTuple, PyType};
 
 use crate::cbor::Head;
+use crate::copies::deep_copy;
 use crate::shapes::{self, Shape};
 
 /// What its instances are.
@@ -80,7 +81,7 @@ impl RecordClass {
         };
         let shape = shape.map(Arc::new);
         if let Some(shape) = &shape {
-            shapes::register(class, shape);
+            shapes::register(class, shape)?;
         }
         Ok(Self { name, kind, class: class_.unbind(), fields, attributes, default, members, head, shape })
     }
@@ -166,7 +167,8 @@ impl RecordClass {
                     Err(error) if error.is_instance_of::<PyLookupError>(py) => {
                         return Ok(Err(name.to_owned()));
                     }
-                    other => other?,
+                    // It may belong to the class.
+                    other => deep_copy(&other?)?,
                 },
             };
             match &instance {

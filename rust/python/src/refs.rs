@@ -19,15 +19,16 @@ use crate::bcom::Become;
 use crate::behavior;
 use crate::calls::{self, Args, Callable, Entry};
 use crate::class_actor;
-use crate::containers;
 use crate::coroutine;
 use crate::current::current;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
 use crate::event_loop::Elsewhere;
+use crate::handing_out::{self, Way};
 use crate::host::PyHost;
 use crate::leaf;
 use crate::portrayed::Portrayed;
 use crate::promise::Promise;
+use crate::saved;
 use crate::stack;
 
 /// The capability to send to an actor. There is one `Ref` per actor: compare with `is` or `==`.
@@ -168,7 +169,7 @@ pub(crate) fn call<'py>(
     let vat = actor.get().cell.vat();
     match current() {
         Some(churn) if Arc::ptr_eq(churn.vat(), vat) && churn.in_turn() => {
-            match containers::handed_out_args(py, args)? {
+            match handing_out::handed_out_args(py, args, Way::Within)? {
                 None => invoke(&churn, actor, method, args),
                 Some((args, kwargs)) => invoke(&churn, actor, method, Args::Packed(&args, kwargs.as_ref())),
             }
@@ -208,14 +209,15 @@ pub(crate) fn invoke<'py>(
     stack::check()?;
     let py = actor.py();
     let behavior = churn.behavior(py, actor.as_unbound())?;
-    let answer = behavior::invoke(behavior.bind(py), actor, method, args)?;
+    let answer = behavior::invoke(behavior.bind(py), actor, method, args)
+        .map_err(|error| handing_out::error_handed_out(py, error))?;
     if is_simple(&answer) {
         return Ok(answer);
     }
     if answer.is_exact_instance_of::<Become>() {
         return become_told(churn, actor, &behavior, None, answer);
     }
-    containers::handed_out(coroutine::started(churn, Some((actor, &behavior, method)), answer)?)
+    handing_out::handed_out(coroutine::started(churn, Some((actor, &behavior, method)), answer)?)
 }
 
 /// Whether an answer is one of the most frequent ones, which are neither code nor anything that can be changed.
@@ -248,8 +250,9 @@ pub(crate) fn become_told<'py>(
     change(churn, actor, behavior, code, &token.behavior)?;
     if let Some(instance) = class_actor::instance(token.behavior.bind(py)) {
         class_actor::bind(instance, actor)?;
+        saved::note_new(churn, instance, actor)?;
     }
-    containers::handed_out(token.value.bind(py).clone())
+    handing_out::handed_out(token.value.bind(py).clone())
 }
 
 /// Gives an actor another behavior in the open turn. `behavior` is the one that was asked for the change; `code` is as

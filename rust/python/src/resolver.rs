@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::current::current;
 use crate::errors::{as_exception, broken_promise};
+use crate::handing_out;
 use crate::host::PyHost;
 use crate::promise::Promise;
 use crate::runtime::check;
@@ -54,18 +55,19 @@ impl Resolver {
     /// first settlement counts (ASY-10). In a turn it happens if the turn succeeds.
     fn fulfil(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
         let py = value.py();
-        self.settle(py, Outcome::Fulfilled(crate::containers::handed_out(value)?.unbind()))
+        self.settle(py, Outcome::Fulfilled(handing_out::handed_out(value)?.unbind()))
     }
 
     /// Breaks the promise with an exception, or with any other value as the problem (ASY-17).
     fn break_(&self, py: Python<'_>, error: Bound<'_, PyAny>) -> PyResult<()> {
-        self.settle(py, Outcome::Broken(as_exception(error)?.into()))
+        let error = handing_out::error_handed_out(py, as_exception(error)?);
+        self.settle(py, Outcome::Broken(error.into()))
     }
 
     /// Tells those who listen with `on(..., partial=...)` of a value before the promise settles (ASY-29).
     fn update(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
         let py = value.py();
-        let value = crate::containers::handed_out(value)?.unbind();
+        let value = handing_out::handed_out(value)?.unbind();
         let promise = self.right.promise.clone_ref(py);
         match current() {
             Some(churn) if churn.in_turn() => churn.update(promise, value, Some(self.right.clone())),

@@ -1,6 +1,8 @@
 //! What is needed to undo changes of an instance of a class of actors, and to see at the end of a turn what has changed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use goblins_core::actor::Life;
 use goblins_core::churn::Churn;
@@ -10,18 +12,58 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::class_actor::{ActorBase, ClassInfo, Owner, actor, fields, no_field};
-use crate::containers::{self, Containers};
+use crate::alike::{alike, alike_plain};
+use crate::class_actor::{self, ActorBase, ClassInfo, Owner, actor, fields, no_field};
+use crate::containers::{Containers, may_change};
 use crate::current::current;
-use crate::errors::{behavior_error, no_turn_error};
+use crate::errors::{behavior_error, log_large_field, no_turn_error};
+use crate::handing_out;
 use crate::host::PyHost;
 use crate::leaf;
 use crate::refs::Ref;
+use crate::sharing;
+use crate::undoing::Undoing;
+
+/// How many entries may be copied for a turn before a word is said about it.
+const MANY_ENTRIES: usize = 5000;
 
 /// The fields of an instance as they were, and what their containers held.
 pub(crate) struct Kept {
-    fields: Py<PyDict>,
+    /// None if the actor had another behavior.
+    fields: Option<Py<PyDict>>,
     containers: Mutex<Containers>,
+    /// Somebody got hold of the dict that holds the fields.
+    exposed: AtomicBool,
+}
+
+impl Kept {
+    fn new(fields: Option<Py<PyDict>>) -> Arc<Self> {
+        Arc::new(Self {
+            fields,
+            containers: Mutex::new(Containers::default()),
+            exposed: AtomicBool::new(false),
+        })
+    }
+
+    /// What a field held before.
+    fn before<'py>(
+        &self,
+        py: Python<'py>,
+        field: &Bound<'py, PyString>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.fields.as_ref().map_or(Ok(None), |fields| fields.bind(py).get_item(field))
+    }
+
+    /// Does something with the containers. They are not locked meanwhile: code of the user may run, and come back here.
+    fn with_containers<T>(&self, py: Python<'_>, body: impl FnOnce(&mut Containers) -> T) -> T {
+        let mut containers = std::mem::take(&mut *self.containers.lock());
+        let result = body(&mut containers);
+        let others = std::mem::replace(&mut *self.containers.lock(), containers);
+        if !others.is_empty() {
+            self.containers.lock().join(py, others);
+        }
+        result
+    }
 }
 
 /// What is needed to undo changes of an instance.
@@ -32,6 +74,8 @@ pub(crate) struct Saved {
     grown: bool,
     /// The actor had another behavior already.
     orphan: bool,
+    /// Changes are written.
+    stored: bool,
 }
 
 /// Notes that an instance just made from its record has something that is not in the record.
@@ -39,10 +83,31 @@ pub(crate) fn note_grown(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>
     let Some(churn) = current() else {
         return Ok(());
     };
-    let fields = fields(instance)?.copy()?.unbind();
-    let kept = Arc::new(Kept { fields, containers: Mutex::new(Containers::default()) });
-    let saved = Saved { instance: instance.clone().unbind(), kept, grown: true, orphan: false };
+    let kept = Kept::new(Some(fields(instance)?.copy()?.unbind()));
+    let saved = Saved { instance: instance.clone().unbind(), kept, grown: true, orphan: false, stored: true };
     churn.touch(instance.py(), actor.as_unbound(), saved);
+    Ok(())
+}
+
+/// Notes that an instance has just become the behavior of an actor: all that it holds comes from outside.
+pub(crate) fn note_new(
+    churn: &Churn<PyHost>,
+    instance: &Bound<'_, ActorBase>,
+    actor: &Bound<'_, Ref>,
+) -> PyResult<()> {
+    let py = instance.py();
+    let kept = Kept::new(None);
+    handing_out::begin((churn.vat().id().0, churn.epoch()));
+    let before = {
+        let mut link = instance.get().link.lock();
+        link.epoch = churn.epoch();
+        link.kept.replace(kept.clone())
+    };
+    drop(before);
+    leaf::show_instance(instance, actor);
+    let saved =
+        Saved { instance: instance.clone().unbind(), kept, grown: true, orphan: false, stored: false };
+    churn.touch(py, actor.as_unbound(), saved);
     Ok(())
 }
 
@@ -90,9 +155,8 @@ fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -
             return Ok(kept.clone());
         }
     }
-    containers::begin((owner.vat.id().0, epoch));
-    let fields = fields(instance)?.copy()?.unbind();
-    let kept = Arc::new(Kept { fields, containers: Mutex::new(Containers::default()) });
+    handing_out::begin((owner.vat.id().0, epoch));
+    let kept = Kept::new(Some(fields(instance)?.copy()?.unbind()));
     let before = {
         let mut link = this.link.lock();
         link.epoch = epoch;
@@ -102,7 +166,9 @@ fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -
     if let Some(actor) = actor(py, owner) {
         leaf::show_instance(instance, &actor);
         let orphan = has_another_behavior(&actor, instance);
-        let saved = Saved { instance: instance.clone().unbind(), kept: kept.clone(), grown: false, orphan };
+        let stored = owner.vat.persistence().is_some();
+        let saved =
+            Saved { instance: instance.clone().unbind(), kept: kept.clone(), grown: false, orphan, stored };
         churn.touch(py, actor.as_unbound(), saved);
     }
     Ok(kept)
@@ -113,9 +179,37 @@ pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
     let Some(kept) = touch(instance)? else {
         return Ok(());
     };
-    for (_, value) in fields(instance)? {
-        if containers::may_change(&value) {
-            kept.containers.lock().keep(&value)?;
+    for (name, value) in fields(instance)?.copy()? {
+        let name = name.cast_into::<PyString>()?;
+        if may_change(&value) && kept.before(instance.py(), &name)?.is_some_and(|old| old.is(&value)) {
+            keep_field(instance, &kept, &name, &value)?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`touch_all`], for one who gets hold of the dict that holds the fields.
+pub(crate) fn expose(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
+    touch_all(instance)?;
+    if let Some(kept) = &instance.get().link.lock().kept {
+        kept.exposed.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Keeps what a field and all containers in it hold.
+fn keep_field(
+    instance: &Bound<'_, ActorBase>,
+    kept: &Kept,
+    name: &Bound<'_, PyString>,
+    value: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = instance.py();
+    let copied = kept.with_containers(py, |containers| containers.keep(value))?;
+    if copied > MANY_ENTRIES {
+        let info = instance.get().info.get();
+        if info.first_of(name) {
+            log_large_field(&info.name.bind(py).to_string_lossy(), name, copied);
         }
     }
     Ok(())
@@ -158,44 +252,57 @@ impl Saved {
         if instance.get().link.lock().kept.as_ref().is_some_and(is_ours) {
             forget_kept(instance);
         }
+        if self.kept.exposed.load(Ordering::Relaxed)
+            && let Err(error) = class_actor::renew_fields(instance)
+        {
+            error.write_unraisable(py, Some(instance.as_any()));
+        }
     }
 
     fn compare(&self, py: Python<'_>) -> PyResult<bool> {
+        self.kept.with_containers(py, |containers| self.compare_with(py, containers))
+    }
+
+    fn compare_with(&self, py: Python<'_>, containers: &Containers) -> PyResult<bool> {
         let instance = self.instance.bind(py);
         let info = instance.get().info.get();
         let now = fields(instance)?;
-        let before = self.kept.fields.bind(py);
-        let containers = self.kept.containers.lock();
         let mut copies = containers.copies();
-        let mut changed = containers.own_what_came_in(py, &mut copies)? | self.grown;
+        let inside = containers.own_what_came_in(py, &mut copies, self.stored)?;
+        let mut changed = inside | self.grown;
         for field in &info.fields {
             let field = field.bind(py);
-            let (value, old) = (now.get_item(field)?, before.get_item(field)?);
-            match (value, old) {
-                (Some(value), Some(old)) if value.is(&old) => {}
-                (Some(value), _) => {
-                    changed = true;
-                    if let Some(own) = copies.of(&value)? {
-                        now.set_item(field, own)?;
-                    }
-                    if containers::may_change(&value) {
-                        guard(instance, info, field)?;
-                    }
-                }
-                (None, _) => {
-                    let message =
-                        format!("the field {field} of an actor was deleted: give it a value instead");
-                    return Err(PyAttributeError::new_err(message));
-                }
+            let Some(value) = now.get_item(field)? else {
+                let message = format!("the field {field} of an actor was deleted: give it a value instead");
+                return Err(PyAttributeError::new_err(message));
+            };
+            let old = self.kept.before(py, field)?;
+            if old.as_ref().is_some_and(|old| old.is(&value)) {
+                continue;
             }
+            if !may_change(&value) {
+                changed |= !(self.stored && old.is_some_and(|old| alike_plain(&old, &value)));
+                continue;
+            }
+            if let Some(old) = old
+                && self.stored
+                && !inside
+                && alike(&value, &old, &HashSet::new())
+            {
+                now.set_item(field, old)?;
+                continue;
+            }
+            changed = true;
+            if let Some(own) = copies.of(&value)? {
+                now.set_item(field, own)?;
+            }
+            guard(instance, info, field)?;
         }
         if now.len() > info.fields.len() {
-            for name in now.keys() {
-                let name = name.cast_into::<PyString>()?;
-                if !info.has(py, &name)? {
-                    return Err(no_field(info, py, &name));
-                }
-            }
+            look_at_others(info, &now, changed)?;
+        }
+        if copies.is_tangled() {
+            sharing::separate(&now, &info.fields)?;
         }
         Ok(changed)
     }
@@ -206,6 +313,7 @@ impl Saved {
             kept: self.kept.clone(),
             grown: self.grown,
             orphan: self.orphan,
+            stored: self.stored,
         }
     }
 
@@ -213,12 +321,19 @@ impl Saved {
     pub(crate) fn exchange(self, py: Python<'_>) -> PyResult<Self> {
         let instance = self.instance.bind(py);
         let now = fields(instance)?;
-        let mut containers = self.kept.containers.lock().same_now(py)?;
-        for (_, value) in &now {
+        let mut containers = self.kept.with_containers(py, |containers| containers.same_now(py))?;
+        for (_, value) in now.copy()? {
             containers.keep(&value)?;
         }
-        let kept = Arc::new(Kept { fields: now.copy()?.unbind(), containers: Mutex::new(containers) });
-        let before = Self { instance: self.instance.clone_ref(py), kept, grown: false, orphan: false };
+        let kept = Kept::new(Some(now.copy()?.unbind()));
+        *kept.containers.lock() = containers;
+        let before = Self {
+            instance: self.instance.clone_ref(py),
+            kept,
+            grown: false,
+            orphan: false,
+            stored: self.stored,
+        };
         self.restore();
         Ok(before)
     }
@@ -240,21 +355,56 @@ impl Saved {
     pub(crate) fn restore(self) {
         Python::attach(|py| {
             let instance = self.instance.bind(py);
-            let restored = fields(instance).and_then(|now| {
-                now.clear();
-                now.update(self.kept.fields.bind(py).as_mapping())?;
-                self.kept.containers.lock().restore(py)
-            });
+            let mut undoing = Undoing::default();
+            if let Err(error) = self.put_back(py, &mut undoing) {
+                undoing.failed(error);
+            }
+            self.let_go(py);
             forget_kept(instance);
-            if let Err(error) = restored {
+            if let Some(error) = undoing.into_error() {
                 error.write_unraisable(py, Some(instance.as_any()));
             }
         });
     }
+
+    fn put_back(&self, py: Python<'_>, undoing: &mut Undoing) -> PyResult<()> {
+        let now = fields(self.instance.bind(py))?;
+        if let Some(fields) = &self.kept.fields {
+            undoing.drop_later(now.copy()?.into_any().unbind());
+            now.clear();
+            now.update(fields.bind(py).as_mapping())?;
+        }
+        self.kept.with_containers(py, |containers| containers.restore(py, undoing));
+        undoing.put_replacements(now.as_any())
+    }
+}
+
+/// Looks at what an instance holds beside its fields: what its class has computed of them and kept is left out of the
+/// state, and goes when that changes.
+fn look_at_others(info: &ClassInfo, now: &Bound<'_, PyDict>, changed: bool) -> PyResult<()> {
+    let py = now.py();
+    for (name, value) in now.copy()? {
+        let name = name.cast_into::<PyString>()?;
+        if info.has(py, &name)? {
+            continue;
+        }
+        if !info.caches.bind(py).contains(&name)? {
+            return Err(no_field(info, py, &name));
+        }
+        // Nobody sees what is changed in a container that is no field's.
+        if changed || may_change(&value) {
+            now.del_item(name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Sees to it that reads of a field are noticed from now on: it was not known to hold what changes in place.
-fn guard(instance: &Bound<'_, ActorBase>, info: &ClassInfo, field: &Bound<'_, PyString>) -> PyResult<()> {
+pub(crate) fn guard(
+    instance: &Bound<'_, ActorBase>,
+    info: &ClassInfo,
+    field: &Bound<'_, PyString>,
+) -> PyResult<()> {
     let py = instance.py();
     if info.guarded.bind(py).contains(field)? {
         return Ok(());
@@ -293,19 +443,20 @@ impl ContainerField {
             let class = instance.get().info.get().name.bind(slf.py());
             return Err(PyAttributeError::new_err(format!("the field {class}.{name} has no value yet")));
         };
-        if !containers::may_change(&value) {
+        if !may_change(&value) {
             return Ok(value);
         }
         if let Some(kept) = touch(instance)?
-            && kept.fields.bind(slf.py()).get_item(name)?.is_some_and(|old| old.is(&value))
+            && kept.before(slf.py(), name)?.is_some_and(|old| old.is(&value))
         {
-            kept.containers.lock().keep(&value)?;
+            keep_field(instance, &kept, name, &value)?;
         }
         Ok(value)
     }
 
     fn __set__(&self, py: Python<'_>, instance: &Bound<'_, PyAny>, value: Py<PyAny>) -> PyResult<()> {
         let instance = instance.cast::<ActorBase>()?;
+        touch(instance)?;
         fields(instance)?.set_item(self.name.bind(py), value)
     }
 }

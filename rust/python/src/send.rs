@@ -13,9 +13,9 @@ use crate::bcom::Bcom;
 use crate::behavior::{constructor_name, is_behavior, not_a_behavior, type_name};
 use crate::calls::{self, Args};
 use crate::class_actor;
-use crate::containers;
 use crate::current::{current, current_turn, in_turn};
 use crate::errors::{behavior_error, kernel_error};
+use crate::handing_out::{self, Way};
 use crate::host::{Message, PyHost};
 use crate::portrayed::Portrayed;
 use crate::promise::{Promise, Sent};
@@ -60,7 +60,7 @@ fn make<'py>(
             type_name(constructor)
         )));
     }
-    let copies = containers::handed_out_args(py, Args::Packed(args, kwargs))?;
+    let copies = handing_out::handed_out_args(py, Args::Packed(args, kwargs), Way::Away)?;
     let (args, kwargs) = match &copies {
         None => (args, kwargs),
         Some((args, kwargs)) => (args, kwargs.as_ref()),
@@ -178,10 +178,11 @@ fn dispatch(
     kwargs: Option<Bound<'_, PyDict>>,
     resolver: Option<Py<Promise>>,
 ) -> PyResult<()> {
-    let (args, kwargs) = match containers::handed_out_args(py, Args::Packed(&args, kwargs.as_ref()))? {
-        None => (args, kwargs),
-        Some(copies) => copies,
-    };
+    let (args, kwargs) =
+        match handing_out::handed_out_args(py, Args::Packed(&args, kwargs.as_ref()), Way::Away)? {
+            None => (args, kwargs),
+            Some(copies) => copies,
+        };
     let message = Message { method, args: args.unbind(), kwargs: kwargs.map(Bound::unbind) };
     if let Some(churn) = current()
         && churn.in_turn()

@@ -13,6 +13,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
+use crate::undoing::Undoing;
+
 /// Where an instance holds its values.
 pub(crate) enum Shape {
     /// In a dict, in slots, or both.
@@ -21,34 +23,116 @@ pub(crate) enum Shape {
     Tuple { has_dict: bool },
 }
 
-type Shapes = HashMap<usize, (Arc<Shape>, usize)>;
+struct Entry {
+    shape: Arc<Shape>,
+    /// How many name its class.
+    names: usize,
+    hashing: Hashing,
+}
+
+/// What is to be known of the hash of instances.
+#[derive(Clone, Copy)]
+struct Hashing {
+    /// They may have one, and what changes in them nevertheless.
+    in_sets: bool,
+    /// It is code of the user, or their equality is.
+    is_own: bool,
+}
+
+type Shapes = HashMap<usize, Entry>;
 
 /// The shapes of all classes that live environments have as records, by address, and how many name each. An
 /// address is taken out before its class goes.
 static SHAPES: RwLock<Option<Shapes>> = RwLock::new(None);
 /// How many there are: most programs have none, and must not wait for others to see that.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// How many of them may stand in sets, and have in them what changes.
+static IN_SETS: AtomicUsize = AtomicUsize::new(0);
+/// How many of them have a hash or an equality that is code of the user.
+static OWN_HASH: AtomicUsize = AtomicUsize::new(0);
+
+impl Hashing {
+    fn of(class: &Bound<'_, PyType>) -> PyResult<Self> {
+        let py = class.py();
+        let hash = class.getattr(intern!(py, "__hash__"))?;
+        // A tuple has a hash only if all in it have one.
+        let of_tuples = py.get_type::<PyTuple>().getattr(intern!(py, "__hash__"))?;
+        let in_sets = !hash.is_none() && !hash.is(&of_tuples);
+        let is_own = in_sets
+            && (is_written(class, &hash)? || is_written(class, &class.getattr(intern!(py, "__eq__"))?)?);
+        Ok(Self { in_sets, is_own })
+    }
+
+    fn count(self, by: isize) {
+        for (counts, count) in [(self.in_sets, &IN_SETS), (self.is_own, &OWN_HASH)] {
+            if counts {
+                // Adding `usize::MAX` takes one away.
+                count.fetch_add(by as usize, Ordering::AcqRel);
+            }
+        }
+    }
+}
+
+/// Whether a method was written by a user: what dataclasses and attrs make uses the fields only.
+fn is_written(class: &Bound<'_, PyType>, method: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = class.py();
+    let Ok(code) = method.getattr(intern!(py, "__code__")) else {
+        return Ok(false);
+    };
+    let file = code.getattr(intern!(py, "co_filename"))?;
+    if !file.extract::<String>()?.starts_with('<') {
+        return Ok(true);
+    }
+    let fields = class.getattr(intern!(py, "__dataclass_fields__"));
+    for name in code.getattr(intern!(py, "co_names"))?.try_iter()? {
+        let name = name?;
+        let text = name.extract::<String>()?;
+        let is_known = ["hash", "__class__", "NotImplemented"].contains(&text.as_str());
+        if !is_known && !fields.as_ref().is_ok_and(|fields| fields.contains(&name).unwrap_or(false)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
 
 /// Instances of this class are values from now on.
-pub(crate) fn register(class: &Bound<'_, PyType>, shape: &Arc<Shape>) {
+pub(crate) fn register(class: &Bound<'_, PyType>, shape: &Arc<Shape>) -> PyResult<()> {
+    let hashing = Hashing::of(class)?;
     let mut shapes = SHAPES.write();
     let shapes = shapes.get_or_insert_default();
-    shapes.entry(class.as_ptr() as usize).or_insert_with(|| (shape.clone(), 0)).1 += 1;
+    let entry = shapes.entry(class.as_ptr() as usize).or_insert_with(|| {
+        hashing.count(1);
+        Entry { shape: shape.clone(), names: 0, hashing }
+    });
+    entry.names += 1;
     COUNT.store(shapes.len(), Ordering::Release);
+    Ok(())
 }
 
 /// One that named a class is gone.
 pub(crate) fn forget(address: usize) {
     let mut shapes = SHAPES.write();
     let gone = shapes.as_mut().and_then(|shapes| {
-        let (_, names) = shapes.get_mut(&address)?;
-        *names -= 1;
-        let gone = if *names == 0 { shapes.remove(&address) } else { None };
+        let entry = shapes.get_mut(&address)?;
+        entry.names -= 1;
+        let gone = if entry.names == 0 { shapes.remove(&address) } else { None };
         COUNT.store(shapes.len(), Ordering::Release);
         gone
     });
     drop(shapes);
-    drop(gone);
+    if let Some(entry) = gone {
+        entry.hashing.count(-1);
+    }
+}
+
+/// Whether what stands in sets, and under which keys of dicts, may be changed.
+pub(crate) fn any_in_sets() -> bool {
+    IN_SETS.load(Ordering::Acquire) != 0
+}
+
+/// Whether hashing a value may run code of the user.
+pub(crate) fn any_own_hash() -> bool {
+    OWN_HASH.load(Ordering::Acquire) != 0
 }
 
 /// The shape of a value, if it is an instance of a record.
@@ -62,7 +146,7 @@ pub(crate) fn of(value: &Bound<'_, PyAny>) -> Option<Arc<Shape>> {
         return None;
     }
     let shapes = SHAPES.read();
-    Some(shapes.as_ref()?.get(&(class as usize))?.0.clone())
+    Some(shapes.as_ref()?.get(&(class as usize))?.shape.clone())
 }
 
 /// What an instance held.
@@ -158,17 +242,109 @@ impl Shape {
         Ok(true)
     }
 
-    /// Puts back what an instance held.
-    pub(crate) fn restore(&self, instance: &Bound<'_, PyAny>, held: &Held) -> PyResult<()> {
+    /// As [`Shape::holds`], where values that are `same` count as those before.
+    pub(crate) fn holds_alike(
+        &self,
+        instance: &Bound<'_, PyAny>,
+        held: &Held,
+        same: impl Fn(&Bound<'_, PyAny>, &Bound<'_, PyAny>) -> bool,
+    ) -> PyResult<bool> {
         let py = instance.py();
         if let (Some(dict), Some(held)) = (self.dict(instance)?, &held.dict) {
+            let held = held.bind(py);
+            if dict.len() != held.len() {
+                return Ok(false);
+            }
+            for (name, value) in held.copy()? {
+                if !dict.get_item(name)?.is_some_and(|now| same(&now, &value)) {
+                    return Ok(false);
+                }
+            }
+        }
+        for (slot, held) in self.slots().iter().zip(&held.slots) {
+            let now = get(instance, slot.bind(py))?;
+            let same = match (&now, held) {
+                (Some(now), Some(held)) => same(now, held.bind(py)),
+                (None, None) => true,
+                _ => false,
+            };
+            if !same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The values that an instance holds, with their names.
+    pub(crate) fn named<'py>(
+        &self,
+        instance: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
+        let py = instance.py();
+        if let Self::Tuple { .. } = self {
+            let nothing = py.None().into_bound(py);
+            return Ok(instance.cast::<PyTuple>()?.iter().map(|item| (nothing.clone(), item)).collect());
+        }
+        let mut named: Vec<_> = self.dict(instance)?.map_or_else(Vec::new, |dict| dict.iter().collect());
+        for slot in self.slots() {
+            let slot = slot.bind(py);
+            named.extend(get(instance, slot)?.map(|value| (slot.clone().into_any(), value)));
+        }
+        Ok(named)
+    }
+
+    /// Puts back what an instance held.
+    pub(crate) fn restore(
+        &self,
+        instance: &Bound<'_, PyAny>,
+        held: &Held,
+        undoing: &mut Undoing,
+    ) -> PyResult<()> {
+        let py = instance.py();
+        if let (Some(dict), Some(held)) = (self.dict(instance)?, &held.dict) {
+            undoing.drop_later(dict.copy()?.into_any().unbind());
             dict.clear();
             dict.update(held.bind(py).as_mapping())?;
         }
         for (slot, held) in self.slots().iter().zip(&held.slots) {
             let (slot, held) = (slot.bind(py), held.as_ref().map(|held| held.bind(py)));
-            if held.is_some() || get(instance, slot)?.is_some() {
+            let now = get(instance, slot)?;
+            if held.is_some() || now.is_some() {
+                if let Some(now) = now {
+                    undoing.drop_later(now.unbind());
+                }
                 set(instance, slot, held)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts other values into an instance in place of those that it did not hold, where there are some.
+    pub(crate) fn replace_changed<'py>(
+        &self,
+        instance: &Bound<'py, PyAny>,
+        held: &Held,
+        mut other: impl FnMut(&Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>,
+    ) -> PyResult<()> {
+        let py = instance.py();
+        if let Some(dict) = self.dict(instance)? {
+            for (name, value) in dict.copy()? {
+                let before = held.dict.as_ref().map(|held| held.bind(py).get_item(&name)).transpose()?;
+                if before.flatten().is_some_and(|before| before.is(&value)) {
+                    continue;
+                }
+                if let Some(other) = other(&value)? {
+                    dict.set_item(name, other)?;
+                }
+            }
+        }
+        for (slot, held) in self.slots().iter().zip(&held.slots) {
+            let slot = slot.bind(py);
+            if let Some(value) = get(instance, slot)?
+                && !held.as_ref().is_some_and(|held| held.is(&value))
+                && let Some(other) = other(&value)?
+            {
+                set(instance, slot, Some(&other))?;
             }
         }
         Ok(())

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use goblins_core::residency::MaySleep;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyFrozenSet, PyTuple};
 
 use crate::behavior;
 use crate::class_actor::{self, ActorBase};
-use crate::containers::may_change;
+use crate::containers::{each_inner, may_change};
 use crate::portrayed::Portrayed;
 use crate::saved;
 use crate::shapes;
@@ -73,15 +73,7 @@ impl<'py> Found<'py> {
         while let Some((container, _)) = self.containers.get(index) {
             let container = container.clone();
             index += 1;
-            if let Ok(list) = container.cast_exact::<PyList>() {
-                list.iter().for_each(|item| self.add(item));
-            } else if let Ok(dict) = container.cast_exact::<PyDict>() {
-                dict.values().iter().for_each(|value| self.add(value));
-            } else if let Ok(tuple) = container.cast_exact::<PyTuple>() {
-                tuple.iter().for_each(|item| self.add(item));
-            } else if let Some(shape) = shapes::of(&container) {
-                shape.values(&container)?.into_iter().for_each(|value| self.add(value));
-            }
+            each_inner(&container, |inner| self.add(inner))?;
         }
         Ok(())
     }
@@ -120,5 +112,6 @@ fn references<T>(object: &Bound<'_, T>) -> isize {
 /// A container whose own contents can't be changed, whoever holds it.
 fn is_constant(container: &Bound<'_, PyAny>) -> bool {
     container.is_exact_instance_of::<PyTuple>()
+        || container.is_exact_instance_of::<PyFrozenSet>()
         || shapes::of(container).is_some_and(|shape| !shape.is_mutable())
 }

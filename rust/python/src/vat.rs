@@ -22,6 +22,7 @@ use crate::coroutine;
 use crate::current::current;
 use crate::errors::{deadlock, far_call, kernel_error, no_turn_error};
 use crate::event_loop::{Elsewhere, EventLoop};
+use crate::handing_out;
 use crate::host::{Handler, PyHost};
 use crate::log::{self, Log};
 use crate::opening::Opening;
@@ -257,7 +258,8 @@ impl Vat {
             return elsewhere.call_method(slf, "run", function, args, kwargs);
         }
         Ok(this.vat.run(function.py(), |churn| {
-            Ok(coroutine::started(churn, None, Args::Packed(args, kwargs).call(function)?)?)
+            let answer = coroutine::started(churn, None, Args::Packed(args, kwargs).call(function)?)?;
+            Ok(handing_out::handed_out(answer)?)
         })?)
     }
 

@@ -6,6 +6,7 @@ use goblins_core::promise::Outcome;
 use minicbor::Encoder;
 use minicbor::data::Tag;
 use minicbor::encode::Error;
+use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyFunction, PyInt, PyList, PySet, PyString,
@@ -16,8 +17,11 @@ use super::promises::{BROKEN, FULFILLED, UNSETTLED, broken_error};
 use super::{MAX_DEPTH, identifiers, known, numbers, records, tags, times};
 use crate::behavior::type_name;
 use crate::collections::Collection;
+use crate::containers::may_change;
+use crate::current::current;
 use crate::host::PyHost;
 use crate::records::{Kind, RecordClass, Records};
+use crate::shapes;
 
 /// What stands for a reference or a promise.
 pub(crate) enum Handle {
@@ -274,11 +278,33 @@ impl<'py> Writer<'_, 'py> {
     }
 
     fn dict(&mut self, dict: &Bound<'py, PyDict>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
+        // Code of the user may change it meanwhile.
+        let dict = if shapes::any_own_hash() { dict.copy()? } else { dict.clone() };
         for (key, item) in dict {
+            self.check_hash(&key).map_err(|error| error.below(|| format!("<key {}>", brief(&key))))?;
             self.value(&key, out).map_err(|error| error.below(|| format!("<key {}>", brief(&key))))?;
             self.value(&item, out).map_err(|error| error.below(|| item_step(&key)))?;
         }
         Ok(())
+    }
+
+    /// When a set or a dict is made again its members are hashed, and perhaps compared, before any actor can answer.
+    fn check_hash(&self, member: &Bound<'py, PyAny>) -> Result<(), NotPortable> {
+        if !shapes::any_own_hash() || !may_change(member) || self.refs.records().is_none() {
+            return Ok(());
+        }
+        let hash = || member.hash().and_then(|_| member.rich_compare(member, CompareOp::Eq)).map(drop);
+        let hashed = match current() {
+            Some(churn) => churn.paused(hash),
+            None => hash(),
+        };
+        hashed.map_err(|error| {
+            NotPortable::new(format!(
+                "{}, whose __hash__ or __eq__ fails while no actor can be called ({error}), so it could not be made \
+                 again: let them depend on its own fields only",
+                type_name(member)
+            ))
+        })
     }
 
     /// Members in the order of their bytes, so that equal sets give equal bytes.
@@ -288,7 +314,9 @@ impl<'py> Writer<'_, 'py> {
         out: &mut Vec<u8>,
     ) -> Result<(), NotPortable> {
         let mut encoded = Vec::new();
+        let members: Vec<_> = members.collect();
         for member in members {
+            self.check_hash(&member).map_err(|error| error.below(|| "<member>".to_owned()))?;
             let mut bytes = Vec::new();
             self.value(&member, &mut bytes).map_err(|error| error.below(|| "<member>".to_owned()))?;
             encoded.push(bytes);

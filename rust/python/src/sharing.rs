@@ -1,0 +1,168 @@
+//! One place for each container: what stands in two places of an actor would be two equal ones after a restart, so it is
+//! that from the end of the turn on.
+
+use std::collections::HashSet;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
+
+use crate::containers::{each_inner, may_change};
+use crate::copies::{MAX_DEPTH, counted_copy};
+use crate::errors::{too_deep, too_many_copies};
+use crate::shapes::{self, Shape};
+
+/// Puts a copy into each place of some fields where a container stands that was met before, in their order. A container
+/// that contains itself is left as it is.
+pub(crate) fn separate(fields: &Bound<'_, PyDict>, names: &[Py<PyString>]) -> PyResult<()> {
+    let mut walk = Walk::default();
+    for name in names {
+        let name = name.bind(fields.py());
+        if let Some(value) = fields.get_item(name)?
+            && let Some(other) = walk.place(&value)?
+        {
+            fields.set_item(name, other)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many containers may be copied in one turn of an actor: each level of `[x, x]` doubles them.
+const MOST_COPIES: usize = 1_000_000;
+
+#[derive(Default)]
+struct Walk {
+    /// The containers that have a place.
+    placed: HashSet<usize>,
+    /// Those that can't be changed, nor anything in them: they may stand in any number of places.
+    constant: HashSet<usize>,
+    /// Those that the present one stands in.
+    above: Vec<usize>,
+    copied: usize,
+}
+
+impl Walk {
+    /// What is to stand here in place of a value, if not that.
+    fn place<'py>(&mut self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !may_change(value) {
+            return Ok(None);
+        }
+        let address = value.as_ptr() as usize;
+        if self.constant.contains(&address) || self.above.contains(&address) {
+            return Ok(None);
+        }
+        if self.above.len() > MAX_DEPTH {
+            return Err(too_deep(MAX_DEPTH));
+        }
+        if !is_mutable(value) {
+            let mut holds = false;
+            each_inner(value, |_| holds = true)?;
+            if !holds {
+                return Ok(None);
+            }
+            let placed = self.placed.len();
+            self.above.push(address);
+            let other = self.in_constant(value);
+            self.above.pop();
+            let other = other?;
+            if other.is_none() && placed == self.placed.len() {
+                self.constant.insert(address);
+            }
+            return Ok(other);
+        }
+        if !self.placed.insert(address) {
+            let (copy, count) = counted_copy(value)?;
+            self.copied += count;
+            if self.copied > MOST_COPIES {
+                return Err(too_many_copies());
+            }
+            return Ok(Some(copy));
+        }
+        self.above.push(address);
+        let done = self.inside(value);
+        self.above.pop();
+        done.map(|()| None)
+    }
+
+    /// Gives each container in one that can be changed a place.
+    fn inside(&mut self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Ok(list) = value.cast_exact::<PyList>() {
+            for index in 0..list.len() {
+                if let Some(other) = self.place(&list.get_item(index)?)? {
+                    list.set_item(index, other)?;
+                }
+            }
+        } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+            let mut renamed = false;
+            let mut all = Vec::new();
+            for (key, value) in dict.copy()? {
+                let (new_key, new_value) = (self.place(&key)?, self.place(&value)?);
+                renamed |= new_key.is_some();
+                let is_new = new_value.is_some();
+                all.push((new_key.unwrap_or(key), new_value.unwrap_or(value), is_new));
+            }
+            if renamed {
+                dict.clear();
+            }
+            for (key, value, is_new) in all {
+                if renamed || is_new {
+                    dict.set_item(key, value)?;
+                }
+            }
+        } else if let Ok(set) = value.cast_exact::<PySet>() {
+            if shapes::any_in_sets() {
+                let members: Vec<_> = set.iter().collect();
+                if let Some(others) = self.each(&members)? {
+                    set.clear();
+                    others.into_iter().try_for_each(|member| set.add(member))?;
+                }
+            }
+        } else if let Some(shape) = shapes::of(value) {
+            shape.replace(value, |inner| self.place(inner))?;
+        }
+        Ok(())
+    }
+
+    fn in_constant<'py>(&mut self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = value.py();
+        if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+            let items = self.each(&tuple.iter().collect::<Vec<_>>())?;
+            return items.map(|items| Ok(PyTuple::new(py, items)?.into_any())).transpose();
+        }
+        if let Ok(set) = value.cast_exact::<PyFrozenSet>() {
+            let members = self.each(&set.iter().collect::<Vec<_>>())?;
+            return members.map(|members| Ok(PyFrozenSet::new(py, members)?.into_any())).transpose();
+        }
+        let Some(shape) = shapes::of(value) else {
+            return Ok(None);
+        };
+        let Some(items) = self.each(&shape.values(value)?)? else {
+            return Ok(None);
+        };
+        if let Shape::Tuple { .. } = *shape {
+            return shapes::tuple(&value.get_type(), items).map(Some);
+        }
+        let copy = shape.copy(value)?;
+        let mut items = items.into_iter();
+        shape.replace(&copy, |_| Ok(items.next()))?;
+        Ok(Some(copy))
+    }
+
+    /// The same values with copies of those that have a place; `None` if there are none.
+    fn each<'py>(&mut self, values: &[Bound<'py, PyAny>]) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
+        let mut found = false;
+        let mut others = Vec::with_capacity(values.len());
+        for value in values {
+            let other = self.place(value)?;
+            found |= other.is_some();
+            others.push(other.unwrap_or_else(|| value.clone()));
+        }
+        Ok(found.then_some(others))
+    }
+}
+
+/// Whether a container can be changed itself.
+fn is_mutable(value: &Bound<'_, PyAny>) -> bool {
+    !value.is_exact_instance_of::<PyTuple>()
+        && !value.is_exact_instance_of::<PyFrozenSet>()
+        && shapes::of(value).is_none_or(|shape| shape.is_mutable())
+}

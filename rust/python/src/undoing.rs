@@ -1,0 +1,115 @@
+//! What comes up while containers get back what they held.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
+
+use crate::shapes::{self, Shape};
+
+/// Whatever happens to one container, the others are restored.
+#[derive(Default)]
+pub(crate) struct Undoing {
+    /// Dropped when all is as it was: finalizers may run any code.
+    rest: Vec<Py<PyAny>>,
+    /// Arrays that could not get back what they held, and those that hold it.
+    replaced: Vec<(Py<PyByteArray>, Py<PyByteArray>)>,
+    error: Option<PyErr>,
+}
+
+impl Undoing {
+    pub(crate) fn drop_later(&mut self, value: Py<PyAny>) {
+        self.rest.push(value);
+    }
+
+    /// An array gets its size back no more: another one stands for it from now on.
+    pub(crate) fn replace(&mut self, bytes: &Bound<'_, PyByteArray>, held: &[u8]) {
+        let fresh = PyByteArray::new(bytes.py(), held);
+        self.replaced.push((bytes.clone().unbind(), fresh.unbind()));
+    }
+
+    pub(crate) fn failed(&mut self, error: PyErr) {
+        self.error.get_or_insert(error);
+    }
+
+    /// The first error that there was.
+    pub(crate) fn into_error(self) -> Option<PyErr> {
+        self.error
+    }
+
+    /// Puts those that replace others into a container that held these.
+    pub(crate) fn put_replacements(&self, container: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.replaced.is_empty() {
+            return Ok(());
+        }
+        if let Ok(list) = container.cast_exact::<PyList>() {
+            for index in 0..list.len() {
+                if let Some(other) = self.instead(&list.get_item(index)?)? {
+                    list.set_item(index, other)?;
+                }
+            }
+        } else if let Ok(dict) = container.cast_exact::<PyDict>() {
+            for (key, value) in dict.copy()? {
+                if let Some(other) = self.instead(&value)? {
+                    dict.set_item(key, other)?;
+                }
+            }
+        } else if let Ok(set) = container.cast_exact::<PySet>() {
+            for member in set.iter().collect::<Vec<_>>() {
+                if let Some(other) = self.instead(&member)? {
+                    set.discard(member)?;
+                    set.add(other)?;
+                }
+            }
+        } else if let Some(shape) = shapes::of(container) {
+            shape.replace(container, |value| self.instead(value))?;
+        }
+        Ok(())
+    }
+
+    /// What is to stand in place of a value, or of one that can't be changed and holds such a value.
+    fn instead<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = value.py();
+        if let Some((_, fresh)) = self.replaced.iter().find(|(old, _)| old.is(value)) {
+            return Ok(Some(fresh.bind(py).clone().into_any()));
+        }
+        if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+            let items: Vec<_> = tuple.iter().collect();
+            return match self.others(&items)? {
+                Some(items) => Ok(Some(PyTuple::new(py, items)?.into_any())),
+                None => Ok(None),
+            };
+        }
+        if let Ok(set) = value.cast_exact::<PyFrozenSet>() {
+            let members: Vec<_> = set.iter().collect();
+            return match self.others(&members)? {
+                Some(members) => Ok(Some(PyFrozenSet::new(py, members)?.into_any())),
+                None => Ok(None),
+            };
+        }
+        match shapes::of(value) {
+            Some(shape) if !shape.is_mutable() => {
+                let Some(items) = self.others(&shape.values(value)?)? else {
+                    return Ok(None);
+                };
+                if let Shape::Tuple { .. } = *shape {
+                    return shapes::tuple(&value.get_type(), items).map(Some);
+                }
+                let copy = shape.copy(value)?;
+                let mut items = items.into_iter();
+                shape.replace(&copy, |_| Ok(items.next()))?;
+                Ok(Some(copy))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn others<'py>(&self, values: &[Bound<'py, PyAny>]) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
+        let mut found = false;
+        let mut others = Vec::with_capacity(values.len());
+        for value in values {
+            let other = self.instead(value)?;
+            found |= other.is_some();
+            others.push(other.unwrap_or_else(|| value.clone()));
+        }
+        Ok(found.then_some(others))
+    }
+}
