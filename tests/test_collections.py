@@ -66,6 +66,11 @@ class TestMap:
         assert it[nan] == plain[nan]
         assert float("nan") not in it
 
+    def test_keys_without_a_value_have_none_and_views_tell_their_map(self, vat):
+        it = make_in_vat(vat, Map.fromkeys, "ab")
+        assert it == {"a": None, "b": None}
+        assert it.keys().mapping is it.items().mapping is it.values().mapping is it
+
     def test_views_are_live(self, vat):
         it = make_in_vat(vat, Map, {"a": 1, "b": 2})
         keys, items, values = it.keys(), it.items(), it.values()
@@ -203,6 +208,36 @@ class TestList:
         with pytest.raises(TypeError):
             hash(it)
 
+    def test_it_is_repeated_and_ordered_as_a_list_is(self, vat):
+        it = make_in_vat(vat, List, [1, 2])
+        same = it
+        assert it * 2 == 2 * it == [1, 2, 1, 2]
+        assert type(it * 2) is List
+        assert it * 0 == it * -1 == []
+        it *= 100
+        assert it is same
+        assert it == [1, 2] * 100
+        it *= 1
+        assert len(it) == 200
+        it *= True
+        assert len(it) == 200
+        it *= -1
+        assert it == []
+        for wrong in (2.0, "2", None, [1]):
+            with pytest.raises(TypeError):
+                it *= wrong
+        it += [1, 2]
+        assert it < [1, 3]
+        assert it <= [1, 2]
+        assert it > [1]
+        assert it >= [0, 9]
+        assert it > [0]
+        assert not it < [1, 2]
+        with pytest.raises(TypeError, match="not supported"):
+            assert it < (1, 2)
+        with pytest.raises(TypeError, match="not supported"):
+            assert it < ["a"]
+
     def test_what_is_appended_during_an_iteration_is_seen(self, vat):
         it = make_in_vat(vat, List, range(100))
         with vat:
@@ -265,6 +300,21 @@ class TestSet:
         it.clear()
         with pytest.raises(KeyError):
             it.pop()
+
+    def test_its_operators_take_sets_only(self, vat):
+        it = make_in_vat(vat, Set, "a")
+        with pytest.raises(TypeError):
+            it |= ["b"]
+        with pytest.raises(TypeError):
+            it &= ["b"]
+        with pytest.raises(TypeError):
+            it -= ["b"]
+        with pytest.raises(TypeError):
+            it ^= ["b"]
+        assert it == {"a"}
+        it &= {"a", "b"}
+        it ^= {"b"}
+        assert it == {"a", "b"}
 
     def test_a_change_during_an_iteration_is_noticed(self, vat):
         it = make_in_vat(vat, Set, range(10))

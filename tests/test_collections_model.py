@@ -1,6 +1,6 @@
 """Random changes of Map, List and Set against plain ones, with turns that fail and restarts (G1, G6).
 
-Pages are made very small, so that all kinds of growing and shrinking happen. Runs a few hundred programs;
+Pages are made very small, so that all kinds of growing and shrinking happen. Runs fifty programs;
 `GOBLINS_PROGRAMS=10000` runs so many.
 """
 
@@ -17,6 +17,7 @@ from goblins import (
     MemoryStore,
     PersistenceEnv,
     Set,
+    _keys,
     _pages,
     _tree,
     field,
@@ -26,9 +27,10 @@ from goblins import (
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from portable_keys import KEYS, RECORDS
 from support import Boom
 
-PROGRAMS = int(os.environ.get("GOBLINS_PROGRAMS", "200"))
+PROGRAMS = int(os.environ.get("GOBLINS_PROGRAMS", "50"))
 
 
 class Holder(Actor):
@@ -40,10 +42,11 @@ class Holder(Actor):
         return self.map, self.list, self.set
 
 
-ENV = PersistenceEnv("model", Holder)
+ENV = PersistenceEnv("model", Holder, records=RECORDS)
 FEW_HASHES = 7
 
-keys = st.integers(0, 40) | st.sampled_from([True, 1.0, 2.5, "a", "b", (1, "x"), None, b"y", frozenset({1})])
+few = st.integers(0, 40) | st.sampled_from([True, 1.0, 2.5, "a", "b", (1, "x"), None, b"y", frozenset({1})])
+keys = few | st.sampled_from(KEYS) | st.tuples(st.sampled_from(KEYS), st.integers(0, 1))
 values = st.integers(-3, 3) | st.text("v", max_size=60) | st.lists(st.integers(0, 3), max_size=3)
 picks = st.integers(-60, 60)
 
@@ -58,7 +61,7 @@ class Plain:
 def outcome(function):
     try:
         return function()
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, TypeError) as error:
         return type(error)
 
 
@@ -72,10 +75,13 @@ class Programs(RuleBasedStateMachine):
         self.patch.setattr(_pages, "MOST_BYTES", 100)
         self.patch.setattr(_tree, "FANOUT", 3)
         if self.few_hashes:
-            whole = _pages.stable_hash
-            self.patch.setattr(
-                _pages, "stable_hash", lambda key: bytes([0] * 7 + [whole(key)[0] % FEW_HASHES])
-            )
+            whole = _keys.hash_key
+
+            def worse(key):
+                hashed, marks = whole(key)
+                return bytes([0] * 7 + [hashed[0] % FEW_HASHES]), marks
+
+            self.patch.setattr(_keys, "hash_key", worse)
         self.store = MemoryStore()
         self.plain = Plain()
         self.before = None
@@ -150,6 +156,18 @@ class Programs(RuleBasedStateMachine):
     def clear(self, part, really):
         if not really:
             self.both(part, lambda it: it.clear())
+
+    @rule(times=st.integers(-1, 3))
+    def repeat(self, times):
+        if len(self.plain.list) < 20:
+            self.both("list", lambda it: it.__imul__(times) and None)
+
+    @rule(other=st.lists(st.integers(-3, 3), max_size=4))
+    def compare(self, other):
+        def all_orders(it):
+            return it < other, it <= other, it > other, it >= other, it == other
+
+        self.both("list", lambda it: [outcome(lambda: all_orders(it)), list(it * 2), list(2 * it)])
 
     @rule(value=values)
     def append(self, value):

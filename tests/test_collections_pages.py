@@ -130,9 +130,9 @@ def all_pages(collection):
 
 def heaviest(table):
     return max(
-        sum(_pages.weight(key) + _pages.weight(value) for key, value in state[3].items())
+        sum(map(_pages.weight, [*state[3], *state[4]]))
         for state in all_pages(table).values()
-        if len(state) == 4 and isinstance(state[3], dict)
+        if len(state) == 5
     )
 
 

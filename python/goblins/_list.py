@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Self, SupportsIndex, TypeVar, cast, final, o
 
 from goblins import _pages
 from goblins._errors import GoblinsError
-from goblins._goblins import Ref, _Collection, _page, _page_become, _page_spawn
+from goblins._goblins import Ref, _page, _page_become, _page_damaged, _page_spawn
 from goblins._map import SHOWN
-from goblins._pages import item_page, list_root, near, own, weight
+from goblins._ordered import Ordered
+from goblins._pages import believable, item_page, list_root, near, own, weight
 from goblins._tree import Trail, Tree
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ class _Cursor(NamedTuple):
 
 
 @final
-class List(_Collection, MutableSequence[T]):
+class List(Ordered, MutableSequence[T]):
     """A list for large state of actors: what ``Map`` is for lists.
 
     Reading, setting, inserting and deleting at any index, and appending, read and write a few small pages.
@@ -59,17 +60,16 @@ class List(_Collection, MutableSequence[T]):
         raise TypeError("a List can't be derived from: what is stored would come back as a List")
 
     def _state(self) -> tuple[int, Tree]:
-        _, count, top, levels = _page(self._root)
-        return count, Tree(top, levels, relative=True)
+        _, count, top, levels = _page(self._root, list_root)
+        return believable(self._root, count), Tree(top, levels, relative=True)
 
     def _replace(self, count: int, tree: Tree) -> None:
-        if _page(self._root)[1:] != (count, tree.top, tree.levels):
+        if _page(self._root, list_root)[1:] != (count, tree.top, tree.levels):
             _page_become(self._root, count, tree.top, tree.levels)
 
     @near
     def __len__(self) -> int:
-        count: int = _page(self._root)[1]
-        return count
+        return believable(self._root, _page(self._root, list_root)[1])
 
     @overload
     def __getitem__(self, index: SupportsIndex, /) -> T: ...
@@ -80,8 +80,8 @@ class List(_Collection, MutableSequence[T]):
         count, tree = self._state()
         if isinstance(index, slice):
             return self._slice(index)
-        trail = tree.find(_position(index, count, "index"))
-        return own(_page(trail.leaf)[2][trail.number])
+        trail, _, items = _items(tree, _position(index, count, "index"))
+        return own(items[trail.number])
 
     def _slice(self, wanted: slice) -> list[T]:
         positions = range(*wanted.indices(len(self)))
@@ -104,8 +104,7 @@ class List(_Collection, MutableSequence[T]):
     @near
     def _set(self, index: SupportsIndex, value: T) -> None:
         count, tree = self._state()
-        trail = tree.find(_position(index, count, "assignment index"))
-        _, heavy, items = _page(trail.leaf)
+        trail, heavy, items = _items(tree, _position(index, count, "assignment index"))
         value, old = own(value), items[trail.number]
         if value is old:
             return
@@ -149,8 +148,7 @@ class List(_Collection, MutableSequence[T]):
     def _remove(self, position: int) -> Any:
         """Takes an item out, and gives it."""
         count, tree = self._state()
-        trail = tree.find(position)
-        _, heavy, items = _page(trail.leaf)
+        trail, heavy, items = _items(tree, position)
         items = items[:]
         value = items.pop(trail.number)
         _page_become(trail.leaf, heavy - weight(value), items)
@@ -164,8 +162,7 @@ class List(_Collection, MutableSequence[T]):
         count, tree = self._state()
         at = operator.index(index)
         at = max(at + count, 0) if at < 0 else min(at, count)
-        trail = tree.find(at)
-        _, heavy, items = _page(trail.leaf)
+        trail, heavy, items = _items(tree, at, at == count)
         value = own(value)
         items = [*items[: trail.number], value, *items[trail.number :]]
         tree.shift(trail, 1)
@@ -187,7 +184,7 @@ class List(_Collection, MutableSequence[T]):
     @near
     def append(self, value: T, /) -> None:
         """Puts an item at the end."""
-        self.insert(_page(self._root)[1], value)
+        self.insert(len(self), value)
 
     def extend(self, items: Iterable[T], /) -> None:
         """Puts many items at the end."""
@@ -199,8 +196,7 @@ class List(_Collection, MutableSequence[T]):
         waiting = iter([own(item) for item in items])
         item = next(waiting, _NOTHING)
         while item is not _NOTHING:
-            trail = tree.find(count)
-            _, heavy, held = _page(trail.leaf)
+            trail, heavy, held = _items(tree, count, True)
             held, fresh = held[:], False
             if held and not _has_room(heavy, held, item):
                 heavy, held, fresh = 0, [], True
@@ -219,6 +215,21 @@ class List(_Collection, MutableSequence[T]):
     def __iadd__(self, items: Iterable[T], /) -> List[T]:
         self.extend(items)
         return self
+
+    @near
+    def __imul__(self, times: SupportsIndex, /) -> Self:
+        times = _times(times)
+        if times <= 0:
+            self.clear()
+        else:
+            self._extend(list(self) * (times - 1))
+        return self
+
+    @near
+    def __mul__(self, times: SupportsIndex, /) -> List[T]:
+        return List(list(self) * _times(times))
+
+    __rmul__ = __mul__
 
     @near
     def pop(self, index: SupportsIndex = -1, /) -> T:
@@ -317,15 +328,16 @@ class List(_Collection, MutableSequence[T]):
     @near
     def _page_at(self, position: int, known: _Cursor | None = None) -> _Cursor | None:
         """The page that has a position: the known one, if it has it still. None if there is no such item."""
-        root = _page(self._root)
+        root = _page(self._root, list_root)
         if known is not None and known.root is root:
-            known = known._replace(state=_page(known.page))
+            known = known._replace(state=_page(known.page, item_page))
             if 0 <= position - known.start < len(known.state[2]):
                 return known
         if not 0 <= position < root[1]:
             return None
-        trail = Tree(root[2], root[3], relative=True).find(position)
-        return _Cursor(trail.leaf, _page(trail.leaf), root, position - trail.number)
+        believable(self._root, root[1])
+        trail, *_ = _items(Tree(root[2], root[3], relative=True), position)
+        return _Cursor(trail.leaf, _page(trail.leaf, item_page), root, position - trail.number)
 
     def _walk(self, position: int, step: int = 1) -> Iterator[Any]:
         """The items from a position on, as they are when it comes to them."""
@@ -355,6 +367,22 @@ class List(_Collection, MutableSequence[T]):
 
 
 _NOTHING: Any = object()
+
+
+def _items(tree: Tree, position: int, may_end: bool = False) -> tuple[Trail, int, list[Any]]:
+    """The way to the page of a position, its weight and its items. It may be just behind the last one."""
+    trail = tree.find(position)
+    _, heavy, items = _page(trail.leaf, item_page)
+    if trail.number >= len(items) + may_end:
+        raise _page_damaged(trail.leaf, "it has fewer items than what leads to it counts")
+    return trail, heavy, items
+
+
+def _times(times: SupportsIndex) -> int:
+    try:
+        return operator.index(times)
+    except TypeError:
+        raise TypeError(f"a List is repeated an integer of times, not {type(times).__name__}") from None
 
 
 def _has_room(heavy: int, items: list[Any], item: Any) -> bool:

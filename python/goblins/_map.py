@@ -16,7 +16,6 @@ from itertools import islice
 from typing import Any, TypeVar, cast, final, overload
 
 from goblins._errors import GoblinsError
-from goblins._goblins import _page
 from goblins._pages import near, own
 from goblins._table import Table, pair
 
@@ -59,7 +58,7 @@ class Map(Table, MutableMapping[K, V]):
         raise TypeError("a Map can't be derived from: what is stored would come back as a Map")
 
     @classmethod
-    def fromkeys(cls, keys: Iterable[K], value: V) -> Map[K, V]:
+    def fromkeys(cls, keys: Iterable[K], value: Any = None, /) -> Map[K, Any]:
         """A Map with these keys, each with this value."""
         return Map((key, value) for key in keys)
 
@@ -68,7 +67,7 @@ class Map(Table, MutableMapping[K, V]):
         found = self._find(key)
         if found is None:
             raise KeyError(key)
-        return cast(V, own(found[1][3][key]))
+        return cast(V, own(found.value))
 
     @near
     def __setitem__(self, key: K, value: V, /) -> None:
@@ -90,7 +89,7 @@ class Map(Table, MutableMapping[K, V]):
     def get(self, key: K, default: Any = None, /) -> Any:
         """The value of a key, or the default if it is not there."""
         found = self._find(key)
-        return default if found is None else own(found[1][3][key])
+        return default if found is None else own(found.value)
 
     @overload
     def pop(self, key: K, /) -> V: ...
@@ -115,7 +114,7 @@ class Map(Table, MutableMapping[K, V]):
             KeyError: the Map is empty.
         """
         key, _ = self._end(last=True)
-        return key, own(self._drop(key))
+        return own(key), own(self._drop(key))
 
     @near
     def setdefault(self, key: K, default: Any = None, /) -> Any:
@@ -124,7 +123,7 @@ class Map(Table, MutableMapping[K, V]):
         if found is None:
             self._put(key, own(default))
             return own(default)
-        return own(found[1][3][key])
+        return own(found.value)
 
     def update(self, entries: Any = (), /, **named: Any) -> None:
         """Sets many entries: those of a mapping or of pairs, and those that have a name."""
@@ -202,12 +201,16 @@ class Map(Table, MutableMapping[K, V]):
 
     @near
     def _beginning(self) -> tuple[int, list[tuple[K, V]]]:
-        return _page(self._root)[1], list(islice(self._walk(pair), SHOWN))
+        return len(self), list(islice(self._walk(pair), SHOWN))
 
 
 class _Keys(KeysView[K]):
     __slots__ = ()
     _mapping: Map[K, Any]
+
+    @property
+    def mapping(self) -> Mapping[K, Any]:
+        return self._mapping
 
     def __reversed__(self) -> Iterator[K]:
         return reversed(self._mapping)
@@ -219,6 +222,10 @@ class _Keys(KeysView[K]):
 class _Items(ItemsView[K, V]):
     __slots__ = ()
     _mapping: Map[K, V]
+
+    @property
+    def mapping(self) -> Mapping[K, V]:
+        return self._mapping
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return self._mapping._walk(pair)
@@ -233,6 +240,10 @@ class _Items(ItemsView[K, V]):
 class _Values(ValuesView[V]):
     __slots__ = ()
     _mapping: Map[Any, V]
+
+    @property
+    def mapping(self) -> Mapping[Any, V]:
+        return self._mapping
 
     def __contains__(self, value: object) -> bool:
         return any(one is value or one == value for one in self)

@@ -50,46 +50,6 @@ def describe(name: str, cls: Any) -> _RecordClass:
     raise BehaviorError(f"records= holds {_WHAT}, and {cls.__qualname__} is none")
 
 
-def compared(instance: Any) -> tuple[Any, ...] | None:
-    """What the equality of an instance depends on; None if it is no dataclass, class of attrs or member of an
-    enum. A new field that has a default changes nothing of it.
-
-    Raises:
-        TypeError: its class has an equality of its own.
-    """
-    cls = type(instance)
-    made: Any = cls
-    if isinstance(instance, enum.Flag):
-        return ("flag", instance.value)
-    if isinstance(instance, enum.Enum):
-        return ("member", instance.name)
-    if dataclasses.is_dataclass(cls):
-        fields = {one.name: one for one in dataclasses.fields(cls)}
-        names = [name for name, one in fields.items() if one.compare]
-        default = functools.partial(_dataclass_default, fields)
-    elif hasattr(made, "__attrs_attrs__"):
-        attributes = {one.name: one for one in made.__attrs_attrs__}
-        names = [name for name, one in attributes.items() if one.eq]
-        default = functools.partial(_attrs_default, attributes)
-    else:
-        return None
-    code = getattr(made.__eq__, "__code__", None)
-    if code is not None and not code.co_filename.startswith("<"):
-        raise TypeError(
-            f"{cls.__qualname__} can't be a key of a Map or a member of a Set, since it has its own __eq__: "
-            "use a tuple of what it compares"
-        )
-    parts = [(name, getattr(instance, name)) for name in names]
-    return ("fields", *[part for part in parts if not _is_default(instance, *part, default)])
-
-
-def _is_default(instance: Any, name: str, value: Any, default: Callable[[Any, str], Any]) -> bool:
-    try:
-        return bool(default(instance, name) == value)
-    except LookupError:
-        return False
-
-
 def _of_enum(name: str, cls: type[enum.Enum]) -> _RecordClass:
     if not cls.__members__:
         raise BehaviorError(f"{cls.__qualname__} in records= has no members")

@@ -10,9 +10,8 @@ from itertools import islice
 from typing import Any, TypeVar, final, overload
 
 from goblins._errors import GoblinsError
-from goblins._goblins import _page
 from goblins._map import SHOWN
-from goblins._pages import near
+from goblins._pages import near, own
 from goblins._table import Table
 
 T = TypeVar("T")
@@ -79,7 +78,7 @@ class Set(Table, MutableSet[T]):
         Raises:
             KeyError: the Set is empty.
         """
-        member: T = self._end(last=True)[0]
+        member: T = own(self._end(last=True)[0])
         self._drop(member)
         return member
 
@@ -186,11 +185,21 @@ class Set(Table, MutableSet[T]):
 
     @near
     def _beginning(self) -> tuple[int, list[T]]:
-        return _page(self._root)[1], list(islice(self, SHOWN))
+        return len(self), list(islice(self, SHOWN))
 
 
 def _lookup(members: Iterable[Any]) -> AbstractSet[Any]:
     return members if isinstance(members, AbstractSet) else set(members)
+
+
+def _of_sets(inherited: Any) -> Any:
+    """An operator that takes sets only, as that of a set does."""
+
+    def changed(self: Set[Any], other: Any, /) -> Any:
+        return inherited(self, other) if isinstance(other, AbstractSet) else NotImplemented
+
+    changed.__name__ = inherited.__name__
+    return changed
 
 
 # Outside of turns each of these is one turn, as a whole.
@@ -200,4 +209,6 @@ _OPERATORS = (
 )
 for _name in _OPERATORS:
     _operator: Any = getattr(Set, _name)
+    if _name in ("__ior__", "__iand__", "__ixor__", "__isub__"):
+        _operator = _of_sets(_operator)
     setattr(Set, _name, near(_operator))

@@ -17,7 +17,7 @@ use crate::calls::{self, Args, Callable};
 use crate::cbor::{self, Handle, NotPortable, Refs};
 use crate::copies;
 use crate::current::{current, current_turn};
-use crate::errors::{far_call, no_turn_error, persistence_error};
+use crate::errors::{far_call, no_turn_error, store_corrupt};
 use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
 use crate::promise::Promise;
@@ -109,6 +109,11 @@ pub(crate) fn library_labels(py: Python<'_>) -> Option<&Bound<'_, PyDict>> {
     Some(REGISTERED.get(py)?.known.bind(py))
 }
 
+/// Whether a label is one of the library.
+pub(crate) fn is_of_library(label: &str) -> bool {
+    label.starts_with("goblins.")
+}
+
 /// The collection of a kind with this root; there is one object for each that is in memory.
 pub(crate) fn collection<'py>(kind: u8, root: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     match REGISTERED.get(root.py()) {
@@ -117,12 +122,39 @@ pub(crate) fn collection<'py>(kind: u8, root: &Bound<'py, PyAny>) -> PyResult<Op
     }
 }
 
-fn behavior<'py>(churn: &Rc<Churn<PyHost>>, page: &Bound<'py, Ref>) -> PyResult<Bound<'py, Behavior>> {
+/// The behavior of a page; of this kind, if one is given.
+fn behavior<'py>(
+    churn: &Rc<Churn<PyHost>>,
+    page: &Bound<'py, Ref>,
+    kind: Option<&Bound<'py, Constructor>>,
+) -> PyResult<Bound<'py, Behavior>> {
     let py = page.py();
     let found = churn.behavior(py, page.as_unbound())?.into_bound(py);
-    found
-        .cast_into_exact::<Behavior>()
-        .map_err(|_| persistence_error(format!("{} is no page of a collection", page.get().describe(py))))
+    match found.cast_into_exact::<Behavior>() {
+        Ok(found) if kind.is_none_or(|kind| found.get().source.constructor.is(kind)) => Ok(found),
+        _ => Err(damaged(page, "a collection leads to it, and it is another kind of page, or none")),
+    }
+}
+
+fn damaged(page: &Bound<'_, Ref>, reason: &str) -> PyErr {
+    let this = page.get();
+    store_corrupt(format!(
+        "slot {} of vat {} is damaged: {reason}; restore the store from a copy",
+        this.cell.slot(),
+        this.cell.vat().name()
+    ))
+}
+
+/// What is raised where a page is not what it should be.
+#[pyfunction]
+pub(crate) fn _page_damaged(page: &Bound<'_, Ref>, reason: &str) -> Py<PyAny> {
+    damaged(page, reason).into_value(page.py()).into_any()
+}
+
+/// How many pages the vat of a page can have at most.
+#[pyfunction]
+pub(crate) fn _page_most(page: &Bound<'_, Ref>) -> PyResult<u64> {
+    Ok(page_turn(page)?.slots_used())
 }
 
 fn page_turn(page: &Bound<'_, Ref>) -> PyResult<Rc<Churn<PyHost>>> {
@@ -134,10 +166,14 @@ fn page_turn(page: &Bound<'_, Ref>) -> PyResult<Rc<Churn<PyHost>>> {
     Ok(churn)
 }
 
-/// The state of a page: what its constructor got. The first item stands for `bcom`.
+/// The state of a page of a kind: what its constructor got. The first item stands for `bcom`.
 #[pyfunction]
-pub(crate) fn _page<'py>(page: &Bound<'py, Ref>) -> PyResult<Bound<'py, PyTuple>> {
-    let behavior = behavior(&page_turn(page)?, page)?;
+#[pyo3(signature = (page, kind=None, /))]
+pub(crate) fn _page<'py>(
+    page: &Bound<'py, Ref>,
+    kind: Option<&Bound<'py, Constructor>>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let behavior = behavior(&page_turn(page)?, page, kind)?;
     Ok(behavior.get().source.args.bind(page.py()).clone())
 }
 
@@ -145,9 +181,11 @@ pub(crate) fn _page<'py>(page: &Bound<'py, Ref>) -> PyResult<Bound<'py, PyTuple>
 /// number. See `goblins._tree`.
 type Way<'py> = (Vec<Bound<'py, Ref>>, Vec<usize>, Bound<'py, Ref>, u64);
 
-/// Finds the leaf that a number belongs to.
+/// Finds the leaf that a number belongs to, by way of nodes of this kind.
 #[pyfunction]
+#[pyo3(signature = (node, top, levels, number, relative, /))]
 pub(crate) fn _page_find<'py>(
+    node: &Bound<'py, Constructor>,
     top: Bound<'py, Ref>,
     levels: usize,
     mut number: u64,
@@ -157,7 +195,7 @@ pub(crate) fn _page_find<'py>(
     let py = top.py();
     let (mut nodes, mut indexes, mut page) = (Vec::new(), Vec::new(), top);
     for _ in 0..levels {
-        let behavior = behavior(&churn, &page)?;
+        let behavior = behavior(&churn, &page, Some(node))?;
         let state = behavior.get().source.args.bind(py);
         let (starts, children) = (state.get_item(1)?, state.get_item(2)?);
         let (starts, children) = (starts.cast::<PyList>()?, children.cast::<PyList>()?);
@@ -187,7 +225,7 @@ pub(crate) fn _page_find<'py>(
 pub(crate) fn _page_become(page: &Bound<'_, Ref>, state: &Bound<'_, PyTuple>) -> PyResult<()> {
     let py = page.py();
     let churn = page_turn(page)?;
-    let now = behavior(&churn, page)?;
+    let now = behavior(&churn, page, None)?;
     let new = now.get().with_args(py, state_of(state)?);
     let new = Bound::new(py, new)?.into_any().unbind();
     refs::change(&churn, page, now.into_any().as_unbound(), None, &new)

@@ -35,6 +35,7 @@ error_classes! {
     migration_error => "MigrationError",
     goblins_error => "GoblinsError",
     persistence_error => "PersistenceError",
+    store_corrupt => "StoreCorruptError",
 }
 
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();

@@ -66,8 +66,8 @@ pub mod _goblins {
     use crate::class_actor::{_fields_of, ActorBase, ClassInfo};
     #[pymodule_export]
     use crate::collections::{
-        _copied, _key_bytes, _page, _page_become, _page_find, _page_spawn, _register_collections, _weight,
-        Collection,
+        _copied, _key_bytes, _page, _page_become, _page_damaged, _page_find, _page_most, _page_spawn,
+        _register_collections, _weight, Collection,
     };
     #[pymodule_export]
     use crate::current::_in_turn;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use goblins_core::record::{Record, Shape};
 use minicbor::Decoder;
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
@@ -12,9 +13,10 @@ use crate::behavior::{self, Behavior, Constructor, not_a_behavior};
 use crate::calls::Args;
 use crate::cbor::{self, Actors, DecodeError};
 use crate::class_actor::{self, ClassInfo};
+use crate::collections;
 use crate::current::current_turn;
 use crate::environment::{Environment, Maker};
-use crate::errors::{migration_error, persistence_error, record_error, unknown_label};
+use crate::errors::{migration_error, persistence_error, record_error, store_corrupt, unknown_label};
 use crate::portrait::Likeness;
 use crate::portrayed::{self, Portrayed};
 use crate::promise::Promise;
@@ -169,14 +171,17 @@ pub(crate) fn rehydrate(
                 }
                 _ => {
                     let today = Today::of(&this.version, &this.version_bytes, this.upgrade.as_ref());
-                    let (names, fields, upgraded) = today.upgraded(py, shape, fields, &place)?;
+                    let (names, fields, upgraded) = today
+                        .upgraded(py, shape, fields, &place)
+                        .map_err(|error| damaged(py, &shape.label, error, &place))?;
                     let made = match restore {
                         Some(restore) => {
                             let version = this.version.bind(py).clone();
                             from_rehydrator(py, actor, restore, version, &names, fields, &place)?
                         }
                         None => match plain {
-                            None => from_function(py, actor, constructor, &names, fields, &place)?,
+                            None => from_function(py, actor, constructor, &names, fields, &place)
+                                .map_err(|error| damaged(py, &shape.label, error, &place))?,
                             Some(plain) => {
                                 from_plain(py, actor, (constructor, plain), &names, fields, &place)?
                             }
@@ -205,6 +210,18 @@ pub(crate) fn rehydrate(
     // Under a label of old it is stored no longer.
     let renamed = env.label_of(maker).is_some_and(|label| label != shape.label);
     Ok((behavior, upgraded || renamed))
+}
+
+/// What stands for an error of a constructor. Those of the library refuse nothing but what they never wrote.
+fn damaged(py: Python<'_>, label: &str, error: PyErr, place: &dyn Fn() -> String) -> PyErr {
+    let refused = error.is_instance_of::<PyTypeError>(py)
+        || error.is_instance_of::<PyValueError>(py)
+        || error.is_instance_of::<PyAttributeError>(py);
+    if !collections::is_of_library(label) || !refused {
+        return error;
+    }
+    let reason = error.value(py);
+    store_corrupt(format!("{} is damaged: {reason}; restore the store from a copy", place()))
 }
 
 fn from_function<'py>(
