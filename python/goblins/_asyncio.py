@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from goblins._errors import DeadlockError, GoblinsError, VatClosedError, VatTimeoutError
+from goblins._errors import DeadlockError, GoblinsError, VatClosedError, VatTimeoutError, note_closing
 from goblins._goblins import (
     ManualVat,
     Promise,
@@ -207,8 +207,11 @@ async def enter_life(life: L) -> L:
     return life
 
 
-async def exit_life(life: Vat | Store) -> Literal[False]:
-    """Closes a vat or a store. A waiter that is cancelled is so when it has been closed."""
+async def exit_life(life: Vat | Store, error: BaseException | None = None) -> Literal[False]:
+    """Closes a vat or a store. A waiter that is cancelled is so when it has been closed.
+
+    An error of the block goes on; if closing fails too, it gets a note of that.
+    """
     _refuse_in_turn(life)
     ended = threading.Event()
 
@@ -224,10 +227,14 @@ async def exit_life(life: Vat | Store) -> Literal[False]:
         while True:
             try:
                 await closing
-            except asyncio.CancelledError as error:
-                cancelled = error
+            except asyncio.CancelledError as cancel:
+                cancelled = cancel
                 if not ended.is_set():
                     continue
+            except Exception as failure:
+                if error is None:
+                    raise
+                note_closing(error, failure)
             break
     if cancelled is not None:
         raise cancelled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sys
@@ -137,7 +138,17 @@ class StoreCorruptError(StoreError):
 
 
 class StoreFullError(StoreError):
-    """No room is left for a store."""
+    """No room is left for a store. ``errno`` is ``ENOSPC``, or ``EDQUOT`` where a quota is used up."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        if self.errno is None:
+            self.errno = errno.EDQUOT if "quota exceeded" in str(self).lower() else errno.ENOSPC
+
+
+def note_closing(error: BaseException, closing: BaseException) -> None:
+    """Notes in an error of a block that what was closed at its end could not be closed well."""
+    error.add_note(f"and then closing failed: {type(closing).__name__}: {closing}")
 
 
 _PLACE = re.compile(r"in (?:\S.*, )?turn \d+ of vat ")

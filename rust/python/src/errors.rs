@@ -271,7 +271,10 @@ pub(crate) fn record_error(place: &str, path: &str, problem: &Problem, slot: u64
 }
 
 pub(crate) fn store_error(error: &StoreError) -> PyErr {
-    let message = error.to_string();
+    raise_store_error(error, error.to_string())
+}
+
+fn raise_store_error(error: &StoreError, message: String) -> PyErr {
     match error {
         StoreError::Locked { path, pid, host, command } => {
             let attributes = [
@@ -305,8 +308,9 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
     let class = match error {
         KernelError::Store(store) => return store_error(store),
         KernelError::VatClosed { .. } => "VatClosedError",
-        KernelError::Poisoned { .. }
-        | KernelError::NotPersistent { .. }
+        // Whoever comes later is told the same as who came first.
+        KernelError::Poisoned { cause, .. } => return raise_store_error(cause, error.to_string()),
+        KernelError::NotPersistent { .. }
         | KernelError::WithoutId { .. }
         | KernelError::NotReopened { .. }
         | KernelError::Unsaved { .. }

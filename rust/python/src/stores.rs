@@ -6,6 +6,7 @@ use std::sync::Arc;
 use goblins_core::memory::MemoryStore as KernelMemoryStore;
 use goblins_core::storage::{Storage, StorageOptions};
 use goblins_store_rocksdb::RocksStore as KernelRocksStore;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 
@@ -37,6 +38,16 @@ impl Store {
         remember(&storage);
         Ok(Self { storage, view: None })
     }
+}
+
+/// What was raised in a block that ends.
+pub(crate) fn raised<'py>(error: &Bound<'py, PyTuple>) -> Option<Bound<'py, PyAny>> {
+    error.get_item(1).ok().filter(|error| !error.is_none())
+}
+
+fn note_closing(py: Python<'_>, error: &Bound<'_, PyAny>, closing: &PyErr) -> PyResult<()> {
+    py.import("goblins._errors")?.call_method1("note_closing", (error, closing.value(py)))?;
+    Ok(())
 }
 
 #[pymethods]
@@ -71,18 +82,24 @@ impl Store {
         slf.clone()
     }
 
-    #[pyo3(signature = (*_error))]
-    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<bool> {
-        self.close(py).map(|()| false)
+    #[pyo3(signature = (*error))]
+    fn __exit__(&self, py: Python<'_>, error: &Bound<'_, PyTuple>) -> PyResult<bool> {
+        match (self.close(py), raised(error)) {
+            (Err(closing), Some(error)) if closing.is_instance_of::<PyException>(py) => {
+                // It is told of the store's failure already, or there is something else to be told first.
+                note_closing(py, &error, &closing).map(|()| false)
+            }
+            (closed, _) => closed.map(|()| false),
+        }
     }
 
     fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import("goblins._asyncio")?.call_method1("enter_life", (slf,))
     }
 
-    #[pyo3(signature = (*_error))]
-    fn __aexit__<'py>(slf: &Bound<'py, Self>, _error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("goblins._asyncio")?.call_method1("exit_life", (slf,))
+    #[pyo3(signature = (*error))]
+    fn __aexit__<'py>(slf: &Bound<'py, Self>, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("goblins._asyncio")?.call_method1("exit_life", (slf, raised(error)))
     }
 
     fn __repr__(&self) -> String {

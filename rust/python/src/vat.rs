@@ -29,6 +29,7 @@ use crate::opening::Opening;
 use crate::promise::{Promise, seconds};
 use crate::refs::Ref;
 use crate::runtime::{check, runtime};
+use crate::stores;
 use crate::wishes::{Seconds, Settings, Wishes, patience, room};
 
 /// An event loop with its actors; it handles one message at a time.
@@ -295,9 +296,9 @@ impl Vat {
         slf.py().import("goblins._asyncio")?.call_method1("enter_life", (slf,))
     }
 
-    #[pyo3(signature = (*_error))]
-    fn __aexit__<'py>(slf: &Bound<'py, Self>, _error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        slf.py().import("goblins._asyncio")?.call_method1("exit_life", (slf,))
+    #[pyo3(signature = (*error))]
+    fn __aexit__<'py>(slf: &Bound<'py, Self>, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("goblins._asyncio")?.call_method1("exit_life", (slf, stores::raised(error)))
     }
 
     /// Calls a function with None in a turn of its own, which whoever runs the messages of this vat runs; gives the

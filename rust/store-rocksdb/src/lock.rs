@@ -9,7 +9,10 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use goblins_core::store::StoreError;
+
 use parking_lot::Mutex;
+
+use crate::errors::refused;
 
 /// Held as long as the store is open.
 #[derive(Debug)]
@@ -42,9 +45,11 @@ pub(crate) const OWNER: &str = "OWNER";
 impl Lock {
     /// Takes the lock of a folder, or tells who has it.
     pub(crate) fn take(folder: &Path) -> Result<Self, StoreError> {
-        let unusable = |reason: std::io::Error| StoreError::Unusable {
-            path: folder.to_owned(),
-            reason: format!("can't lock it: {reason}; make the folder writable, or use another path"),
+        let unusable = |error: std::io::Error| {
+            refused(folder, &error, |reason| StoreError::Unusable {
+                path: folder.to_owned(),
+                reason: format!("can't lock it: {reason}; make the folder writable, or use another path"),
+            })
         };
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

@@ -10,7 +10,7 @@ use goblins_core::store::{Batch, Change, Store, StoreError, Visit};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, DBAccess, DBRawIteratorWithThreadMode, ReadOptions, WriteBatch, WriteOptions};
 
-use crate::errors::translate;
+use crate::errors::{refused, translate};
 use crate::lock::{Lock, OWNER};
 use crate::options::options;
 use crate::snapshot::{Snapshot, Snapshots};
@@ -135,7 +135,9 @@ fn prepare(path: &Path) -> Result<(), StoreError> {
         return Err(unusable("it is a file; a store is a folder: use another path".to_owned()));
     }
     std::fs::create_dir_all(path).map_err(|error| {
-        unusable(format!("can't make the folder: {error}; use a path that you may write to"))
+        refused(path, &error, |reason| {
+            unusable(format!("can't make the folder: {reason}; use a path that you may write to"))
+        })
     })?;
     let entries =
         std::fs::read_dir(path).map_err(|error| unusable(format!("can't read the folder: {error}")))?;

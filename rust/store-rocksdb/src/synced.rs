@@ -17,6 +17,8 @@ use goblins_core::schema::{self, Reader, put_varint};
 use goblins_core::store::StoreError;
 use parking_lot::Mutex;
 
+use crate::errors::refused;
+
 /// Name of the file.
 pub(crate) const SYNCED: &str = "SYNCED";
 
@@ -216,7 +218,7 @@ fn corrupt(folder: &Path, place: &str, reason: &str) -> StoreError {
 
 fn failed(folder: &Path, error: &std::io::Error) -> StoreError {
     let store = folder.display().to_string();
-    StoreError::Failed { store, doing: "looking at its files", reason: error.to_string() }
+    refused(folder, error, |reason| StoreError::Failed { store, doing: "looking at its files", reason })
 }
 
 #[cfg(test)]
