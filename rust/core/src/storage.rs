@@ -122,7 +122,8 @@ impl<H: Host> Storage<H> {
         let parts = match parts {
             Ok(parts) => Monitor::new(parts),
             Err(error) => {
-                store.close()?;
+                // That it can't be closed well comes of this.
+                let _ = store.close();
                 return Err(error);
             }
         };
@@ -141,7 +142,7 @@ impl<H: Host> Storage<H> {
         if options.auto_collect
             && let Err(error) = storage.watch_growth()
         {
-            storage.store.close()?;
+            let _ = storage.store.close();
             return Err(error);
         }
         Ok(Arc::new(storage))
