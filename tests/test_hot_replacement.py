@@ -1,6 +1,7 @@
 """A running vat gets new code behind the same Refs: all of it or none, saved, and used from then on (HOT-01
 to HOT-13)."""
 
+import gc
 import importlib
 import struct
 import sys
@@ -999,3 +1000,133 @@ class TestReports:
         vat = Vat()
         assert "would be replaced" in repr(vat.replace_behavior(dry_run=True))
         vat.close()
+
+
+SHAPES_MODULE = """
+from dataclasses import dataclass
+from typing import Any
+
+from goblins import Actor
+
+@dataclass
+class Point:
+    x: int = 0
+    y: int = {number}
+
+class Keeper(Actor):
+    held: Any = None
+
+    def put(self, held):
+        self.held = held
+
+    def get(self):
+        return self.held
+
+    def code(self):
+        return {number}
+"""
+
+
+class TestReloadedRecords:
+    """Where a module is loaded again, the records in the state become instances of the new class."""
+
+    @pytest.fixture
+    def shapes(self, monkeypatch):
+        module = types.ModuleType("shapes_of_this_test")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+
+        def load(number):
+            exec(SHAPES_MODULE.format(number=number), module.__dict__)
+            return module
+
+        load(1)
+        return load
+
+    @pytest.fixture
+    def kept(self, shapes):
+        """A vat with an actor that holds what a function gives."""
+
+        def keep(make, **options):
+            module = shapes(1)
+            env = PersistenceEnv("test", module.Keeper, records=[module.Point])
+            vat, keeper = spawn_persistent_vat(
+                env, lambda: spawn(module.Keeper), goblins.MemoryStore(), **options
+            )
+            vat.run(lambda: keeper.put(make(module)))
+            return vat, keeper, shapes(2)
+
+        return keep
+
+    @staticmethod
+    def settled(value):
+        promise, resolver = promise_and_resolver()
+        resolver.fulfil(value)
+        return promise
+
+    @pytest.mark.parametrize(
+        "wrap", [lambda point: point, lambda point: {"a": [point]}, lambda point: (point, None)]
+    )
+    def test_those_in_settled_promises_too(self, kept, wrap):
+        vat, keeper, module = kept(lambda old: self.settled(wrap(old.Point(5))))
+        assert vat.replace_behavior().replaced == {"test.Keeper": 1}
+        assert keeper.code() == 2
+        assert keeper.get().result(5) == wrap(module.Point(5, 1))
+        assert vat.replace_behavior(dry_run=True).problems == []
+
+    def test_those_in_promises_of_promises_too(self, kept):
+        vat, keeper, module = kept(lambda old: [self.settled([self.settled(old.Point(5))]), old.Point(6)])
+        vat.replace_behavior()
+        outer, direct = keeper.get()
+        assert (outer.result(5)[0].result(5), direct) == (module.Point(5, 1), module.Point(6, 1))
+
+    def test_those_in_promises_that_settled_after_they_were_stored(self, kept):
+        points = []
+        promise, resolver = promise_and_resolver()
+
+        def make(old):
+            points.append(old.Point(5))
+            return promise
+
+        vat, keeper, module = kept(make)
+        resolver.fulfil(points[0])
+        vat.drain()
+        vat.replace_behavior()
+        assert keeper.get().result(5) == module.Point(5, 1)
+
+    def test_one_promise_stays_one(self, kept):
+        def make(old):
+            promise = self.settled(old.Point(5))
+            return [promise, promise]
+
+        vat, keeper, _ = kept(make)
+        vat.replace_behavior()
+        first, second = keeper.get()
+        assert first is second
+
+    def test_promises_without_records_are_handed_over_as_they_are(self, kept):
+        promises = []
+
+        def make(old):
+            promises.extend([self.settled(7), promise_and_resolver()[0]])
+            return [*promises, self.settled(old.Point(5))]
+
+        vat, keeper, _ = kept(make)
+        vat.replace_behavior()
+        assert [one is other for one, other in zip(promises, keeper.get(), strict=False)] == [True, True]
+
+
+class TestFrozenObjects:
+    def test_actors_that_the_collector_was_told_to_leave_alone_are_replaced_too(self, monkeypatch):
+        module = types.ModuleType("frozen_of_this_test")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(SHAPES_MODULE.format(number=1), module.__dict__)
+        vat = Vat()
+        keeper = vat.spawn(module.Keeper)
+        gc.freeze()
+        try:
+            exec(SHAPES_MODULE.format(number=2), module.__dict__)
+            report = vat.replace_behavior()
+        finally:
+            gc.unfreeze()
+        assert report.replaced == {"frozen_of_this_test.Keeper": 1}
+        assert keeper.code() == 2

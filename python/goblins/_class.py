@@ -6,13 +6,16 @@ import copy
 import dataclasses
 import functools
 import inspect
-import sys
 import types
+from array import array
+from collections import deque
 from collections.abc import Iterator
-from typing import Any, ClassVar, cast, dataclass_transform, get_origin
+from dataclasses import InitVar
+from typing import Any, ClassVar, cast, dataclass_transform
 
+from goblins._annotations import annotations_of, special_form, telling_annotations
 from goblins._errors import BehaviorError
-from goblins._goblins import _ActorBase, _ClassInfo, _ContainerField, _copied, _fields_of
+from goblins._goblins import _ActorBase, _ClassInfo, _Collection, _ContainerField, _copied, _fields_of
 
 field = dataclasses.field
 
@@ -41,7 +44,9 @@ class Actor(_ActorBase):
         upgrade: what makes the fields of an older version those of today: see ``actor``.
 
     Raises:
-        BehaviorError: a field begins with two underscores, or has the name of something that actors have.
+        BehaviorError: a field begins with two underscores, or has the name of something that actors have; or
+            what all actors of the class would share, such as a list, is said to be neither a field nor a
+            ``ClassVar``.
     """
 
     __goblins__: ClassVar[_ClassInfo]
@@ -54,11 +59,15 @@ class Actor(_ActorBase):
         super().__init_subclass__(**others)
         _copy_mutable_defaults(cls)
         _forget_guards(cls)
-        dataclasses.dataclass(eq=False)(cls)
+        has_init = "__init__" in vars(cls)
+        with telling_annotations(cls):
+            dataclasses.dataclass(eq=False)(cls)
         fields = dataclasses.fields(cast(Any, cls))
         for one in fields:
             if hasattr(_ActorBase, one.name):
                 raise BehaviorError(f"{cls.__name__}.{one.name} can't be a field: actors have that already")
+        _refuse_shared_state(cls, {one.name for one in fields})
+        _set_defaults_first(cls, [one for one in fields if has_init or not one.init])
         guarded = {one.name for one in fields if not _is_plain(one.type)}
         for name in guarded:
             setattr(cls, name, _ContainerField(name))
@@ -80,11 +89,18 @@ class Actor(_ActorBase):
 
 def _copy_mutable_defaults(cls: type) -> None:
     """A default that can be changed in place is copied for each actor."""
-    for name, kind in _annotations(cls).items():
-        if _is_class_variable(kind):
-            continue
+    for name, kind in annotations_of(cls).items():
         default = cls.__dict__.get(name)
-        if isinstance(default, list | dict | set | bytearray):
+        is_list = isinstance(default, list | dict | set | bytearray)
+        special = special_form(cls, kind)
+        if special is InitVar and is_list:
+            raise BehaviorError(
+                f"{cls.__name__}.{name} is an InitVar, and its default would be shared by all actors: make "
+                "it None, or a tuple"
+            )
+        if special is not None:
+            continue
+        if is_list:
             factory = functools.partial(copy.deepcopy, default)
             setattr(cls, name, dataclasses.field(default_factory=factory))
         elif isinstance(default, dataclasses.Field):
@@ -109,26 +125,56 @@ def _forget_guards(cls: type) -> None:
             delattr(cls, name)
 
 
-def _annotations(cls: type) -> dict[str, Any]:
-    if sys.version_info >= (3, 14):
-        import annotationlib
-
-        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    return inspect.get_annotations(cls)
-
-
-def _is_class_variable(kind: Any) -> bool:
-    if isinstance(kind, str):
-        return kind.removeprefix("typing.").startswith("ClassVar")
-    return kind is ClassVar or get_origin(kind) is ClassVar
-
-
 def _is_plain(kind: Any) -> bool:
     if isinstance(kind, str):
         return all(part.strip() in _PLAIN_NAMES for part in kind.split("|"))
     if isinstance(kind, types.UnionType):
         return all(_is_plain(part) for part in kind.__args__)
     return kind is None or kind in _PLAIN
+
+
+def _refuse_shared_state(cls: type, fields: set[str]) -> None:
+    """What can be changed in place is a field, or is meant to be shared."""
+    for parent in cls.__mro__:
+        if parent in (object, _ActorBase, Actor) or (parent is not cls and issubclass(parent, Actor)):
+            continue
+        kinds = annotations_of(parent)
+        for name, value in vars(parent).items():
+            if name in fields or name.startswith("__") or not _is_state(value):
+                continue
+            if special_form(parent, kinds.get(name)) is not ClassVar:
+                kind = type(value).__name__
+                raise BehaviorError(
+                    f"{parent.__name__}.{name} would be shared by all actors, and never stored: declare it "
+                    f"as a field in a class of actors, as in `{name}: {kind} = ...`, or as shared, as in "
+                    f"`{name}: ClassVar[{kind}] = ...`"
+                )
+
+
+def _is_state(value: Any) -> bool:
+    if isinstance(value, list | dict | set | bytearray | deque | array | _Collection):
+        return True
+    cls = type(value)
+    params = getattr(cls, "__dataclass_params__", None)
+    return params is not None and not params.frozen and not hasattr(cls, "__get__")
+
+
+def _set_defaults_first(cls: type, fields: list[dataclasses.Field[Any]]) -> None:
+    """An actor has the defaults of these fields before its ``__init__`` runs, which may not set them."""
+    defaults = {one.name: one for one in fields if not _has_no_default(one)}
+    if not defaults:
+        return
+    made = cast(Any, cls)
+    init = made.__init__
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in defaults:
+            if name not in vars(self):
+                setattr(self, name, _default(defaults, name))
+        init(self, *args, **kwargs)
+
+    made.__init__ = __init__
 
 
 def _messages(cls: type) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, cast, get_origin, overload
 
 from goblins._actor import hand_made
 from goblins._cells import CELLS
@@ -78,7 +78,7 @@ class PersistenceEnv:
         # What was stored under the first name has the second one today.
         self._aliases: dict[str, str] = {}
         if isinstance(namespace, str):
-            for constructor in constructors:
+            for constructor in map(without_parameters, constructors):
                 _check(constructor)
                 self._add(_label(namespace, constructor), constructor)
         else:
@@ -95,6 +95,7 @@ class PersistenceEnv:
             self._add_alias(alias if whole else f"{namespace}.{alias}", self._name_of(alias, made))
 
     def _add(self, label: str, constructor: AnyConstructor, rehydrate: Any = None) -> None:
+        constructor = without_parameters(constructor)
         made = hand_made(constructor) if inspect.isroutine(constructor) else None
         if made is None:
             _check(constructor)
@@ -155,6 +156,7 @@ class PersistenceEnv:
 
     def _name_of(self, alias: str, made: Any) -> str:
         """What a constructor or a record is called, for an alias of it."""
+        made = without_parameters(made)
         for label, constructor in {**self._constructors, **CELLS}.items():
             if constructor is made:
                 return label
@@ -213,6 +215,12 @@ class PersistenceEnv:
 
     def __repr__(self) -> str:
         return f"<PersistenceEnv {', '.join([*self._constructors, *self._records])}>"
+
+
+def without_parameters(constructor: Any) -> Any:
+    """The class itself, of a generic class of actors with its parameters: ``Box`` of ``Box[int]``."""
+    origin = get_origin(constructor)
+    return origin if isinstance(origin, type) and issubclass(origin, Actor) else constructor
 
 
 def _pair(label: str, given: Any) -> tuple[Any, Any]:

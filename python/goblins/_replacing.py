@@ -14,7 +14,7 @@ from goblins import _goblins
 from goblins._class import Actor
 from goblins._errors import BehaviorError, MigrationError, PersistenceError, UnknownLabelError
 from goblins._goblins import Constructor, Ref, Vat
-from goblins._persistence import PersistenceEnv
+from goblins._persistence import PersistenceEnv, without_parameters
 from goblins._report import Problem, Report, count, table
 
 
@@ -99,6 +99,9 @@ def _replace(
     dry_run: bool,
 ) -> Replacement:
     """What happens in the turn."""
+    if gc.get_freeze_count():
+        # The collector does not show what was set aside, and there may be actors in it.
+        gc.unfreeze()
     others = [one for one in gc.get_objects() if type(one) is Ref]
     present = vat._env
     if present is None:
@@ -204,6 +207,7 @@ def _class_again(old: type) -> type:
 
 def _chosen(present: PersistenceEnv, new: PersistenceEnv, only: Iterable[Any] | Any) -> PersistenceEnv:
     """The present environment, with some labels as a new one has them."""
+    only = without_parameters(only)
     if isinstance(only, str) or not isinstance(only, Iterable):
         only = [only]
     constructors, rehydrators = dict(present._constructors), dict(present._rehydrators)
@@ -234,6 +238,7 @@ def _chosen(present: PersistenceEnv, new: PersistenceEnv, only: Iterable[Any] | 
 
 
 def _label_of(one: Any, new: PersistenceEnv, present: PersistenceEnv) -> str:
+    one = without_parameters(one)
     if isinstance(one, str) and (one in new._constructors or one in new._aliases):
         return new._aliases.get(one, one)
     for env in (new, present):

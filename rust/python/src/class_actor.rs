@@ -15,11 +15,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyDict, PyFrozenSet, PySet, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference,
+    PyDict, PyFrozenSet, PyFunction, PySet, PyString, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference,
 };
 
 use crate::bcom::Become;
-use crate::behavior::{is_behavior, type_name};
+use crate::behavior::{Constructor, is_behavior, type_name};
 use crate::calls::Args;
 use crate::collections::Collection;
 use crate::containers::may_change;
@@ -28,6 +28,7 @@ use crate::errors::{behavior_error, no_such_method, no_turn_error};
 use crate::host::PyHost;
 use crate::refs::Ref;
 use crate::saved::{Kept, expose, guard, touch};
+use crate::selves;
 
 /// What is known of a class of actors.
 #[pyclass(frozen, module = "goblins", name = "_ClassInfo")]
@@ -38,7 +39,7 @@ pub(crate) struct ClassInfo {
     pub(crate) version_bytes: Vec<u8>,
     pub(crate) fields: Vec<Py<PyString>>,
     /// The functions that are messages, by name.
-    methods: Py<PyDict>,
+    pub(crate) methods: Py<PyDict>,
     /// Gives a field's default by its name, or raises LookupError.
     default: Py<PyAny>,
     /// Called after an instance was made from its record.
@@ -229,15 +230,13 @@ impl ActorBase {
     ) -> PyResult<()> {
         let py = slf.py();
         let info = slf.get().info.get();
-        if !info.has(py, name)? {
+        if info.has(py, name)? {
+            selves::check_field(value, info, name)?;
+            touch(slf)?;
+        } else if !has_setter(slf, name)? {
             return Err(no_field(info, py, name));
         }
-        touch(slf)?;
-        // SAFETY: all are alive; -1 means that an exception is set.
-        match unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr()) } {
-            0 => Ok(()),
-            _ => Err(PyErr::fetch(py)),
-        }
+        generic_set(slf, name, value.as_ptr())
     }
 
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
@@ -245,9 +244,46 @@ impl ActorBase {
             touch(slf)?;
             return fields(slf)?.del_item(name);
         }
+        if !slf.get().info.get().has(slf.py(), name)? && has_setter(slf, name)? {
+            return generic_set(slf, name, std::ptr::null_mut());
+        }
         let info = slf.get().info.bind(slf.py()).get().name.bind(slf.py()).to_string_lossy().into_owned();
         Err(PyAttributeError::new_err(format!("a field of an actor can't be deleted: {info}.{name}")))
     }
+}
+
+/// Sets an attribute as any object does it; null deletes it.
+fn generic_set(
+    instance: &Bound<'_, ActorBase>,
+    name: &Bound<'_, PyString>,
+    value: *mut ffi::PyObject,
+) -> PyResult<()> {
+    // SAFETY: all are alive, or null; -1 means that an exception is set.
+    match unsafe { ffi::PyObject_GenericSetAttr(instance.as_ptr(), name.as_ptr(), value) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(instance.py())),
+    }
+}
+
+/// Whether a name that is no field is a property, or another descriptor written in Python: code of the class says what
+/// an assignment does. Slots of a class are none, since what they hold would not be stored.
+fn has_setter(instance: &Bound<'_, ActorBase>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    for class in instance.as_any().get_type().mro() {
+        let namespace = class.getattr(intern!(class.py(), "__dict__"))?;
+        if !namespace.contains(name)? {
+            continue;
+        }
+        let found = namespace.get_item(name)?;
+        // SAFETY: both are alive.
+        if unsafe { ffi::PyObject_TypeCheck(found.as_ptr(), &raw mut ffi::PyProperty_Type) } != 0 {
+            return Ok(true);
+        }
+        // SAFETY: a type that is alive; those built in are not on the heap, and so neither are those of slots.
+        let is_written =
+            unsafe { ffi::PyType_GetFlags(found.get_type_ptr()) } & ffi::Py_TPFLAGS_HEAPTYPE != 0;
+        return Ok(is_written && found.get_type().hasattr(intern!(class.py(), "__set__"))?);
+    }
+    Ok(false)
 }
 
 fn unspawned(instance: &Bound<'_, ActorBase>) -> PyErr {
@@ -257,6 +293,10 @@ fn unspawned(instance: &Bound<'_, ActorBase>) -> PyErr {
 
 pub(crate) fn no_field(info: &ClassInfo, py: Python<'_>, name: &Bound<'_, PyString>) -> PyErr {
     let class = info.name.bind(py);
+    if name.to_string_lossy() == "__orig_class__" {
+        // Of typing, for `Box[int](...)`, which takes this error to mean that the object can't know it.
+        return PyAttributeError::new_err(format!("{class} does not keep its parameters"));
+    }
     behavior_error(format!(
         "{class} has no field {name:?}, so it would not be stored: declare it in the class, as in `{name}: int = 0`",
         name = name.to_string_lossy()
@@ -293,6 +333,15 @@ pub(crate) fn instance<'a, 'py>(behavior: &'a Bound<'py, PyAny>) -> Option<&'a B
 pub(crate) fn class<'a, 'py>(constructor: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyType>> {
     let class = constructor.cast::<PyType>().ok()?;
     class.is_subclass_of::<ActorBase>().ok()?.then_some(class)
+}
+
+/// The class, of one with parameters: `Box` of `Box[int]`.
+pub(crate) fn generic_class<'py>(constructor: &Bound<'py, PyAny>) -> Option<Bound<'py, PyType>> {
+    if constructor.is_exact_instance_of::<Constructor>() || constructor.is_exact_instance_of::<PyFunction>() {
+        return None;
+    }
+    let origin = constructor.getattr_opt(intern!(constructor.py(), "__origin__")).ok()??;
+    class(&origin).cloned()
 }
 
 /// Makes an instance without its fields.
@@ -408,5 +457,12 @@ pub(crate) fn invoke<'py>(
             None => format!("{actor} answers to methods only ({names}); call one of them"),
         }));
     };
-    args.call_method(&function, instance.as_any())
+    // SAFETY: it is alive.
+    let holders = || unsafe { ffi::Py_REFCNT(instance.as_ptr()) };
+    let before = holders();
+    let answer = args.call_method(&function, instance.as_any())?;
+    if holders() > before {
+        selves::check_answer(&answer)?;
+    }
+    Ok(answer)
 }

@@ -115,11 +115,14 @@ impl<'a> Collected<'a> {
     }
 
     fn promise(&mut self, promise: &Bound<'_, Promise>) -> Handle {
-        if let Some(list) = self.as_is {
+        let py = promise.py();
+        let kept = kept::<PyHost>(py, self.vat, promise.as_unbound());
+        if let Some(list) = self.as_is
+            && !self.is_made_again(py, &kept)
+        {
             return self.handed_over(list, promise.as_any());
         }
-        let py = promise.py();
-        let outcome = match kept::<PyHost>(py, self.vat, promise.as_unbound()) {
+        let outcome = match kept {
             Kept::Far(address) => return Handle::Far(self.far(address, None) as u64),
             Kept::Settled(outcome) => Some(outcome),
             Kept::Unsettled => None,
@@ -128,7 +131,9 @@ impl<'a> Collected<'a> {
             return Handle::Promise(*number);
         }
         let outcome = match outcome {
-            Some(Outcome::Fulfilled(value)) if promise.get().was_stored_unsettled() && !self.trying => {
+            Some(Outcome::Fulfilled(value))
+                if promise.get().was_stored_unsettled() && !self.trying && self.as_is.is_none() =>
+            {
                 Some(self.storable(promise, value))
             }
             other => other,
@@ -145,12 +150,7 @@ impl<'a> Collected<'a> {
     /// Somebody else may have chosen the value, and whoever holds the promise must be able to go on.
     fn storable(&self, promise: &Bound<'_, Promise>, value: Py<PyAny>) -> Outcome<PyHost> {
         let py = promise.py();
-        let (refs, far, promises, unsettled) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let numbers = HashMap::new();
-        let (vat, records) = (self.vat, self.records);
-        let mut trial =
-            Collected { vat, refs, far, promises, unsettled, numbers, records, as_is: None, trying: true };
-        let Err(error) = cbor::encode(value.bind(py), &mut trial, &mut Vec::new()) else {
+        let Err(error) = self.try_out(value.bind(py), self.records, None) else {
             return Outcome::Fulfilled(value);
         };
         if promise.get().note_lost() {
@@ -159,6 +159,40 @@ impl<'a> Collected<'a> {
         }
         let lost = format!("what the promise was fulfilled with could not be stored: {}", error.reason);
         Outcome::Broken(broken_promise(&lost).into())
+    }
+
+    /// Whether a promise is not handed over as it is: its value holds records, whose classes may be others in the
+    /// new code.
+    fn is_made_again(&self, py: Python<'_>, kept: &Kept<PyHost>) -> bool {
+        let Kept::Settled(Outcome::Fulfilled(value)) = kept else {
+            return false;
+        };
+        let can_be_stored = |records| {
+            let list = RefCell::new(Vec::new());
+            self.try_out(value.bind(py), records, Some(&list)).is_ok()
+        };
+        self.trying || (can_be_stored(self.records) && !can_be_stored(&Records::default()))
+    }
+
+    /// Whether a value can be stored.
+    fn try_out(
+        &self,
+        value: &Bound<'_, PyAny>,
+        records: &Records,
+        as_is: AsIs<'_>,
+    ) -> Result<(), NotPortable> {
+        let mut trial = Collected {
+            vat: self.vat,
+            refs: Vec::new(),
+            far: Vec::new(),
+            promises: Vec::new(),
+            unsettled: Vec::new(),
+            numbers: HashMap::new(),
+            records,
+            as_is,
+            trying: true,
+        };
+        cbor::encode(value, &mut trial, &mut Vec::new())
     }
 
     /// Notes the number of the last of so many.

@@ -17,9 +17,10 @@ use crate::current::{current, current_turn, in_turn};
 use crate::errors::{behavior_error, kernel_error};
 use crate::handing_out::{self, Way};
 use crate::host::{Message, PyHost};
+use crate::messages::BoundMessage;
 use crate::portrayed::Portrayed;
 use crate::promise::{Promise, Sent};
-use crate::refs::{BoundMessage, Name, Ref, Target, not_a_target};
+use crate::refs::{Name, Ref, Target, not_a_target};
 use crate::stack;
 
 /// Makes an actor in the vat whose turn this is (ACT-01).
@@ -68,6 +69,9 @@ fn make<'py>(
     let (vat, slot) = (churn.vat(), churn.new_slot());
     if let Some(class) = class_actor::class(constructor) {
         return spawn_class(&churn, slot, name, class, args, kwargs);
+    }
+    if let Some(class) = class_actor::generic_class(constructor) {
+        return spawn_class(&churn, slot, name, &class, args, kwargs);
     }
     let bcom = Bcom::make(py, vat.id(), slot)?;
     let mut all = Vec::with_capacity(args.len() + 1);
