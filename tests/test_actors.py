@@ -453,7 +453,7 @@ class TestRefs:
         assert vat.spawn(echo)(ref) is ref
 
     @pytest.mark.parametrize(
-        "name", ["__iter__", "__len__", "__array__", "__fspath__", "__enter__", "__wrapped__", "__deepcopy__"]
+        "name", ["__iter__", "__len__", "__array__", "__fspath__", "__enter__", "__wrapped__"]
     )
     def test_a_ref_has_no_attribute_named_like_pythons_internals(self, vat, name):
         """Else every library that asks an object what it can do would be told yes."""

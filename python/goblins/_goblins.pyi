@@ -3,10 +3,15 @@
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from collections.abc import Set as AbstractSet
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from inspect import Signature
 from os import PathLike
 from pathlib import Path
 from types import GenericAlias, ModuleType, TracebackType
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Self, TypeVar, final, overload
+from uuid import UUID
 
 from typing_extensions import disjoint_base
 
@@ -93,10 +98,32 @@ _U = TypeVar("_U")
 _V = TypeVar("_V")
 _A = TypeVar("_A", bound=_ActorBase)
 _T_co = TypeVar("_T_co", covariant=True)
+# What `on` takes in place of a promise, which must be none of these: else wrong handlers of one would pass.
+_Plain = TypeVar(
+    "_Plain",
+    bound=_ActorBase
+    | Ref
+    | PersistableId
+    | complex
+    | str
+    | bytes
+    | bytearray
+    | tuple[Any, ...]
+    | list[Any]
+    | dict[Any, Any]
+    | AbstractSet[Any]
+    | date
+    | time
+    | timedelta
+    | Decimal
+    | UUID
+    | Enum
+    | None,
+)
 
 @final
 class Bcom:
-    """The right to change one actor's behavior: its constructor's first argument (ACT-07).
+    """The right to change one actor's behavior: its constructor's first argument.
 
     Idea: the "become" of the actor model, as in Spritely Goblins.
     """
@@ -126,14 +153,21 @@ class Become:
 
 @final
 class Behavior:
-    """What a constructor made with ``@actor`` returns: the code, and the call that it came from (POR-09)."""
+    """What a constructor made with ``@actor`` returns: the code, and the call that it came from."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the code: for a constructor that hands on the behavior of another."""
+        """Calls the code: for a constructor that hands on the behavior of another.
+
+        Args:
+            args, kwargs: what the code takes.
+
+        Returns:
+            What the code returns.
+        """
 
 @final
 class Constructor:
-    """What ``@actor`` makes of a function: its actors know their portrait (POR-09)."""
+    """What ``@actor`` makes of a function: its actors know their portrait."""
 
     __name__: str
     __wrapped__: Callable[..., Any]
@@ -150,14 +184,31 @@ class Constructor:
         """What was given with ``@actor(upgrade=...)``, or None."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Makes a behavior: to be given to ``bcom``, or returned by another constructor."""
+        """Makes a behavior: to be given to ``bcom``, or returned by another constructor.
+
+        Args:
+            args, kwargs: what the function takes, ``bcom`` first.
+
+        Returns:
+            The behavior; or the Ref that the function returns.
+
+        Raises:
+            BehaviorError: the function returned neither behavior nor Ref.
+        """
 
 @final
 class Portrayed:
     """A behavior with a portrait made by hand: see ``portraitize``."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the code: for a constructor that hands on the behavior of another."""
+        """Calls the code: for a constructor that hands on the behavior of another.
+
+        Args:
+            args, kwargs: what the code takes.
+
+        Returns:
+            What the code returns.
+        """
 
 @final
 class Methods:
@@ -165,42 +216,106 @@ class Methods:
 
 @final
 class BoundMessage:
-    """``ref.method``: call it, or give it to ``send`` or ``tell``."""
+    """``ref.method``: call it, or give it to ``send`` or ``tell``.
+
+    It stands for no value: to test it for truth, to compare it with a value, to format it, to count with it
+    or to iterate over it is a TypeError that says how to ask for the value. ``repr`` and ``str`` name the
+    message.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """A synchronous call of the method: see ``Ref``."""
+        """A synchronous call of the method: see ``Ref``.
 
-    def __eq__(self, other: object, /) -> bool: ...
+        Args:
+            args, kwargs: what the method takes.
+
+        Returns:
+            What the method returns.
+
+        Raises:
+            NoSuchMethodError: the actor has no such method.
+            BaseException: what a call of the ``Ref`` raises, too.
+        """
+
+    @property
+    def __name__(self) -> str:
+        """The name of the method."""
+
+    @property
+    def __signature__(self) -> Signature:
+        """The signature of the method, as far as the class of the actor is known."""
+
+    def __eq__(self, other: object, /) -> bool:
+        """Whether both are the same message to the same actor.
+
+        Args:
+            other: a message or a function.
+
+        Returns:
+            False for any function.
+
+        Raises:
+            TypeError: the other one is a value, and a message is none.
+        """
+
     def __hash__(self, /) -> int: ...
+    def __enter__(self) -> NoReturn: ...
+    def __exit__(self, *_error: object) -> NoReturn: ...
+    def __aenter__(self) -> NoReturn: ...
+    def __aexit__(self, *_error: object) -> NoReturn: ...
+    def __format__(self, _spec: str, /) -> str: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: Any) -> Self: ...
 
 @final
 class Ref:
     """The capability to send to an actor. There is one ``Ref`` per actor: compare with ``is`` or ``==``.
 
-    ``ref(...)`` and ``ref.method(...)`` are synchronous: inside a turn of the same vat a plain call (SYN-01);
+    ``ref(...)`` and ``ref.method(...)`` are synchronous: inside a turn of the same vat a plain call;
     from a thread that is in no turn, one turn of its own, run on this thread, durable when it returns. Inside
     a turn of another vat they raise FarCallError: use ``send``.
+
+    A ``Ref`` has no fields, and a copy of it is itself. ``dir`` shows the messages of the actor.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the actor, and returns what it answers.
+        """Calls the actor.
+
+        Args:
+            args, kwargs: what its behavior takes.
+
+        Returns:
+            What it answers. Outside of turns, that is when what it did is durable.
 
         Raises:
+            BaseException: what the actor raised: nothing of the turn has happened.
             FarCallError: this is a turn of another vat.
+            NoSuchMethodError: the actor answers to methods only.
             NoSuchActorError: the turn that spawned the actor was undone.
+            NotPortableError: the turn ends with a state that can't be stored.
+            DeadlockError: the actor is just being made; or this thread runs the event loop that the vat waits
+                for.
             VatClosedError: the vat is closed.
             PersistenceError: the vat has stopped, since its store failed.
+            StoreError: the store failed in this turn.
         """
 
+    @property
+    def __signature__(self) -> Signature:
+        """The signature of the call, as far as the class of the actor is known."""
+
     def __getattribute__(self, name: str, /) -> Any: ...
+    def __dir__(self) -> list[str]: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: Any) -> Self: ...
 
 @final
 class Promise(Generic[_T_co]):
     """A value that is still to come.
 
     ``await`` it in any loop of asyncio or trio, wait with ``result``, or listen with ``on`` inside a turn.
-    ``promise(...)`` and ``promise.method(...)`` call what a settled one stands for (SYN-04 to SYN-06). Give
-    the promise, or its method, to ``send`` to send a message on to what it will stand for (ASY-29).
+    ``promise(...)`` and ``promise.method(...)`` call what a settled one stands for. Give
+    the promise, or its method, to ``send`` to send a message on to what it will stand for.
     """
 
     def result(self, timeout: float | None = None) -> _T_co:
@@ -221,16 +336,36 @@ class Promise(Generic[_T_co]):
 
     def __await__(self) -> Generator[Any, None, _T_co]: ...
     def __getitem__(self, key: Any, /) -> Promise[Any]:
-        """The promise of a part of the value: ``promise["key"]``, ``promise[0]`` (ASY-37).
+        """The promise of a part of the value: ``promise["key"]``, ``promise[0]``.
 
-        It breaks with what ``value[key]`` raises, and with TypeError if the value is an actor.
+        Args:
+            key: what stands in the brackets.
+
+        Returns:
+            A promise, which breaks with what ``value[key]`` raises, and with TypeError if the value is an
+            actor.
+        """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls what the promise stands for, in a turn, once it has settled.
+
+        Args:
+            args, kwargs: what the actor takes that the promise stands for.
+
+        Returns:
+            What the actor answers; the value itself, if that is no actor.
+
+        Raises:
+            NoTurnError: the promise has not settled, or this thread is in no turn.
+            BaseException: the error that broke the promise, or what a call of a ``Ref`` raises.
         """
 
     def __iter__(self) -> NoReturn: ...
     def __reversed__(self) -> NoReturn: ...
     def __contains__(self, item: Any, /) -> NoReturn: ...
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def __getattribute__(self, name: str, /) -> Any: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, _memo: Any) -> Self: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
     def _subscribe(self, settled: Callable[[Any, BaseException | None], object]) -> None: ...
@@ -238,24 +373,32 @@ class Promise(Generic[_T_co]):
 
 @final
 class Resolver:
-    """The right to settle a promise. Only the first settlement counts (ASY-10)."""
+    """The right to settle a promise. Only the first settlement counts."""
 
     def fulfil(self, value: Any) -> None:
-        """Settles the promise with a value; with another promise, it will settle as that one does (ASY-13).
+        """Settles the promise with a value; with another promise, it will settle as that one does.
 
         In a turn it happens at the end, if the turn succeeds.
+
+        Args:
+            value: the value, or a promise.
         """
 
     def break_(self, error: Any) -> None:
-        """Breaks the promise with an exception; any other value becomes the ``problem`` of a
-        BrokenPromiseError (ASY-17). In a turn it happens at the end, if the turn succeeds.
+        """Breaks the promise. In a turn it happens at the end, if the turn succeeds.
+
+        Args:
+            error: an exception; any other value becomes the ``problem`` of a BrokenPromiseError.
         """
 
     def update(self, value: Any) -> None:
         """Tells those who listen with ``on(promise, partial=...)`` of a value before the promise settles,
-        such as how far some work has come (ASY-29). It reaches promises that wait for this one, too.
+        such as how far some work has come. It reaches promises that wait for this one, too.
 
         In a turn it happens at the end, if the turn succeeds. After the settlement it does nothing.
+
+        Args:
+            value: what the listeners get.
         """
 
 @final
@@ -330,7 +473,7 @@ class _ActorBase:
 
     @overload
     def become(self, other: Any, value: _T, /) -> _T:
-        """Makes a token that a method returns to become another actor within its turn (ACT-07).
+        """Makes a token that a method returns to become another actor within its turn.
 
         Args:
             other: an instance of a class of actors, or what a constructor returns.
@@ -349,7 +492,7 @@ class _ActorBase:
 
 @disjoint_base
 class Vat:
-    """An event loop with its actors: it handles one message at a time, each all or nothing (VAT-01).
+    """An event loop with its actors: it handles one message at a time, each all or nothing.
 
     No thread belongs to it: whoever brings work to an idle vat runs it, and a small pool runs vats that have
     messages and nobody inside. ``with vat:`` makes what stands in the block one turn.
@@ -357,9 +500,9 @@ class Vat:
     Args:
         name: for messages and logs; without one it is called after its number.
         log: record events, from the start: see ``vat.log``.
-        log_capacity: how many the log holds; the oldest are dropped (LOG-09).
+        log_capacity: how many the log holds; the oldest are dropped.
         inbox_limit: how many messages may wait; None for any number. At the limit a sender outside of turns
-            waits, and one in a turn of another vat gets InboxFullError (LIM-32).
+            waits, and one in a turn of another vat gets InboxFullError.
         slow_turn: seconds, more than 0, that a turn may take before it is logged with its stack; None for any
             time.
 
@@ -405,7 +548,7 @@ class Vat:
 
     @property
     def awake(self) -> int | None:
-        """How many stored actors were awake after the last churn; None for a vat without a store (SLP-01).
+        """How many stored actors were awake after the last churn; None for a vat without a store.
 
         An actor is awake while its behavior is in memory; one that sleeps, or was not used since the vat was
         opened, is a ``Ref`` at most. See ``lru``.
@@ -413,14 +556,14 @@ class Vat:
 
     @property
     def id(self) -> int:
-        """Its number among the vats of this process, from 0 (VAT-02)."""
+        """Its number among the vats of this process, from 0."""
 
     @property
     def log(self) -> EventLog:
-        """Its event log (LOG-12)."""
+        """Its event log."""
 
     def open(self) -> None:
-        """Opens a closed vat again; its actors are as they were (VAT-17). An open one stays as it is.
+        """Opens a closed vat again; its actors are as they were. An open one stays as it is.
 
         Raises:
             PersistenceError: the vat lives in a store: open it from there.
@@ -437,18 +580,45 @@ class Vat:
     def run(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Calls a function as one turn, with all that comes of it, on this thread.
 
+        In a turn of this vat it is a plain call, and part of that turn.
+
+        Args:
+            function: what to call.
+            args, kwargs: what it gets.
+
         Returns:
-            What the function returned, when what it did is durable.
+            What the function returned, when what it did is durable; for an ``async`` function, the promise of
+            that.
 
         Raises:
             BaseException: what the function raised: nothing of the turn has happened.
+            NotPortableError: the turn ends with a state that can't be stored.
             FarCallError: this is a turn of another vat.
+            NoTurnError: this is a finalizer that runs between two turns.
+            DeadlockError: this thread runs an event loop that has to go on for the turn.
             VatClosedError: the vat is closed.
+            PersistenceError: the vat has stopped, since its store failed.
+            StoreError: the store failed in this turn.
         """
 
     @overload
     def spawn(self, constructor: Constructor, /, *args: Any, **kwargs: Any) -> Ref:
-        """Makes an actor here, in a turn of its own: see ``spawn``."""
+        """Makes an actor here, in a turn of its own; in a turn of this vat, as a part of that.
+
+        Args:
+            constructor: as for ``goblins.spawn``.
+            args, kwargs: what it gets.
+
+        Returns:
+            The actor's Ref. For a class it is typed as an instance.
+
+        Raises:
+            BaseException: what the constructor raised: nothing of the turn has happened.
+            BehaviorError: the constructor returned neither behavior nor Ref.
+            FarCallError: this is a turn of another vat.
+            VatClosedError: the vat is closed.
+            PersistenceError: the vat has stopped, since its store failed.
+        """
 
     @overload
     def spawn(  # type: ignore[overload-overlap]
@@ -466,7 +636,11 @@ class Vat:
 
         Raises:
             VatTimeoutError: it has not come to rest in time.
+            ValueError: ``timeout`` is not a number.
             DeadlockError: this is a turn.
+            VatClosedError: the vat is closed.
+            PersistenceError: the vat has stopped, since its store failed.
+            StoreError: the store failed meanwhile.
         """
 
     def save(self) -> None:
@@ -476,15 +650,25 @@ class Vat:
         each churn: then this waits until all that it did is durable.
 
         Raises:
-            PersistenceError: the vat has no store (PV-20).
+            PersistenceError: the vat has no store, or has stopped.
             StoreError: the store failed: the vat has stopped; in the store is the save before, or this one.
+            NotPortableError: what has changed can't be stored.
+            VatClosedError: the vat is closed.
             DeadlockError: this is a turn.
         """
 
     def save_async(self) -> Coroutine[Any, Any, None]:
         """As ``save``, for coroutines: while the disk is busy, the loop goes on.
 
-        Raises: as ``save``.
+        Returns:
+            A coroutine that ends when all is durable.
+
+        Raises:
+            PersistenceError: the vat has no store, or has stopped.
+            StoreError: the store failed: the vat has stopped; in the store is the save before, or this one.
+            NotPortableError: what has changed can't be stored.
+            VatClosedError: the vat is closed.
+            DeadlockError: this is a turn.
         """
 
     def _save_soon(self) -> None: ...
@@ -495,7 +679,7 @@ class Vat:
         only: str | Callable[..., Any] | Iterable[str | Callable[..., Any]] | None = None,
         dry_run: bool = False,
     ) -> Replacement:
-        """Gives the actors new code behind the same Refs, in one turn, saved as one batch (HOT-01 to HOT-13).
+        """Gives the actors new code behind the same Refs, in one turn, saved as one batch.
 
         An actor gets new code if its label stands for another constructor in the new environment, which the
         vat uses from then on, also for saving. Its portrait is taken by the old code, and made again by the
@@ -506,7 +690,8 @@ class Vat:
         actor was replaced, and if it changes that state, or becomes something, its turn fails.
 
         In a vat without a store, actors are replaced whose state could be stored; others are left alone, and
-        named in the report.
+        named in the report. They are found by way of the garbage collector, which sees again what
+        ``gc.freeze()`` has set aside.
 
         Args:
             env: the new environment; None for the labels of the present one, with each constructor looked up
@@ -523,14 +708,14 @@ class Vat:
             MigrationError: stored actors can't be made by the new code: see ``spawn_persistent_vat``.
             UnknownLabelError: ``only`` names what is not in the environment.
             BaseException: what the code of an actor raised, with a note that names the actor.
-            PersistenceError: ``env`` was given, and the vat has no store (HOT-08).
+            PersistenceError: ``env`` was given, and the vat has no store.
             DeadlockError: this is a turn.
         """
 
     def upgrade_all(
         self, progress: Callable[[int, int], object] | bool | None = None, batch: int = 1000
     ) -> Upgrade:
-        """Finishes upgrades (MIG-08): all stored actors that have not been used since their code has changed
+        """Finishes upgrades: all stored actors that have not been used since their code has changed
         are made, and stored as they are today, with the version, label and fields of their constructor.
 
         It goes in batches, each a churn of its own; other threads may use the vat in between. Begun again
@@ -559,7 +744,10 @@ class Vat:
         """Closes the vat: the running turn ends, messages that wait are broken with VatClosedError.
 
         A vat opened with ``persist_on="manual"`` is not saved by that; if changes get lost, it is logged.
-        Closing twice does nothing. Raises DeadlockError in a turn.
+        Closing twice does nothing.
+
+        Raises:
+            DeadlockError: this is a turn.
         """
 
     @overload
@@ -572,14 +760,21 @@ class Vat:
         its loop; in a ``ManualVat`` at once, on a thread of its own. A waiter that is cancelled leaves the
         turn to go on.
 
+        Args:
+            function: what to call.
+            args, kwargs: what it gets.
+
         Returns:
             What the function returned, when what it did is durable; for a promise, or a function that is
             ``async``, what comes of it.
 
         Raises:
             BaseException: what the function raised: nothing of the turn has happened.
+            NotPortableError: the turn ends with a state that can't be stored.
             DeadlockError: this is a turn: use ``send``.
             VatClosedError: the vat is closed.
+            PersistenceError: the vat has stopped, since its store failed.
+            StoreError: the store failed in this turn.
         """
 
     @overload
@@ -596,16 +791,28 @@ class Vat:
         Args:
             timeout: seconds; None waits for as long as it takes.
 
+        Returns:
+            A coroutine that ends when the vat has nothing left to do.
+
         Raises:
             VatTimeoutError: it has not come to rest in time.
+            ValueError: ``timeout`` is not a number.
             DeadlockError: this is a turn.
             VatClosedError: the vat is closed.
+            PersistenceError: the vat has stopped, since its store failed.
+            StoreError: the store failed meanwhile.
         """
 
     def close_async(self) -> Coroutine[Any, Any, None]:
         """As ``close``, for coroutines: closes on a thread of its own, and does not block the loop.
 
-        If the waiter is cancelled, the closing goes on. Raises DeadlockError in a turn.
+        If the waiter is cancelled, the closing goes on.
+
+        Returns:
+            A coroutine that ends when the vat is closed.
+
+        Raises:
+            DeadlockError: this is a turn.
         """
 
     def __aenter__(self) -> Coroutine[Any, Any, Self]:
@@ -613,6 +820,9 @@ class Vat:
 
         It is no turn; for one use ``with vat:`` or ``run_async``. A waiter that is cancelled is so once
         the vat is closed.
+
+        Returns:
+            A coroutine that gives the vat.
         """
 
     def __aexit__(self, *_error: object) -> Coroutine[Any, Any, Literal[False]]: ...
@@ -629,7 +839,7 @@ class Vat:
     ) -> Literal[False]: ...
 
 class ManualVat(Vat):
-    """A vat whose messages wait until somebody calls for them: for tests that want to see each step (VAT-06).
+    """A vat whose messages wait until somebody calls for them: for tests that want to see each step.
 
     Synchronous calls from outside are turns at once, as in every vat; they leave the messages waiting.
     """
@@ -642,7 +852,7 @@ class ManualVat(Vat):
         """
 
 class AsyncioVat(Vat):
-    """A vat whose turns run on an event loop of asyncio (VAT-06).
+    """A vat whose turns run on an event loop of asyncio.
 
     Synchronous calls from other threads run there too, while the caller waits; ``with vat:`` works on the
     thread of the loop only.
@@ -673,13 +883,27 @@ class Store:
     """A place where portraits live: a ``MemoryStore`` or a ``RocksStore``."""
 
     def vat(self, name: str) -> StorePart:
-        """The part with this name: give it to ``spawn_persistent_vat`` to keep several vats in one store."""
+        """The part with this name, for ``spawn_persistent_vat``: so several vats live in one store.
+
+        Args:
+            name: any text; the store itself stands for the part "main".
+
+        Returns:
+            The part. Nothing is written for it before a vat lives there.
+        """
 
     def vats(self) -> list[str]:
-        """Names of the parts that hold a vat, in order. Raises StoreError."""
+        """The parts that hold a vat.
+
+        Returns:
+            Their names, in order.
+
+        Raises:
+            StoreError: the store failed, or is closed.
+        """
 
     def collect(self, progress: Callable[[str, int, int], object] | None = None) -> CollectionReport:
-        """Removes the stored actors that no root reaches, and gives back their room (LIM-07, STO-15).
+        """Removes the stored actors that no root reaches, and gives back their room.
 
         Only the slots that records refer to are read, and no code of yours is run. Vats go on meanwhile; each
         is stopped for moments. A live ``Ref`` of a vat that is open keeps its actor, and all that this one
@@ -717,6 +941,9 @@ class Store:
     def __aenter__(self) -> Coroutine[Any, Any, Self]:
         """As ``with``, for coroutines: the store is closed at the end, on a thread of its own, so that the
         loop goes on. A waiter that is cancelled is so once the store is closed.
+
+        Returns:
+            A coroutine that gives the store.
         """
 
     def __aexit__(self, *_error: object) -> Coroutine[Any, Any, Literal[False]]: ...
@@ -727,8 +954,7 @@ class MemoryStore(Store):
 
     Args:
         keep_generations: how many older states of each part can be looked at (``StorePart.at``); 0: none. A
-            churn costs a little more for it, and the store keeps what the last so many churns have replaced
-            (LIM-13).
+            churn costs a little more for it, and the store keeps what the last so many churns have replaced.
         auto_collect: collect in the background when the store has grown (``Store.collect``).
     """
 
@@ -784,14 +1010,20 @@ class StorePart:
         """The name."""
 
     def generations(self) -> list[Generation]:
-        """The states of this part that can be looked at, the oldest first (STO-09).
+        """The states of this part that can be looked at, the oldest first.
 
         Each churn that changed something makes one. The last of them is what the part is now. Empty if the
-        store keeps none, or nothing was stored yet. Raises StoreError.
+        store keeps none, or nothing was stored yet.
+
+        Returns:
+            Their numbers, and when each was stored.
+
+        Raises:
+            StoreError: the store failed, or is closed.
         """
 
     def at(self, generation: int) -> StorePart:
-        """The part as it was at an older generation (STO-14).
+        """The part as it was at an older generation.
 
         ``spawn_persistent_vat`` opens it, also while a vat lives in the part itself. What is written there
         stays in memory and goes with the view. It ends with the store, or with the view's own
@@ -800,6 +1032,9 @@ class StorePart:
         Args:
             generation: the number of one of ``generations()``.
 
+        Returns:
+            A view, to be used as any part.
+
         Raises:
             StoreError: that generation is not kept; the message names those that are.
             StoreCorruptError: what leads back there is damaged.
@@ -807,61 +1042,77 @@ class StorePart:
 
 @final
 class PersistenceRegistry:
-    """Joins the vats of several stores, so that references between them come back (REG-01).
+    """Joins the vats of several stores, so that references between them come back.
 
-    Give one to each ``spawn_persistent_vat``, in any order (REG-05). A vat that is opened again takes the
+    Give one to each ``spawn_persistent_vat``, in any order. A vat that is opened again takes the
     place of the closed one; what is asked of a vat that is not open waits until it is. Vats of one store need
     no registry.
     """
 
     def __new__(cls) -> Self: ...
     def vats(self) -> list[str]:
-        """The names of the vats that are open, in order."""
+        """The vats that are open.
+
+        Returns:
+            Their names, in order.
+        """
 
     def pending(self) -> list[PendingReference]:
-        """The references that wait for a vat which is not open, in the order of ids and slots (REG-06)."""
+        """The references that wait for a vat which is not open.
+
+        Returns:
+            One for each reference, in the order of ids and slots.
+        """
 
     def __len__(self) -> int:
-        """How many vats are open."""
+        """How many vats are open.
+
+        Returns:
+            Their number.
+        """
 
     def __bool__(self) -> bool: ...
 
 @final
 class PersistableId:
-    """The name of an actor of a persistent vat: equal for the same actor, also after a restart (OID-02).
+    """The name of an actor of a persistent vat: equal for the same actor, also after a restart.
 
-    It can be stored, and can be a key (OID-03). It gives no access to the actor (OID-04).
+    It can be stored, and can be a key. It gives no access to the actor.
     """
 
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
 def persistable_id(actor: Any) -> PersistableId:
-    """The name of an actor that stays the same over restarts (OID-01).
+    """The name of an actor that stays the same over restarts.
 
     Args:
         actor: a Ref of an actor of a persistent vat.
 
+    Returns:
+        The name: it can be stored, and gives no access to the actor.
+
     Raises:
-        TypeError: it is no Ref; a promise has none, though what it becomes may (OID-07).
-        PersistenceError: the actor's vat has no store (OID-06).
+        TypeError: it is no Ref; a promise has none, though what it becomes may.
+        PersistenceError: the actor's vat has no store.
     """
 
 @overload
 def spawn(constructor: Constructor, /, *args: Any, **kwargs: Any) -> Ref:
-    """Makes an actor in the vat whose turn this is (ACT-01).
+    """Makes an actor in the vat whose turn this is.
 
     Args:
         constructor: a class of actors, made with these arguments; or a callable that takes ``bcom`` first,
             then these, and returns the behavior: a callable, or ``methods(...)``. One that returns a Ref
-            gives that (ACT-04).
+            gives that.
+        args, kwargs: what it gets.
 
     Returns:
         The actor's Ref. For a class it is typed as an instance, so that calls of its methods are checked.
 
     Raises:
         NoTurnError: this thread is in no turn: use ``vat.spawn`` or ``with vat:``.
-        BehaviorError: the constructor returned neither behavior nor Ref (ACT-05).
+        BehaviorError: the constructor returned neither behavior nor Ref.
     """
 
 @overload
@@ -874,7 +1125,20 @@ def spawn(
 ) -> Ref: ...
 @overload
 def spawn_named(name: str, constructor: Constructor, /, *args: Any, **kwargs: Any) -> Ref:
-    """As ``spawn``, with a name of its own in messages, kept in the store (ACT-15)."""
+    """As ``spawn``, with a name of its own in messages, kept in the store.
+
+    Args:
+        name: the name; others may have the same.
+        constructor: as for ``spawn``.
+        args, kwargs: what it gets.
+
+    Returns:
+        The actor's Ref. For a class it is typed as an instance, so that calls of its methods are checked.
+
+    Raises:
+        NoTurnError: this thread is in no turn: use ``with vat:``.
+        BehaviorError: the constructor returned neither behavior nor Ref.
+    """
 
 @overload
 def spawn_named(  # type: ignore[overload-overlap]
@@ -885,11 +1149,15 @@ def spawn_named(
     name: str, constructor: Callable[Concatenate[Bcom, _P], object], /, *args: _P.args, **kwargs: _P.kwargs
 ) -> Ref: ...
 def methods(*, extends: Any = None, **named: Callable[..., Any]) -> Methods:
-    """Makes a behavior that answers ``ref.name(...)`` with the function given as ``name`` (LIB-05).
+    """Makes a behavior that answers ``ref.name(...)`` with the function given as ``name``.
 
     Args:
         extends: answers to all other names: another ``methods(...)``; an actor, which is called if it is near
             and sent to if it is far; or a function that gets the name before the arguments.
+        named: the functions.
+
+    Returns:
+        The behavior, for a constructor to return.
 
     Raises:
         TypeError: one is not callable, or its name starts with an underscore.
@@ -898,7 +1166,7 @@ def methods(*, extends: Any = None, **named: Callable[..., Any]) -> Methods:
 def portraitize(
     behavior: Any, portrait: Callable[[], Any], /, *, constructor: Callable[..., Any] | None = None
 ) -> Portrayed:
-    """Gives a behavior a portrait that is made by hand, for constructors without ``@actor`` (POR-22).
+    """Gives a behavior a portrait that is made by hand, for constructors without ``@actor``.
 
     The constructor stands in an environment by its label, perhaps with a rehydrator:
     ``PersistenceEnv({"bank.till": (till, restore_till)})``.
@@ -924,16 +1192,20 @@ def portraitize(
 def send(
     target: Callable[_P, Coroutine[Any, Any, _T]], /, *args: _P.args, **kwargs: _P.kwargs
 ) -> Promise[_T]:
-    """Sends a message; the actor handles it in a later turn (ASY-01).
+    """Sends a message; the actor handles it in a later turn.
 
     Args:
-        target: a Ref, ``ref.method``, a promise or ``promise.method`` (ASY-29).
+        target: a Ref, ``ref.method``, a promise or ``promise.method``.
+        args, kwargs: what the actor gets.
 
     Returns:
-        The promise of the answer. In a turn the message goes out at the end, if the turn succeeds.
+        The promise of the answer. In a turn the message goes out at the end, if the turn succeeds. The
+        promise breaks with what the actor raises, and with VatClosedError if the message can't reach its vat.
 
     Raises:
-        BehaviorError: the target is none of these (ASY-03).
+        BehaviorError: the target is none of these.
+        InboxFullError: the inbox of the actor's vat is full, and this is a turn; or the vat is a ManualVat or
+            an AsyncioVat, for which nobody can wait here.
     """
 
 @overload
@@ -941,7 +1213,17 @@ def send(target: Callable[_P, Promise[_T]], /, *args: _P.args, **kwargs: _P.kwar
 @overload
 def send(target: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Promise[_T]: ...
 def tell(target: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-    """As ``send``, for a message of which nobody wants the answer: an error is logged (ASY-02)."""
+    """As ``send``, for a message of which nobody wants the answer: an error is logged.
+
+    Args:
+        target: a Ref, ``ref.method``, a promise or ``promise.method``.
+        args, kwargs: what the actor gets.
+
+    Raises:
+        BehaviorError: the target is none of these.
+        InboxFullError: the inbox of the actor's vat is full, and this is a turn; or the vat is a ManualVat or
+            an AsyncioVat, for which nobody can wait here.
+    """
 
 @overload
 def on(
@@ -952,7 +1234,7 @@ def on(
     finally_: Callable[[], object] | None = None,
     partial: Callable[[Any], object] | None = None,
 ) -> Promise[_U]:
-    """Calls a handler in a later turn of this vat, once a promise has settled (ASY-19 to ASY-26).
+    """Calls a handler in a later turn of this vat, once a promise has settled.
 
     Args:
         promise: a promise, or any value: that is as good as a promise which has it.
@@ -960,7 +1242,7 @@ def on(
         catch: gets the error; without it the error goes through.
         finally_: called in both cases, after the others.
         partial: gets each value of ``resolver.update(...)``, in a turn of its own, and first the newest one
-            that there was before; nothing after the promise has settled (ASY-29). Its error is logged.
+            that there was before; nothing after the promise has settled. Its error is logged.
 
     Returns:
         The promise of what the handler gives.
@@ -1006,11 +1288,46 @@ def on(
     finally_: Callable[[], object] | None = None,
     partial: Callable[[Any], object] | None = None,
 ) -> Promise[_T]: ...
+@overload
+def on(
+    promise: _Plain,
+    fulfilled: Callable[[_Plain], Coroutine[Any, Any, _U] | Promise[_U]],
+    *,
+    catch: Callable[[Any], object] | None = None,
+    finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
+) -> Promise[_U]: ...
+@overload
+def on(
+    promise: _Plain,
+    fulfilled: Callable[[_Plain], _U],
+    *,
+    catch: Callable[[Any], object] | None = None,
+    finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
+) -> Promise[_U]: ...
+@overload
+def on(
+    promise: _Plain,
+    fulfilled: None = None,
+    *,
+    catch: Callable[[Any], object] | None = None,
+    finally_: Callable[[], object] | None = None,
+    partial: Callable[[Any], object] | None = None,
+) -> Promise[_Plain]: ...
 def promise_and_resolver() -> tuple[Promise[Any], Resolver]:
-    """Makes a promise and the right to settle it (ASY-09)."""
+    """Makes a promise and the right to settle it.
+
+    Returns:
+        Both. The promise breaks if its resolver is dropped before it has settled.
+    """
 
 def vats() -> list[Vat]:
-    """The vats of this process that are in memory, closed ones too, the oldest first (VAT-03)."""
+    """The vats of this process that are in memory, closed ones too.
+
+    Returns:
+        The vats, the oldest first.
+    """
 
 @final
 class _Log:

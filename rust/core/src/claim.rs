@@ -137,6 +137,15 @@ impl<H: Host> Claim<H> {
         if record.name.is_some() {
             return Ok(record.name);
         }
+        self.read_label_of(&record)
+    }
+
+    /// The label that an actor is stored under.
+    pub fn read_label(&self, slot: Slot) -> Result<Option<String>, StoreError> {
+        self.read_actor(slot)?.map_or(Ok(None), |record| self.read_label_of(&record))
+    }
+
+    fn read_label_of(&self, record: &Record) -> Result<Option<String>, StoreError> {
         let shape = self.get(Kind::Shape, u64::from(record.shape.0), |content| {
             Shape::decode(content).ok_or_else(malformed)
         })?;

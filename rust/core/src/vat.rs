@@ -191,6 +191,11 @@ impl<H: Host> Vat<H> {
         self.persistence.as_ref()?.claim.read_title(slot).ok().flatten()
     }
 
+    /// The label that an actor is stored under, as far as the store can tell.
+    pub fn stored_label(&self, slot: Slot) -> Option<String> {
+        self.persistence.as_ref()?.claim.read_label(slot).ok().flatten()
+    }
+
     pub(crate) fn store_id(&self) -> Option<StoreId> {
         self.persistence.as_ref().map(|persistence| persistence.claim.storage().id())
     }

@@ -82,6 +82,19 @@ impl<'a, 'py> Vector<'a, 'py> {
         (0..count).map(move |index| unsafe { Borrowed::from_ptr(py, *self.values.add(index)) })
     }
 
+    /// Those with a name, too.
+    fn all(self, py: Python<'py>) -> PyResult<impl Iterator<Item = Borrowed<'a, 'py, PyAny>>> {
+        let named = if self.names.is_null() {
+            0
+        } else {
+            // SAFETY: the interpreter gives a tuple of names, which lives as long as the call.
+            unsafe { Borrowed::from_ptr(py, self.names) }.cast::<PyTuple>()?.len()
+        };
+        let count = self.positional_count() + named;
+        // SAFETY: as for the positional ones, which those with a name follow.
+        Ok((0..count).map(move |index| unsafe { Borrowed::from_ptr(py, *self.values.add(index)) }))
+    }
+
     pub(crate) fn has_names(self) -> bool {
         !self.names.is_null()
     }
@@ -116,6 +129,21 @@ impl<'py> Args<'_, 'py> {
         match self {
             Args::Packed(args, kwargs) => args.is_empty() && kwargs.is_none_or(|kwargs| kwargs.is_empty()),
             Args::Vector(vector) => vector.positional_count() == 0 && !vector.has_names(),
+        }
+    }
+
+    /// Shows each of them to a function, which may end that with an error.
+    pub(crate) fn each(
+        self,
+        py: Python<'py>,
+        mut look: impl FnMut(&Bound<'py, PyAny>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        match self {
+            Args::Packed(args, kwargs) => {
+                args.iter_borrowed().try_for_each(|value| look(&value))?;
+                kwargs.map_or(Ok(()), |kwargs| kwargs.iter().try_for_each(|(_, value)| look(&value)))
+            }
+            Args::Vector(vector) => vector.all(py)?.try_for_each(|value| look(&value)),
         }
     }
 

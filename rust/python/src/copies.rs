@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
 use crate::containers::may_change;
 use crate::errors::too_deep;
+use crate::selves;
 use crate::shapes::{self, Shape};
 
 /// How deeply a value may be nested: each level takes some of the stack.
@@ -29,6 +30,7 @@ impl<'a, 'py> Copies<'a, 'py> {
     /// A copy of a value that is not known, or has such values in it. It stands at a place where it did not before.
     pub(crate) fn of(&mut self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         if !may_change(value) {
+            selves::check(value, "in a container")?;
             return Ok(None);
         }
         if self.known.contains(&(value.as_ptr() as usize)) {
@@ -80,6 +82,7 @@ fn copied<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
     if !may_change(value) {
+        selves::check(value, "in a container")?;
         return Ok(value.clone());
     }
     if let Some(instead) = stop(value, made) {

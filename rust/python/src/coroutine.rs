@@ -21,6 +21,7 @@ use crate::host::PyHost;
 use crate::promise::Promise;
 use crate::refs::{Ref, become_told};
 use crate::saved;
+use crate::selves;
 use crate::vat::open_blocks;
 
 /// A coroutine that waits for a promise.
@@ -136,6 +137,7 @@ impl Suspended {
             }
             Step::Returned(value) => value,
         };
+        selves::check_answer(&value)?;
         match &self.called {
             Some(Called { actor, behavior, code }) => {
                 become_told(churn, actor.bind(py), behavior, Some(*code), value)

@@ -1,5 +1,7 @@
 //! One place where the core's errors become Python's. The classes live in `goblins._errors`.
 
+use std::ptr::null_mut;
+
 use goblins_core::error::KernelError;
 use goblins_core::recording::Place;
 use goblins_core::store::StoreError;
@@ -391,6 +393,16 @@ pub(crate) fn add_trail(py: Python<'_>, error: &Fault, way: &str, actor: &str) {
     let told = module(py).and_then(|module| module.call_method1("add_trail", (error.value(py), way, actor)));
     // An error that can't be changed goes on as it is.
     drop(told);
+}
+
+/// Runs code of the end of an object's life. That may come while an error is on its way, which goes on afterwards.
+pub(crate) fn aside(py: Python<'_>, code: impl FnOnce(Python<'_>)) {
+    let (mut kind, mut value, mut trace) = (null_mut(), null_mut(), null_mut());
+    // SAFETY: the thread is attached. Takes the error that is set, if any, to set the same again.
+    unsafe { ffi::PyErr_Fetch(&raw mut kind, &raw mut value, &raw mut trace) };
+    code(py);
+    // SAFETY: as above.
+    unsafe { ffi::PyErr_Restore(kind, value, trace) };
 }
 
 /// Adds a note to an error.

@@ -20,6 +20,7 @@ use crate::current::current;
 use crate::errors::not_handed_out;
 use crate::promise::Promise;
 use crate::refs::Ref;
+use crate::selves;
 
 /// How many objects of other kinds are looked into: more would cost too much at each answer.
 const MOST_OBJECTS: usize = 1000;
@@ -83,7 +84,11 @@ pub(crate) fn handed_out_args<'py>(
     args: Args<'_, 'py>,
     way: Way,
 ) -> PyResult<Option<Arguments<'py>>> {
-    if args.is_empty() || !any_owned() {
+    if args.is_empty() {
+        return Ok(None);
+    }
+    selves::check_args(py, args)?;
+    if !any_owned() {
         return Ok(None);
     }
     let handed_out = |value| copied(value, way);

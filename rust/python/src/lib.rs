@@ -14,15 +14,18 @@ mod containers;
 mod copies;
 mod coroutine;
 mod current;
+mod docstrings;
 mod environment;
 mod errors;
 mod event_loop;
+mod faces;
 mod handing_out;
 mod host;
 mod identifiers;
 mod leaf;
 mod listening;
 mod log;
+mod messages;
 mod methods;
 mod opening;
 mod origin;
@@ -31,6 +34,7 @@ mod portrayed;
 mod promise;
 mod records;
 mod refs;
+mod refusals;
 mod registry;
 mod rehearsing;
 mod replacing;
@@ -38,6 +42,7 @@ mod resolver;
 mod restore;
 mod runtime;
 mod saved;
+mod selves;
 mod send;
 mod shapes;
 mod sharing;
@@ -80,6 +85,8 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::log::{_vat, Event, Log, vats};
     #[pymodule_export]
+    use crate::messages::BoundMessage;
+    #[pymodule_export]
     use crate::methods::{Methods, methods};
     #[pymodule_export]
     use crate::opening::Opening;
@@ -90,7 +97,7 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::records::RecordClass;
     #[pymodule_export]
-    use crate::refs::{BoundMessage, Ref};
+    use crate::refs::Ref;
     #[pymodule_export]
     use crate::registry::Registry;
     #[pymodule_export]
@@ -120,6 +127,8 @@ pub mod _goblins {
         crate::runtime::refuse_subinterpreter(module.py())?;
         crate::runtime::watch_forks();
         crate::unheard::install(module.py());
+        crate::docstrings::hand_out(module)?;
+        crate::messages::complete(module.py())?;
         module.add("__version__", crate::build::VERSION)?;
         module.add("_OPTIMISED", crate::build::OPTIMISED)
     }

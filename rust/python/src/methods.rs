@@ -3,12 +3,14 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::behavior::{self, type_name};
 use crate::current::current;
 use crate::errors::no_such_method;
-use crate::refs::{BoundMessage, Ref, Target};
+use crate::faces::Face;
+use crate::messages::BoundMessage;
+use crate::refs::{Ref, Target};
 
 /// A behavior made of named functions.
 #[pyclass(frozen, module = "goblins", name = "Methods")]
@@ -72,6 +74,38 @@ impl Methods {
             }
         }
         names.join(", ")
+    }
+
+    /// The names that exist, with those of what it extends, as far as they are known.
+    pub(crate) fn all_names<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let names = self.named.bind(py).keys();
+        let extends = self.extends.as_ref().map(|extends| extends.bind(py));
+        let further = match extends.map(|extends| (own_methods(extends), extends.cast_exact::<Ref>())) {
+            Some((Some(methods), _)) => Some(methods.get().all_names(py)?),
+            Some((None, Ok(actor))) => Face::of(actor).map(|face| face.names()).transpose()?,
+            _ => None,
+        };
+        if let Some(further) = further {
+            names.call_method1("extend", (further,))?;
+        }
+        Ok(names)
+    }
+
+    /// The function behind a name, if it is known without a call.
+    pub(crate) fn known<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = name.py();
+        if let Some(function) = self.named.bind(py).get_item(name)? {
+            return Ok(Some(function));
+        }
+        let extends = self.extends.as_ref().map(|extends| extends.bind(py));
+        match extends.map(|extends| (own_methods(extends), extends.cast_exact::<Ref>())) {
+            Some((Some(methods), _)) => methods.get().known(name),
+            Some((None, Ok(actor))) => match Face::of(actor) {
+                Some(face) => face.find(Some(name)),
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        }
     }
 
     /// The function behind a name.

@@ -17,12 +17,13 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::calls::Args;
 use crate::current::{current, current_turn};
-use crate::errors::{Fault, deadlock, kernel_error, no_turn_error};
+use crate::errors::{Fault, aside, deadlock, kernel_error, no_turn_error};
 use crate::event_loop;
 use crate::host::{Handler, PyHost, Waker};
 use crate::listening;
+use crate::messages::{self, BoundMessage};
 use crate::origin::Origin;
-use crate::refs::{self, BoundMessage, Ref, Target, invoke, is_hidden, own_attribute};
+use crate::refs::{self, Ref, Target, invoke, is_hidden, own_attribute};
 
 /// A value that is still to come.
 #[pyclass(frozen, weakref, module = "goblins", name = "Promise")]
@@ -275,6 +276,26 @@ impl Promise {
         Err(not_there_yet())
     }
 
+    fn __setattr__(&self, name: &Bound<'_, PyString>, _value: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(messages::no_fields_of_promise(name))
+    }
+
+    fn __delattr__(&self, name: &Bound<'_, PyString>) -> PyResult<()> {
+        Err(messages::no_fields_of_promise(name))
+    }
+
+    fn __copy__(slf: &Bound<'_, Self>) -> Py<Self> {
+        slf.clone().unbind()
+    }
+
+    fn __deepcopy__(slf: &Bound<'_, Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf.clone().unbind()
+    }
+
+    fn __reduce_ex__(slf: &Bound<'_, Self>, _protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(messages::no_pickle(slf.as_any()))
+    }
+
     fn __getitem__(slf: &Bound<'_, Self>, key: Py<PyAny>) -> PyResult<Py<Self>> {
         listening::part(slf, key)
     }
@@ -392,7 +413,7 @@ impl Promise {
             return;
         };
         if let (Progress::Settled(Outcome::Broken(error), _), false) = (&state.progress, state.heard) {
-            Python::try_attach(|py| self.speak_at_the_end(py, error));
+            Python::try_attach(|py| aside(py, |py| self.speak_at_the_end(py, error)));
         }
     }
 }

@@ -17,18 +17,21 @@ use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
 use crate::bcom::Become;
 use crate::behavior;
-use crate::calls::{self, Args, Callable, Entry};
+use crate::calls::{Args, Callable, Entry};
 use crate::class_actor;
 use crate::coroutine;
 use crate::current::current;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
 use crate::event_loop::Elsewhere;
+use crate::faces::Face;
 use crate::handing_out::{self, Way};
 use crate::host::PyHost;
 use crate::leaf;
+use crate::messages::{self, BoundMessage};
 use crate::portrayed::Portrayed;
 use crate::promise::Promise;
 use crate::saved;
+use crate::selves;
 use crate::stack;
 
 /// The capability to send to an actor. There is one `Ref` per actor: compare with `is` or `==`.
@@ -131,6 +134,45 @@ impl Ref {
         BoundMessage::make(slf.py(), Target::Actor(slf.clone().unbind()), name)
     }
 
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyString>,
+        _value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        Err(messages::no_fields(slf, name))
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        Err(messages::no_fields(slf, name))
+    }
+
+    fn __copy__(slf: &Bound<'_, Self>) -> Py<Self> {
+        slf.clone().unbind()
+    }
+
+    fn __deepcopy__(slf: &Bound<'_, Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf.clone().unbind()
+    }
+
+    fn __reduce_ex__(slf: &Bound<'_, Self>, _protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(messages::no_pickle(slf.as_any()))
+    }
+
+    /// What it has itself, and the messages that the actor answers to, as far as they are known.
+    fn __dir__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let names = slf.get_type().as_any().dir()?.into_any();
+        if let Some(face) = Face::of(slf) {
+            names.call_method1("extend", (face.names()?,))?;
+        }
+        Ok(names)
+    }
+
+    /// That of the call `ref(...)`.
+    #[getter(__signature__)]
+    fn signature<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        messages::signature(slf, None)
+    }
+
     fn __repr__(&self, py: Python<'_>) -> String {
         format!("<Ref {}>", self.describe(py))
     }
@@ -217,6 +259,7 @@ pub(crate) fn invoke<'py>(
     if answer.is_exact_instance_of::<Become>() {
         return become_told(churn, actor, &behavior, None, answer);
     }
+    selves::check(&answer, "as an answer")?;
     handing_out::handed_out(coroutine::started(churn, Some((actor, &behavior, method)), answer)?)
 }
 
@@ -252,7 +295,9 @@ pub(crate) fn become_told<'py>(
         class_actor::bind(instance, actor)?;
         saved::note_new(churn, instance, actor)?;
     }
-    handing_out::handed_out(token.value.bind(py).clone())
+    let value = token.value.bind(py).clone();
+    selves::check_answer(&value)?;
+    handing_out::handed_out(value)
 }
 
 /// Gives an actor another behavior in the open turn. `behavior` is the one that was asked for the change; `code` is as
@@ -302,89 +347,6 @@ pub(crate) fn own_attribute<'py>(
         let name = name.to_string_lossy();
         PyAttributeError::new_err(format!("names with an underscore can't be sent to an actor: {name}"))
     })
-}
-
-/// `ref.method`: call it, or give it to `send` or `tell`.
-#[pyclass(frozen, module = "goblins", name = "BoundMessage")]
-pub(crate) struct BoundMessage {
-    pub(crate) target: Target,
-    pub(crate) method: Py<PyString>,
-    entry: Entry,
-}
-
-impl BoundMessage {
-    pub(crate) fn make<'py>(
-        py: Python<'py>,
-        target: Target,
-        method: &Bound<'py, PyString>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let message = Self { target, method: method.clone().unbind(), entry: Entry::of::<Self>() };
-        Ok(calls::make(py, message)?.into_any())
-    }
-}
-
-impl Callable for BoundMessage {
-    fn entry(&self) -> &Entry {
-        &self.entry
-    }
-
-    fn once() -> &'static Once {
-        static ONCE: Once = Once::new();
-        &ONCE
-    }
-
-    fn call<'py>(slf: &Bound<'py, Self>, args: Args<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (this, py) = (slf.get(), slf.py());
-        let method = Some(this.method.bind(py));
-        match &this.target {
-            Target::Actor(actor) => call(actor.bind(py), method, args),
-            Target::Promise(promise) => crate::promise::call(promise.bind(py), method, args),
-        }
-    }
-}
-
-#[pymethods]
-impl BoundMessage {
-    #[pyo3(signature = (*args, **kwargs))]
-    fn __call__<'py>(
-        slf: &Bound<'py, Self>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        <Self as Callable>::call(slf, Args::Packed(args, kwargs))
-    }
-
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let target = match &self.target {
-            Target::Actor(actor) => actor.get().describe(py),
-            Target::Promise(promise) => promise.bind(py).repr()?.to_string(),
-        };
-        Ok(format!("<message {} to {target}>", self.method.bind(py).to_string_lossy()))
-    }
-
-    fn __eq__(&self, py: Python<'_>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Ok(other) = other.cast_exact::<Self>() else {
-            return Ok(false);
-        };
-        let other = other.get();
-        let same = match (&self.target, &other.target) {
-            (Target::Actor(a), Target::Actor(b)) => a.is(b),
-            (Target::Promise(a), Target::Promise(b)) => a.is(b),
-            _ => false,
-        };
-        Ok(same && self.method.bind(py).as_any().eq(other.method.bind(py))?)
-    }
-
-    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
-        self.method.bind(py).hash()
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match &self.target {
-            Target::Actor(actor) => visit.call(actor),
-            Target::Promise(promise) => visit.call(promise),
-        }
-    }
 }
 
 /// The error for something that is neither Ref nor promise nor a method of one (ASY-03).

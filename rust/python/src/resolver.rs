@@ -9,7 +9,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::current::current;
-use crate::errors::{as_exception, broken_promise};
+use crate::errors::{as_exception, aside, broken_promise};
 use crate::handing_out;
 use crate::host::PyHost;
 use crate::promise::Promise;
@@ -38,7 +38,10 @@ impl Drop for Right {
             if self.promise.get().was_announced() {
                 return self.promise.get().break_in_silence(error.into());
             }
-            settle_outside::<PyHost>(py, self.promise.clone_ref(py), Outcome::Broken(error.into()), false);
+            aside(py, |py| {
+                let (promise, outcome) = (self.promise.clone_ref(py), Outcome::Broken(error.into()));
+                settle_outside::<PyHost>(py, promise, outcome, false);
+            });
         });
     }
 }
@@ -55,6 +58,7 @@ impl Resolver {
     /// first settlement counts (ASY-10). In a turn it happens if the turn succeeds.
     fn fulfil(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
         let py = value.py();
+        crate::selves::check_settlement(&value)?;
         self.settle(py, Outcome::Fulfilled(handing_out::handed_out(value)?.unbind()))
     }
 
@@ -67,6 +71,7 @@ impl Resolver {
     /// Tells those who listen with `on(..., partial=...)` of a value before the promise settles (ASY-29).
     fn update(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
         let py = value.py();
+        crate::selves::check_settlement(&value)?;
         let value = handing_out::handed_out(value)?.unbind();
         let promise = self.right.promise.clone_ref(py);
         match current() {
