@@ -34,11 +34,11 @@ impl Drop for Right {
             state.heard = true;
         }
         Python::try_attach(|py| {
-            let error = broken_promise("the promise was abandoned: nothing can settle it any more");
-            if self.promise.get().was_announced() {
-                return self.promise.get().break_in_silence(error.into());
-            }
             aside(py, |py| {
+                let error = broken_promise("the promise was abandoned: nothing can settle it any more");
+                if self.promise.get().was_announced() {
+                    return self.promise.get().break_in_silence(error.into());
+                }
                 let (promise, outcome) = (self.promise.clone_ref(py), Outcome::Broken(error.into()));
                 settle_outside::<PyHost>(py, promise, outcome, false);
             });
