@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Generator
@@ -156,6 +157,26 @@ class _Call:
     def __del__(self) -> None:
         if not self._future.done():
             self._future.set_exception(_loop_closed(self._vat))
+
+
+def trio_task() -> Any:
+    """The task that trio runs on this thread."""
+    trio: Any = sys.modules["trio"]
+    try:
+        return trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
+    except AttributeError:
+        # It is being imported.
+        return None
+
+
+def has_ended(owner: Any) -> bool:
+    """Whether a task, or a loop of asyncio, will never go on."""
+    if isinstance(owner, asyncio.AbstractEventLoop):
+        return owner.is_closed()
+    if isinstance(owner, asyncio.Future):
+        return owner.done()
+    coroutine = getattr(owner, "coro", None)
+    return inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
 async def run_async(

@@ -55,6 +55,7 @@ __all__ = [
     "__version__",
     "_at_exit",
     "_check_process",
+    "_collecting",
     "_constructor",
     "_constructors",
     "_copied",
@@ -1460,6 +1461,7 @@ def _replace(
 def _to_walk() -> tuple[int, int]: ...
 def _at_exit() -> None: ...
 def _check_process() -> None: ...
+def _collecting(phase: str, _info: object) -> None: ...
 
 __version__: str
 _OPTIMISED: bool

@@ -136,6 +136,11 @@ impl<H: Host> Churn<H> {
         self.work().open
     }
 
+    /// The number of the turn, counted in its vat.
+    pub fn turn_number(&self) -> u64 {
+        self.work().turn
+    }
+
     fn keep(self: &Rc<Self>, cx: H::Cx<'_>, heading: Heading<'_, H>) {
         if self.vat().log().is_on() {
             self.record_kept(cx, heading);

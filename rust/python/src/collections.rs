@@ -16,7 +16,7 @@ use crate::behavior::{Behavior, Constructor, Source};
 use crate::calls::{self, Args, Callable};
 use crate::cbor::{self, Handle, NotPortable, Refs};
 use crate::copies;
-use crate::current::{current, current_turn};
+use crate::current::{check_entry, current, current_turn};
 use crate::errors::{far_call, no_turn_error, store_corrupt};
 use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
@@ -69,9 +69,9 @@ impl Collection {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        crate::runtime::check()?;
         let py = slf.py();
         let vat = slf.get().root.get().cell.vat();
+        check_entry(py, vat)?;
         if let Some(elsewhere) = Elsewhere::of(py, vat)? {
             return elsewhere.call_method(slf, "_run", function, args, kwargs);
         }

@@ -2,32 +2,45 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use goblins_core::actor::CodeNumber;
 use goblins_core::churn::Churn;
-use goblins_core::promise::Outcome;
+use goblins_core::promise::{Outcome, Reaction, Waiter};
+use goblins_core::vat::Vat;
+use goblins_core::{settle_outside, wait_outside};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
+use crate::blocks;
 use crate::calls::{self, Sent};
 use crate::class_actor;
+use crate::current;
 use crate::errors::no_turn_error;
 use crate::handing_out;
-use crate::host::PyHost;
+use crate::host::{Handler, PyHost};
 use crate::promise::Promise;
 use crate::refs::{Ref, become_told};
 use crate::saved;
 use crate::selves;
-use crate::vat::open_blocks;
 
 /// A coroutine that waits for a promise.
 pub(crate) struct Suspended {
-    coroutine: Py<PyAny>,
+    /// `None` once it has ended.
+    coroutine: Option<Py<PyAny>>,
     /// What it is part of; none for a handler or a block.
+    called: Option<Called>,
+    vat: Arc<Vat<PyHost>>,
+}
+
+/// A coroutine that will not go on, to be closed.
+pub(crate) struct Closing {
+    coroutine: Option<Py<PyAny>>,
     called: Option<Called>,
 }
 
@@ -36,6 +49,13 @@ struct Called {
     actor: Py<Ref>,
     behavior: Py<PyAny>,
     code: CodeNumber,
+}
+
+/// The call of an actor that gave a coroutine.
+pub(crate) struct Call<'a, 'py> {
+    pub(crate) actor: &'a Bound<'py, Ref>,
+    pub(crate) behavior: &'a Py<PyAny>,
+    pub(crate) method: Option<&'a Bound<'py, PyString>>,
 }
 
 /// What a coroutine has come to.
@@ -52,7 +72,7 @@ thread_local! {
 /// An error unless an `async def` behavior runs, with no `with vat:` open in it.
 pub(crate) fn check_await() -> PyResult<()> {
     match ENTERED.get() {
-        Some(blocks) if blocks == open_blocks() => Ok(()),
+        Some(open) if open == blocks::open() => Ok(()),
         _ => Err(no_turn_error(
             "await can't be used in a `with vat:` block, which is one turn; it works in an `async def` behavior, \
              and outside of turns. Here, use on(...)",
@@ -63,7 +83,7 @@ pub(crate) fn check_await() -> PyResult<()> {
 /// Runs the first stretch of a coroutine, and gives the promise of its result; other values are given back.
 pub(crate) fn started<'py>(
     churn: &Rc<Churn<PyHost>>,
-    called: Option<(&Bound<'py, Ref>, &Py<PyAny>, Option<&Bound<'py, PyString>>)>,
+    call: Option<Call<'_, 'py>>,
     value: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = value.py();
@@ -71,16 +91,16 @@ pub(crate) fn started<'py>(
     if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } == 0 {
         return Ok(value);
     }
-    let answer = match called {
-        Some((actor, _, method)) => Promise::answer(py, actor.get(), method)?,
+    let answer = match &call {
+        Some(call) => Promise::answer(py, call.actor.get(), call.method)?,
         None => Promise::pending(py)?,
     };
-    let called = called.map(|(actor, behavior, _)| Called {
+    let called = call.map(|Call { actor, behavior, .. }| Called {
         actor: actor.clone().unbind(),
         behavior: behavior.clone_ref(py),
         code: actor.get().cell.code(),
     });
-    let code = Suspended { coroutine: value.unbind(), called };
+    let code = Suspended { coroutine: Some(value.unbind()), called, vat: churn.vat().clone() };
     if let Some(value) = code.go_on(py, churn, None, &answer)? {
         churn.settle(answer.clone_ref(py), Outcome::Fulfilled(value), None);
     }
@@ -90,13 +110,7 @@ pub(crate) fn started<'py>(
 impl Suspended {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.coroutine)?;
-        match &self.called {
-            Some(called) => {
-                visit.call(&called.actor)?;
-                visit.call(&called.behavior)
-            }
-            None => Ok(()),
-        }
+        self.called.as_ref().map_or(Ok(()), |called| called.traverse(visit))
     }
 
     /// The actor that runs it.
@@ -116,7 +130,7 @@ impl Suspended {
     }
 
     fn go_on(
-        self,
+        mut self,
         py: Python<'_>,
         churn: &Rc<Churn<PyHost>>,
         outcome: Option<Outcome<PyHost>>,
@@ -127,11 +141,16 @@ impl Suspended {
         {
             saved::touch_all(instance)?;
         }
-        let before = ENTERED.replace(Some(open_blocks()));
-        let step = step(self.coroutine.bind(py), outcome);
+        let Some(coroutine) = &self.coroutine else { return Ok(None) };
+        let before = ENTERED.replace(Some(blocks::open()));
+        let step = step(coroutine.bind(py), outcome);
         ENTERED.set(before);
+        if !matches!(step, Ok(Step::Waits(_))) {
+            drop(self.coroutine.take());
+        }
         let value = match step.map_err(|error| handing_out::error_handed_out(py, error))? {
             Step::Waits(promise) => {
+                watch_collections(py)?;
                 churn.suspend(promise.unbind(), self, answer.clone_ref(py));
                 return Ok(None);
             }
@@ -146,6 +165,89 @@ impl Suspended {
         }
         .and_then(|value| Ok(Some(handing_out::handed_out(value)?.unbind())))
     }
+}
+
+impl Called {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.actor)?;
+        visit.call(&self.behavior)
+    }
+}
+
+impl Drop for Suspended {
+    /// A coroutine that goes runs its `finally`. That has nothing to do with the turn in which it happens to go.
+    fn drop(&mut self) {
+        let Some(coroutine) = self.coroutine.take() else { return };
+        let closing = Closing { coroutine: Some(coroutine), called: self.called.take() };
+        Python::try_attach(|py| {
+            if !self.vat.is_closed() && closing.is_suspended(py) {
+                // Without a promise it is closed at once, which is done when it is dropped.
+                drop(closing.close_in_a_turn(py, &self.vat));
+            }
+        });
+    }
+}
+
+impl Closing {
+    fn is_suspended(&self, py: Python<'_>) -> bool {
+        self.coroutine.as_ref().is_some_and(|coroutine| {
+            coroutine.bind(py).getattr(intern!(py, "cr_frame")).is_ok_and(|frame| !frame.is_none())
+        })
+    }
+
+    fn close_in_a_turn(self, py: Python<'_>, vat: &Arc<Vat<PyHost>>) -> PyResult<()> {
+        let begun = Promise::pending(py)?;
+        let derived = match &self.called {
+            Some(called) => Promise::answer(py, called.actor.get(), None)?,
+            None => Promise::pending(py)?,
+        };
+        let fulfilled = Some(Handler::Close(self));
+        let reaction = Reaction::Listen { fulfilled, broken: None, derived };
+        wait_outside::<PyHost>(py, &begun, Waiter::Vat(vat.clone(), reaction));
+        settle_outside::<PyHost>(py, begun, Outcome::Fulfilled(py.None()), false);
+        Ok(())
+    }
+
+    /// Closes it, in the turn that is open.
+    pub(crate) fn run<'py>(mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(called) = &self.called
+            && let Some(instance) = class_actor::instance(called.behavior.bind(py))
+        {
+            saved::touch_all(instance)?;
+        }
+        let Some(coroutine) = self.coroutine.take() else {
+            return Ok(py.None().into_bound(py));
+        };
+        let before = ENTERED.replace(Some(blocks::open()));
+        let close = coroutine.bind(py).getattr(intern!(py, "close"));
+        let closed = close.and_then(|close| calls::call_with(&close, ()));
+        ENTERED.set(before);
+        closed
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.coroutine)?;
+        self.called.as_ref().map_or(Ok(()), |called| called.traverse(visit))
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(coroutine) = self.coroutine.take() {
+            Python::try_attach(|_| current::hidden(|| drop(coroutine)));
+        }
+    }
+}
+
+/// Has the collector of garbage say when it works: it closes the coroutines that it finds, in the midst of any turn.
+fn watch_collections(py: Python<'_>) -> PyResult<()> {
+    static WATCHED: PyOnceLock<()> = PyOnceLock::new();
+    WATCHED
+        .get_or_try_init(py, || {
+            let told = py.import("goblins._goblins")?.getattr("_collecting")?;
+            py.import("gc")?.getattr("callbacks")?.call_method1("append", (told,)).map(drop)
+        })
+        .copied()
 }
 
 fn step<'py>(coroutine: &Bound<'py, PyAny>, outcome: Option<Outcome<PyHost>>) -> PyResult<Step<'py>> {

@@ -23,7 +23,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReferenc
 use crate::behavior::describe_value;
 use crate::calls::{self, Args};
 use crate::collector;
-use crate::coroutine::{self, Suspended};
+use crate::coroutine::{self, Closing, Suspended};
 use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard, log_warning};
 use crate::event_loop::EventLoop;
@@ -66,6 +66,8 @@ pub(crate) enum Handler {
     Call(Py<PyAny>),
     /// The part under this key is taken.
     Part(Py<PyAny>),
+    /// A coroutine that will not go on is closed.
+    Close(Closing),
 }
 
 /// Somebody outside all vats who waits for a promise.
@@ -233,6 +235,7 @@ impl Host for PyHost {
         let answer = match (handler, outcome) {
             (Handler::Part(key), Some(Outcome::Fulfilled(value))) => part_of(value.bind(py), &key),
             (Handler::Part(_), Some(Outcome::Broken(error))) => return Err(error),
+            (Handler::Close(closing), _) => return Ok(closing.run(py)?.unbind()),
             (Handler::Call(function) | Handler::Part(function), None) => {
                 calls::call_with(function.bind(py), ())
             }

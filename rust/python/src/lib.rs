@@ -4,6 +4,7 @@ mod alike;
 mod arguments;
 mod bcom;
 mod behavior;
+mod blocks;
 mod build;
 mod calls;
 mod cbor;
@@ -75,7 +76,7 @@ pub mod _goblins {
         _register_collections, _weight, Collection,
     };
     #[pymodule_export]
-    use crate::current::_in_turn;
+    use crate::current::{_collecting, _in_turn};
     #[pymodule_export]
     use crate::errors::{_first_modules, _use_errors};
     #[pymodule_export]

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::calls::Args;
-use crate::current::current;
+use crate::current::{current, occupied};
 use crate::errors::{behavior_error, deadlock, far_call, no_turn_error};
 use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
@@ -168,7 +168,7 @@ impl Log {
                 vat.name()
             )));
         }
-        if let Some(churn) = current() {
+        if let Some(churn) = occupied() {
             return Err(deadlock(format!(
                 "peek(...) needs vat {} at rest, and this is a turn of vat {}: look back outside of turns",
                 vat.name(),

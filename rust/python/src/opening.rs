@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 use crate::behavior::type_name;
 use crate::calls;
 use crate::cbor;
-use crate::current::current;
+use crate::current::occupied;
 use crate::environment::Environment;
 use crate::errors::{behavior_error, deadlock, kernel_error, migration_error, open_error, store_error};
 use crate::host::PyHost;
@@ -76,7 +76,7 @@ impl Opening {
         by_hand: bool,
     ) -> PyResult<Self> {
         check()?;
-        if current().is_some() {
+        if occupied().is_some() {
             return Err(deadlock(
                 "a persistent vat can't be opened in a turn: open it outside, and pass refs on",
             ));

@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::calls::Args;
-use crate::current::{current, current_turn};
+use crate::current::{current, current_turn, occupied};
 use crate::errors::{Fault, aside, deadlock, kernel_error, no_turn_error};
 use crate::event_loop;
 use crate::host::{Handler, PyHost, Waker};
@@ -160,7 +160,7 @@ impl Promise {
     #[pyo3(signature = (timeout=None))]
     fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        if let Some(churn) = current() {
+        if let Some(churn) = occupied() {
             return Err(deadlock(format!(
                 "result() would block the vat {} that must go on for the promise to settle: use on(...) or await",
                 churn.vat().name()
@@ -376,6 +376,7 @@ fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTr
 fn visit_handler(handler: Option<&Handler>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
     match handler {
         Some(Handler::Call(handler) | Handler::Part(handler)) => visit.call(handler),
+        Some(Handler::Close(closing)) => closing.traverse(visit),
         None => Ok(()),
     }
 }

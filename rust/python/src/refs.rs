@@ -20,7 +20,7 @@ use crate::behavior;
 use crate::calls::{Args, Callable, Entry};
 use crate::class_actor;
 use crate::coroutine;
-use crate::current::current;
+use crate::current::{check_entry, current};
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
 use crate::event_loop::Elsewhere;
 use crate::faces::Face;
@@ -226,7 +226,7 @@ pub(crate) fn call<'py>(
             actor.get().describe(py)
         ))),
         None => {
-            crate::runtime::check()?;
+            check_entry(py, vat)?;
             if let Some(elsewhere) = Elsewhere::of(py, vat)? {
                 let target = match method {
                     Some(method) => BoundMessage::make(py, Target::Actor(actor.clone().unbind()), method)?,
@@ -260,7 +260,8 @@ pub(crate) fn invoke<'py>(
         return become_told(churn, actor, &behavior, None, answer);
     }
     selves::check(&answer, "as an answer")?;
-    handing_out::handed_out(coroutine::started(churn, Some((actor, &behavior, method)), answer)?)
+    let call = coroutine::Call { actor, behavior: &behavior, method };
+    handing_out::handed_out(coroutine::started(churn, Some(call), answer)?)
 }
 
 /// Whether an answer is one of the most frequent ones, which are neither code nor anything that can be changed.

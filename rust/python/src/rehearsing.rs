@@ -14,7 +14,7 @@ use pyo3::types::PyTuple;
 
 use crate::calls;
 use crate::cbor;
-use crate::current::current;
+use crate::current::occupied;
 use crate::environment::Environment;
 use crate::errors::{Fault, deadlock, kernel_error, migration_error, open_error, store_error};
 use crate::host::PyHost;
@@ -54,7 +54,7 @@ impl Rehearsal {
     #[new]
     fn new(py: Python<'_>, env: &Bound<'_, PyAny>, store: &Bound<'_, Store>, part: &str) -> PyResult<Self> {
         check()?;
-        if current().is_some() {
+        if occupied().is_some() {
             return Err(deadlock("rehearse(...) can't be used in a turn: it has a vat of its own"));
         }
         let env = Environment::new(env)?;

@@ -97,7 +97,7 @@ fn after_fork_in_child() {
     fork::mark();
     // The turn that the thread was in is the parent's, and so are its blocks.
     crate::current::leave_to_parent();
-    crate::vat::leave_blocks_to_parent();
+    crate::blocks::leave_to_parent();
     if ROCKSDB.load(Ordering::Relaxed) {
         goblins_store_rocksdb::leave_locks_to_parent();
         skip_exit_handlers();
@@ -149,7 +149,7 @@ pub(crate) fn _at_exit(py: Python<'_>) {
     if is_forked() {
         return;
     }
-    crate::vat::leave_blocks(py);
+    crate::blocks::leave_at_exit(py);
     let deadline = Instant::now() + EXIT_PATIENCE;
     if let Some(runtime) = RUNTIME.get() {
         runtime.stop(py, EXIT_PATIENCE);

@@ -13,7 +13,7 @@ use crate::bcom::Bcom;
 use crate::behavior::{constructor_name, is_behavior, not_a_behavior, type_name};
 use crate::calls::{self, Args};
 use crate::class_actor;
-use crate::current::{current, current_turn, in_turn};
+use crate::current::{check_entry, current, current_turn, in_turn};
 use crate::errors::{behavior_error, kernel_error};
 use crate::handing_out::{self, Way};
 use crate::host::{Message, PyHost};
@@ -206,7 +206,12 @@ fn dispatch(
     crate::runtime::check()?;
     match target {
         Target::Actor(actor) => {
-            actor.get().cell.vat().clone().wait_for_room(py)?;
+            let vat = actor.get().cell.vat();
+            match check_entry(py, vat) {
+                Ok(()) => vat.wait_for_room(py)?,
+                // Who would make room may need this thread.
+                Err(_) => vat.check_room().map_err(|full| kernel_error(&full))?,
+            }
             send_outside::<PyHost>(py, actor, message, resolver);
         }
         Target::Promise(promise) => {

@@ -10,7 +10,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 
-use crate::current::current;
+use crate::current::occupied;
 use crate::errors::{deadlock, store_error};
 use crate::host::PyHost;
 use crate::runtime::{check, remember};
@@ -71,7 +71,7 @@ impl Store {
 
     /// Closes the vats that live here, then the store. Closing twice does nothing.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if current().is_some() {
+        if occupied().is_some() {
             return Err(deadlock("a store can't be closed in a turn: its vats must come to rest first"));
         }
         check()?;

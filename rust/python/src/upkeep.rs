@@ -12,7 +12,7 @@ use goblins_core::storage::Storage;
 use goblins_core::store::StoreError;
 use pyo3::prelude::*;
 
-use crate::current::current;
+use crate::current::occupied;
 use crate::errors::{deadlock, kernel_error, store_error};
 use crate::host::PyHost;
 use crate::runtime::check;
@@ -27,7 +27,7 @@ pub(crate) fn collect<'py>(
     storage: &Arc<Storage<PyHost>>,
     progress: Option<&Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if current().is_some() {
+    if occupied().is_some() {
         return Err(deadlock("a store can't be collected in a turn: its vats must come to rest in between"));
     }
     check()?;
@@ -95,7 +95,7 @@ pub(crate) fn generations<'py>(
 /// Copies a store into another one; gives the numbers of parts, records and bytes.
 #[pyfunction]
 pub(crate) fn _copy_store(py: Python<'_>, source: &Store, target: &Store) -> PyResult<(u64, u64, u64)> {
-    if current().is_some() {
+    if occupied().is_some() {
         return Err(deadlock("a store can't be copied in a turn: copy it outside"));
     }
     check()?;

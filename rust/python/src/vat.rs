@@ -1,15 +1,11 @@
 //! `Vat`, and the `with vat:` block.
 
-use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use goblins_core::error::KernelError;
 use goblins_core::fork::is_forked;
 use goblins_core::promise::{Outcome, Reaction, Waiter};
-use goblins_core::recording::Heading;
 use goblins_core::scheduling::Scheduling;
-use goblins_core::session::Session;
 use goblins_core::vat::Vat as KernelVat;
 use goblins_core::{settle_outside, wait_outside};
 use parking_lot::Mutex;
@@ -17,9 +13,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::blocks;
 use crate::calls::Args;
 use crate::coroutine;
-use crate::current::current;
+use crate::current::{check_entry, current};
 use crate::errors::{deadlock, far_call, kernel_error, no_turn_error};
 use crate::event_loop::{Elsewhere, EventLoop};
 use crate::handing_out;
@@ -38,63 +35,6 @@ pub(crate) struct Vat {
     pub(crate) vat: Arc<KernelVat<PyHost>>,
     /// Kept alive as long as the vat is: what is stored must be reachable from them.
     roots: Mutex<Vec<Py<Ref>>>,
-}
-
-/// A `with vat:` block of this thread.
-enum Block {
-    /// It opened a turn.
-    Outer(Session<PyHost>),
-    /// It stands in a turn of the same vat, and is part of it.
-    Inner,
-}
-
-/// The blocks of a thread.
-struct Blocks(RefCell<Vec<Block>>);
-
-impl Drop for Blocks {
-    fn drop(&mut self) {
-        let open = self.0.take();
-        if open.is_empty() {
-            return;
-        }
-        let mut open = Some(open);
-        Python::try_attach(|py| leave_all(py, open.take().unwrap_or_default()));
-        // Without the interpreter nothing can be undone any more, nor go.
-        std::mem::forget(open);
-    }
-}
-
-thread_local! {
-    static BLOCKS: Blocks = const { Blocks(RefCell::new(Vec::new())) };
-}
-
-/// Whether blocks were left for the end of the process.
-static LEFT_AT_EXIT: AtomicBool = AtomicBool::new(false);
-
-/// How many `with vat:` blocks are open on this thread.
-pub(crate) fn open_blocks() -> usize {
-    BLOCKS.with(|blocks| blocks.0.borrow().len())
-}
-
-/// Undoes the blocks that are open on this thread, and leaves their vats: the process ends.
-pub(crate) fn leave_blocks(py: Python<'_>) {
-    let open = BLOCKS.with(|blocks| blocks.0.take());
-    if !open.is_empty() {
-        LEFT_AT_EXIT.store(true, Ordering::Relaxed);
-    }
-    leave_all(py, open);
-}
-
-/// The innermost first; each is undone.
-fn leave_all(_py: Python<'_>, open: Vec<Block>) {
-    open.into_iter().rev().for_each(drop);
-}
-
-/// In a forked child: no block is open there.
-#[cfg(unix)]
-pub(crate) fn leave_blocks_to_parent() {
-    let open = BLOCKS.try_with(|blocks| blocks.0.take());
-    std::mem::forget(open);
 }
 
 impl Vat {
@@ -123,9 +63,9 @@ impl Vat {
     }
 
     /// Whether this thread is in a turn of this vat; an error in that of another.
-    fn is_inside(&self, what: &str) -> PyResult<bool> {
+    fn is_inside(&self, py: Python<'_>, what: &str) -> PyResult<bool> {
         match current() {
-            None => check().map(|()| false),
+            None => check_entry(py, &self.vat).map(|()| false),
             Some(churn) if !churn.in_turn() => {
                 Err(no_turn_error(format!("{what} can't be used in a finalizer that runs between two turns")))
             }
@@ -136,6 +76,12 @@ impl Vat {
                 churn.vat().name()
             ))),
         }
+    }
+
+    /// As `refuse_in_turn`, for what enters the vat on this thread.
+    fn check_outside(&self, py: Python<'_>, what: &str) -> PyResult<()> {
+        self.refuse_in_turn(what)?;
+        check_entry(py, &self.vat)
     }
 
     fn refuse_in_turn(&self, what: &str) -> PyResult<()> {
@@ -252,7 +198,7 @@ impl Vat {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
-        if this.is_inside("run(...)")? {
+        if this.is_inside(slf.py(), "run(...)")? {
             return Args::Packed(args, kwargs).call(function);
         }
         if let Some(elsewhere) = Elsewhere::of(slf.py(), &this.vat)? {
@@ -377,7 +323,7 @@ impl Vat {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, Ref>> {
         let this = slf.get();
-        if this.is_inside("spawn(...)")? {
+        if this.is_inside(slf.py(), "spawn(...)")? {
             return crate::send::spawn(constructor, args, kwargs);
         }
         if let Some(elsewhere) = Elsewhere::of(slf.py(), &this.vat)? {
@@ -391,7 +337,7 @@ impl Vat {
     #[pyo3(signature = (timeout=None))]
     fn drain(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
         let (this, py) = (slf.get(), slf.py());
-        this.refuse_in_turn("drain()")?;
+        this.check_outside(py, "drain()")?;
         if let Some(elsewhere) = Elsewhere::of(py, &this.vat)? {
             let args = (timeout,).into_pyobject(py)?;
             return elsewhere.call(&slf.getattr("drain")?, Args::Packed(&args, None)).map(|_| ());
@@ -402,7 +348,7 @@ impl Vat {
     /// Writes what has changed since the last save, and returns when all that this vat did is in its store.
     fn save(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (this, py) = (slf.get(), slf.py());
-        this.refuse_in_turn("save()")?;
+        this.check_outside(py, "save()")?;
         if let Some(elsewhere) = Elsewhere::of(py, &this.vat)? {
             let args = PyTuple::empty(py);
             return elsewhere.call(&slf.getattr("save")?, Args::Packed(&args, None)).map(|_| ());
@@ -417,11 +363,11 @@ impl Vat {
     }
 
     /// The churn that runs is saved at its end: for `save_async`.
-    fn _save_soon(&self) -> PyResult<()> {
+    fn _save_soon(&self, py: Python<'_>) -> PyResult<()> {
         if self.vat.persistence().is_none() {
             return Err(kernel_error(&KernelError::NotPersistent { vat: self.vat.name().to_owned() }));
         }
-        if self.is_inside("save_async()")?
+        if self.is_inside(py, "save_async()")?
             && let Some(churn) = current()
         {
             churn.ask_for_save();
@@ -431,7 +377,7 @@ impl Vat {
 
     /// Closes the vat: the running turn ends, waiting messages are broken. Closing twice does nothing.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.refuse_in_turn("close()")?;
+        self.check_outside(py, "close()")?;
         self.vat.close(py)?;
         let roots = std::mem::take(&mut *self.roots.lock());
         drop(roots);
@@ -444,21 +390,17 @@ impl Vat {
     }
 
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
-        let this = slf.get();
-        let block = if this.is_inside("with vat:")? {
-            Block::Inner
+        let (this, py) = (slf.get(), slf.py());
+        if this.is_inside(py, "with vat:")? {
+            blocks::enter_inner();
+        } else if Elsewhere::of(py, &this.vat)?.is_some() {
+            return Err(no_turn_error(format!(
+                "`with vat:` of vat {} works on the thread of its event loop only: use vat.run(...)",
+                this.vat.name()
+            )));
         } else {
-            if Elsewhere::of(slf.py(), &this.vat)?.is_some() {
-                return Err(no_turn_error(format!(
-                    "`with vat:` of vat {} works on the thread of its event loop only: use vat.run(...)",
-                    this.vat.name()
-                )));
-            }
-            let session = this.vat.enter(slf.py())?;
-            session.churn().begin_turn();
-            Block::Outer(session)
-        };
-        BLOCKS.with(|blocks| blocks.0.borrow_mut().push(block));
+            blocks::enter(py, &this.vat)?;
+        }
         Ok(slf.clone())
     }
 
@@ -469,29 +411,7 @@ impl Vat {
         error: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let block = BLOCKS.with(|blocks| blocks.0.borrow_mut().pop());
-        let session = match block {
-            // The error of the block goes on by itself.
-            None if is_forked() && !error.is_none() => return Ok(false),
-            None if LEFT_AT_EXIT.load(Ordering::Relaxed) => return Ok(false),
-            None => {
-                check()?;
-                return Err(no_turn_error(
-                    "`with vat:` ends where it did not begin: it must be left once, on the thread that entered it",
-                ));
-            }
-            Some(Block::Inner) => return Ok(false),
-            Some(Block::Outer(session)) => session,
-        };
-        let failed = !error.is_none();
-        let result = if failed { Err(PyErr::from_value(error.clone()).into()) } else { Ok(()) };
-        let ended = session.churn().clone().end_turn(py, Heading::run(), result);
-        let finished = session.finish(py);
-        // The block's own error goes on by itself.
-        if !failed {
-            ended?;
-        }
-        Ok(finished.map(|()| false)?)
+        blocks::leave(py, &self.vat, error)
     }
 
     fn __repr__(&self) -> String {
@@ -559,7 +479,7 @@ impl ManualVat {
     /// Handles the message that has waited longest, and the near ones that come of it; False if there was none.
     fn step(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let vat = slf.as_super().get();
-        vat.refuse_in_turn("step()")?;
+        vat.check_outside(slf.py(), "step()")?;
         Ok(vat.vat.step(slf.py())?)
     }
 }
