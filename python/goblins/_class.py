@@ -51,7 +51,7 @@ class Actor(_ActorBase):
 
     __goblins__: ClassVar[_ClassInfo]
     # What is written here without an assignment belongs to the turn, too.
-    __dict__: ClassVar[Any] = property(_fields_of)
+    __dict__: ClassVar[Any] = property(_fields_of)  # type: ignore[misc]
 
     def __init_subclass__(
         cls, *, label: str | None = None, version: Any = 0, upgrade: Any = None, **others: Any

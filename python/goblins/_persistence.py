@@ -384,7 +384,13 @@ def spawn_persistent_vat(
             there to today's; the store is left as it was.
         NotPortableError: what ``spawn_roots`` made can't be stored; nothing is.
         StoreLockedError: another live vat is open on that part.
-        StoreError: the store failed.
+        StoreCorruptError: a record that is needed to open the vat is damaged.
+        StoreError: the store failed, or is closed.
+        BehaviorError: ``spawn_roots`` or ``upgrade`` returned no Ref, or ``version`` is no plain value.
+        PersistenceError: what is stored of the vat can't be read.
+        DeadlockError: this is a turn.
+        TypeError, ValueError: an argument is none that may be given here.
+        BaseException: what ``spawn_roots`` or ``upgrade`` raised; the store is left as it was.
     """
     if persist_on not in ("churn", "manual"):
         raise ValueError(f'persist_on is "churn" or "manual", not {persist_on!r}')
