@@ -11,7 +11,24 @@ import threading
 import weakref
 
 import pytest
-from goblins import Actor, Ref, Vat, actor, lru, methods, on, promise_and_resolver, send, spawn, tell
+from goblins import (
+    Actor,
+    ManualVat,
+    MemoryStore,
+    PersistenceEnv,
+    Ref,
+    Vat,
+    VatClosedError,
+    actor,
+    lru,
+    methods,
+    on,
+    promise_and_resolver,
+    send,
+    spawn,
+    spawn_persistent_vat,
+    tell,
+)
 from support import Boom, cell, collect, counter, echo, failing, failing_turn
 
 
@@ -523,3 +540,70 @@ def test_collecting_while_other_threads_run_vats_is_safe(vat):
             thread.join()
     ticks = vat.spawn(counter)
     assert [ticks(), ticks()] == [0, 1]
+
+
+class TestRings:
+    def test_a_class_whose_methods_refer_to_its_own_actor_goes(self, watched):
+        take, gone = watched
+
+        def make():
+            thing = take()
+
+            class Local(Actor):
+                def show(self):
+                    return thing, ref
+
+            ref = Vat().spawn(Local)
+            assert ref.show()[1] is ref
+
+        make()
+        assert gone()
+
+    @pytest.mark.parametrize("close", ["the vat", "the store"])
+    def test_constructors_that_refer_to_their_vat_go_when_it_is_closed(self, watched, close):
+        take, gone = watched
+
+        def make():
+            thing = take()
+
+            class Local(Actor):
+                def show(self):
+                    return thing, vat, ref
+
+            @actor
+            def function(bcom):
+                return lambda: (thing, vat, other)
+
+            store = MemoryStore()
+            env = PersistenceEnv("test", Local, function)
+            vat, ref, other = spawn_persistent_vat(env, lambda: (spawn(Local), spawn(function)), store)
+            ref.show()
+            other()
+            (vat if close == "the vat" else store).close()
+
+        make()
+        assert gone()
+
+    def test_what_waits_in_a_manual_vat_that_nobody_has_goes(self, watched):
+        take, gone = watched
+        vat = ManualVat("left alone")
+        box = vat.spawn(cell)
+        tell(box.put, take())
+        answer = send(box.get)
+        assert not gone()
+        del vat
+        assert gone()
+        with pytest.raises(VatClosedError, match=r"ManualVat left alone .* keep it"):
+            answer.result(30)
+        with pytest.raises(VatClosedError, match="left alone"):
+            send(box.get).result(30)
+        assert box.get() is None, "calls go on"
+
+    def test_a_promise_that_waits_for_a_manual_vat_that_nobody_has_goes(self):
+        def make():
+            promise = send(ManualVat().spawn(counter))
+            return weakref.ref(promise)
+
+        weak = make()
+        collect()
+        assert weak() is None

@@ -133,7 +133,7 @@ def test_importing_the_package_starts_no_thread_and_prints_nothing():
 @pytest.mark.parametrize("where", ["main", "worker", "thread", "small thread"])
 def test_calls_that_nest_deeper_than_the_stack_are_errors_and_no_crash(where):
     child = run_child("deep_calls.py", where)
-    assert (child.returncode, child.stdout) == (0, "RecursionError RecursionError RecursionError 200\n"), (
+    assert (child.returncode, child.stdout) == (0, "RecursionError RecursionError RecursionError 50\n"), (
         child.stderr
     )
 

@@ -48,7 +48,7 @@ def body():
         attempt(method.go, DEPTH),
         attempt(function, function, DEPTH),
         attempt(vat.spawn, nested, DEPTH),
-        attempt(method.go, 200),
+        attempt(method.go, 50),
     )
 
 

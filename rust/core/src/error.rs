@@ -20,6 +20,14 @@ pub enum KernelError {
         /// The vat's name.
         vat: String,
     },
+    /// The vat is manual, and nobody has it any more.
+    #[error(
+        "nobody has the ManualVat {vat} any more, so its messages can't be handled: keep it, and call step() or drain()"
+    )]
+    NoSteps {
+        /// The vat's name.
+        vat: String,
+    },
     /// A write failed: what is in memory can't be trusted (guarantee G9).
     #[error(
         "vat {vat} has stopped, since its store failed: {cause}; close it and open it again from the store"

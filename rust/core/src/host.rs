@@ -174,6 +174,8 @@ pub trait Host: Sized + 'static {
         refs: Vec<Self::Actor>,
         far: Vec<Self::Promise>,
     ) -> Result<(Self::Behavior, bool), Self::Error>;
+    /// An environment without constructors, for a vat that is closed; `None` if there is none: then it keeps its own.
+    fn no_env(cx: Self::Cx<'_>) -> Option<Arc<Self::Env>>;
     /// Whether a behavior may be dropped, to be made again from its record. The caller's is the kernel's only
     /// reference to it.
     fn may_sleep(cx: Self::Cx<'_>, behavior: &Self::Behavior) -> MaySleep;

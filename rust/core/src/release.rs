@@ -91,7 +91,10 @@ pub(crate) fn post<H: Host>(cx: H::Cx<'_>, vat: &Arc<Vat<H>>, job: Job<H>, next:
     match vat.mailbox().post(job) {
         Ok(Posted::Schedule) => vat.schedule(),
         Ok(Posted::Accepted) => {}
-        Err(job) => job.refuse(cx, vat, vat.closed_error(), next),
+        Err(job) => return job.refuse(cx, vat, vat.closed_error(), next),
+    }
+    if vat.is_stepless() {
+        vat.refuse_steps(cx);
     }
 }
 

@@ -428,6 +428,10 @@ impl Host for Toy {
         REPORTS.lock().push((vat.name().to_owned(), format!("{what}: {error}")));
     }
 
+    fn no_env((): ()) -> Option<Arc<Env>> {
+        None
+    }
+
     fn warn((): (), what: &str) {
         REPORTS.lock().push((String::new(), what.to_owned()));
     }

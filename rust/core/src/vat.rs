@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ pub struct Vat<H: Host> {
     poison: OnceLock<Arc<StoreError>>,
     pub(crate) scheduling: OnceLock<Scheduling<H::Loop>>,
     pub(crate) inbox_limit: InboxLimit,
+    /// It waits for steps that nobody can make any more.
+    stepless: AtomicBool,
     pace: Pace,
     log: Log<H>,
     /// What is left of a closed vat that lived in memory only, for opening it again.
@@ -126,6 +129,7 @@ impl<H: Host> Vat<H> {
             poison: OnceLock::new(),
             scheduling: OnceLock::new(),
             inbox_limit: InboxLimit::none(),
+            stepless: AtomicBool::new(false),
             pace: Pace::new(),
             log: Log::new(options.log_capacity),
             rest: Mutex::new(None),
@@ -437,7 +441,36 @@ impl<H: Host> Vat<H> {
         if let Some(persistence) = &self.persistence {
             self.give_up_asking(cx);
             persistence.claim.release();
+            // No actor will be made any more, and the constructors may well refer to this vat.
+            let env = H::no_env(cx).map(|env| persistence.exchange_env(env));
+            drop(env);
         }
+    }
+
+    /// Nobody can call [`Vat::step`] any more: what waits for it, and what is still to come, is refused. Calls from
+    /// outside go on.
+    pub fn give_up_steps(self: &Arc<Self>, cx: H::Cx<'_>) {
+        if self.is_manual() {
+            self.stepless.store(true, Ordering::Relaxed);
+            self.refuse_steps(cx);
+        }
+    }
+
+    /// Whether messages can be left to somebody.
+    pub(crate) fn is_stepless(&self) -> bool {
+        self.stepless.load(Ordering::Relaxed)
+    }
+
+    /// Refuses what waits for a step.
+    pub(crate) fn refuse_steps(self: &Arc<Self>, cx: H::Cx<'_>) {
+        // Who is inside has not come for the messages; those wait until the next one comes.
+        let Entry::Entered(work) = self.mailbox.try_enter() else {
+            return;
+        };
+        let jobs: Vec<_> = std::iter::from_fn(|| self.mailbox.next_job()).collect();
+        self.leave(work);
+        let why = KernelError::NoSteps { vat: self.name.clone() };
+        settling(cx, |next| jobs.into_iter().for_each(|job| job.refuse(cx, self, why.clone(), next)));
     }
 
     /// Closes the vat without waiting for the disk: the event loop that ran it is gone, so nobody ever will.

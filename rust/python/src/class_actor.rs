@@ -196,6 +196,12 @@ impl ActorBase {
         Ok(Self { info: ClassInfo::of(class)?.unbind(), link: Mutex::new(Link::default()) })
     }
 
+    /// What was kept of its fields is not shown: the instance forgets that at the end of the churn, and who holds it
+    /// until then shows it.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.info)
+    }
+
     /// The reference that others have to this actor.
     #[getter(r#ref)]
     fn reference<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Ref>> {

@@ -7,6 +7,7 @@ use goblins_core::record::Shape;
 use goblins_core::storage::Fit;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::behavior::{Constructor, Parameter, ParameterKind, version_bytes};
@@ -281,6 +282,16 @@ impl Environment {
             }
         }
         Ok(Self { origin: origin.clone().unbind(), by_label, by_constructor, records })
+    }
+
+    /// One that knows the actors of the library only.
+    pub(crate) fn empty(py: Python<'_>) -> PyResult<Arc<Self>> {
+        static EMPTY: PyOnceLock<Arc<Environment>> = PyOnceLock::new();
+        let empty = || {
+            let origin = py.import("goblins._persistence")?.getattr("cell_env")?;
+            Self::new(&origin).map(Arc::new)
+        };
+        EMPTY.get_or_try_init(py, empty).cloned()
     }
 
     /// The label under which what this makes is stored.

@@ -309,7 +309,7 @@ pub(crate) fn open_error(error: &OpenError) -> PyErr {
 pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
     let class = match error {
         KernelError::Store(store) => return store_error(store),
-        KernelError::VatClosed { .. } => "VatClosedError",
+        KernelError::VatClosed { .. } | KernelError::NoSteps { .. } => "VatClosedError",
         // Whoever comes later is told the same as who came first.
         KernelError::Poisoned { cause, .. } => return raise_store_error(cause, error.to_string()),
         KernelError::NotPersistent { .. }

@@ -312,6 +312,10 @@ impl Host for PyHost {
         Python::try_attach(|py| call.call_soon(py, vat));
     }
 
+    fn no_env(py: Python<'_>) -> Option<Arc<Environment>> {
+        Environment::empty(py).ok()
+    }
+
     fn warn(py: Python<'_>, what: &str) {
         log_warning(py, what);
     }

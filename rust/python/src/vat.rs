@@ -444,6 +444,7 @@ impl Drop for Vat {
             return;
         }
         log::forget(self.vat.id());
+        let _ = Python::try_attach(|py| self.vat.give_up_steps(py));
         // Nobody can look at the log any more. What it holds holds the kernel's vat, so it would stay for ever.
         self.vat.log().set_on(false);
         Python::try_attach(|py| self.vat.log().clear(py));
