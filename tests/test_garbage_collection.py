@@ -5,6 +5,7 @@ all that only they held. Nothing that is over (undone turns, answered messages, 
 vats) is kept alive by what goes on.
 """
 
+import asyncio
 import gc
 import os
 import threading
@@ -13,6 +14,7 @@ import weakref
 import pytest
 from goblins import (
     Actor,
+    AsyncioVat,
     ManualVat,
     MemoryStore,
     PersistenceEnv,
@@ -607,3 +609,20 @@ class TestRings:
         weak = make()
         collect()
         assert weak() is None
+
+    def test_an_event_loop_that_refers_to_its_vat_goes(self):
+        def make():
+            loop = asyncio.new_event_loop()
+            vat = AsyncioVat(loop)
+
+            async def main():
+                return vat.spawn(counter), await send(vat.spawn(counter))
+
+            ref, _ = loop.run_until_complete(main())
+            loop.set_exception_handler(lambda *_: (vat, ref))
+            loop.close()
+            return weakref.ref(loop), weakref.ref(vat)
+
+        weak = make()
+        collect()
+        assert [thing() for thing in weak] == [None, None]

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use goblins_core::error::KernelError;
 use goblins_core::scheduling::Scheduling;
 use goblins_core::vat::Vat as KernelVat;
 use goblins_core::waits::{LoopId, Waiting, Waits};
+use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::calls::Args;
 use crate::errors::{kernel_error, log_unheard};
@@ -19,8 +21,12 @@ static WAITS: LazyLock<Waits> = LazyLock::new(Waits::new);
 /// Whether any vat ever ran on a loop.
 static USED: AtomicBool = AtomicBool::new(false);
 
-/// A loop of asyncio.
-pub(crate) struct EventLoop(Py<PyAny>);
+/// A loop of asyncio. Weak where it can be: a loop may refer to what refers to its vat, and the collector does not see
+/// what the kernel's part of a vat holds. One that runs is held by who runs it.
+pub(crate) enum EventLoop {
+    Weak(Py<PyWeakrefReference>),
+    Strong(Py<PyAny>),
+}
 
 impl EventLoop {
     /// The loop that was given, or the one that runs on this thread.
@@ -32,18 +38,29 @@ impl EventLoop {
         // What is no loop is found now, not when the first message comes.
         chosen.getattr(intern!(py, "call_soon_threadsafe"))?;
         USED.store(true, Ordering::Relaxed);
-        Ok(Self(chosen.unbind()))
+        match PyWeakrefReference::new(&chosen) {
+            Ok(weak) => Ok(Self::Weak(weak.unbind())),
+            Err(error) if error.is_instance_of::<PyTypeError>(py) => Ok(Self::Strong(chosen.unbind())),
+            Err(error) => Err(error),
+        }
     }
 
-    /// The loop itself.
-    pub(crate) fn object(&self, py: Python<'_>) -> Py<PyAny> {
-        self.0.clone_ref(py)
+    /// The loop itself; `None` if it is gone.
+    pub(crate) fn object<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        match self {
+            Self::Weak(weak) => weak.bind(py).upgrade(),
+            Self::Strong(home) => Some(home.bind(py).clone()),
+        }
     }
 
     /// Tells the loop to run the vat.
     pub(crate) fn call_soon(&self, py: Python<'_>, vat: &Arc<KernelVat<PyHost>>) {
-        let told = Bound::new(py, Work { vat: vat.clone(), called: AtomicBool::new(false) })
-            .and_then(|work| self.0.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (work,)));
+        let told =
+            Bound::new(py, Work { vat: vat.clone(), called: AtomicBool::new(false) }).and_then(|work| {
+                // What a loop that is gone has not called tells the vat, as with one that is closed.
+                let home = self.object(py);
+                home.map(|home| home.call_method1(intern!(py, "call_soon_threadsafe"), (work,))).transpose()
+            });
         // If it is closed, the vat has been told: by what was not called.
         if let (Err(error), false) = (told, self.is_closed(py)) {
             log_unheard(
@@ -55,7 +72,10 @@ impl EventLoop {
     }
 
     fn is_closed(&self, py: Python<'_>) -> bool {
-        let closed = self.0.bind(py).call_method0(intern!(py, "is_closed"));
+        let Some(home) = self.object(py) else {
+            return true;
+        };
+        let closed = home.call_method0(intern!(py, "is_closed"));
         closed.and_then(|closed| closed.is_truthy()).unwrap_or(false)
     }
 }
@@ -107,11 +127,14 @@ pub(crate) fn wait_for(
     vat: &KernelVat<PyHost>,
     forever: bool,
 ) -> PyResult<Option<Waiting<'static>>> {
-    let Scheduling::Loop(EventLoop(home)) = vat.scheduling() else {
+    let Scheduling::Loop(home) = vat.scheduling() else {
+        return Ok(None);
+    };
+    let Some(home) = home.object(py) else {
         return Ok(None);
     };
     let here = running_loop(py)?;
-    if here.is_none() || !(forever || here.is(home)) {
+    if here.is_none() || !(forever || here.is(&home)) {
         return Ok(None);
     }
     let thread = py.import(intern!(py, "threading"))?.call_method0(intern!(py, "current_thread"))?;
@@ -135,11 +158,14 @@ pub(crate) struct Elsewhere<'a, 'py> {
 impl<'a, 'py> Elsewhere<'a, 'py> {
     /// `None` if this thread may run the vat.
     pub(crate) fn of(py: Python<'py>, vat: &'a KernelVat<PyHost>) -> PyResult<Option<Self>> {
-        let Scheduling::Loop(EventLoop(home)) = vat.scheduling() else {
+        let Scheduling::Loop(home) = vat.scheduling() else {
             return Ok(None);
         };
+        let Some(home) = home.object(py) else {
+            return Err(kernel_error(&KernelError::VatClosed { vat: vat.name().to_owned() }));
+        };
         let here = running_loop(py)?;
-        Ok((!here.is(home)).then(|| Self { home: home.bind(py).clone(), vat }))
+        Ok((!here.is(&home)).then_some(Self { home, vat }))
     }
 
     /// Calls a function on the loop's thread, and waits for what it gives.

@@ -35,6 +35,8 @@ pub(crate) struct Vat {
     pub(crate) vat: Arc<KernelVat<PyHost>>,
     /// Kept alive as long as the vat is: what is stored must be reachable from them.
     roots: Mutex<Vec<Py<Ref>>>,
+    /// The event loop that runs it, if one does.
+    home: Mutex<Option<Py<PyAny>>>,
 }
 
 impl Vat {
@@ -50,10 +52,14 @@ impl Vat {
             Some(opening) => opening.get().open(py, options)?,
         };
         vat.log().set_capacity(py, log_capacity);
+        let home = match &scheduling {
+            Scheduling::Loop(home) => home.object(py).map(Bound::unbind),
+            Scheduling::Pool | Scheduling::Manual => None,
+        };
         vat.set_scheduling(scheduling);
         vat.set_inbox_limit(inbox_limit);
         vat.set_slow_turn(slow_turn);
-        Ok(Self { vat, roots: Mutex::new(Vec::new()) })
+        Ok(Self { vat, roots: Mutex::new(Vec::new()), home: Mutex::new(home) })
     }
 
     /// Keeps the roots in memory as long as the vat.
@@ -262,10 +268,7 @@ impl Vat {
     /// The event loop that runs this vat, if one does.
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        match self.vat.scheduling() {
-            Scheduling::Loop(home) => Some(home.object(py)),
-            Scheduling::Pool | Scheduling::Manual => None,
-        }
+        self.home.lock().as_ref().map(|home| home.clone_ref(py))
     }
 
     /// As `run`, but nothing of the turn is kept.
@@ -422,6 +425,9 @@ impl Vat {
         if let Some(roots) = self.roots.try_lock() {
             roots.iter().try_for_each(|root| visit.call(root))?;
         }
+        if let Some(home) = self.home.try_lock() {
+            visit.call(&*home)?;
+        }
         self.vat.log().try_visit(
             |actor| visit.call(actor),
             |behavior| visit.call(behavior),
@@ -433,6 +439,8 @@ impl Vat {
     fn __clear__(&self) {
         let roots = self.roots.try_lock().map(|mut roots| std::mem::take(&mut *roots));
         drop(roots);
+        let home = self.home.try_lock().and_then(|mut home| home.take());
+        drop(home);
         self.vat.log().try_clear();
     }
 }
