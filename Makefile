@@ -43,7 +43,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-python check-pythons check-wheel sdist build develop wheel bench bench-peers bench-large check lint types loom bench-quick test-rust tools clean
+.PHONY: help demo test test-python check-pythons check-wheel mutants sdist build develop wheel bench bench-peers bench-large check lint types loom bench-quick test-rust tools clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,9 @@ check-pythons: ## Run the Python tests on each other CPython that is found, of t
 
 check-wheel: wheel sdist ## Install the wheel, and then the source distribution, where nothing else is, and use them
 	$(PY) tools/try_package.py dist
+
+mutants: tools ## Switch off, one by one, lines on which a guarantee rests, and see that a test fails
+	$(PY) tools/mutants.py
 
 lint: tools ## Check format and lints
 	cargo fmt --all --check
