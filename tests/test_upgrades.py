@@ -3,6 +3,7 @@
 import pytest
 from goblins import (
     Actor,
+    BehaviorError,
     MigrationError,
     Migrations,
     PersistenceEnv,
@@ -12,7 +13,7 @@ from goblins import (
     send,
     spawn,
 )
-from support import Boom, cell, counter
+from support import Boom, cell, counter, must_not_run
 
 
 class Account1(Actor, label="account", version=1):
@@ -256,6 +257,10 @@ class TestOpening:
         assert ref.get() == (3, [])
 
 
+def _plain(bcom, value):
+    return lambda: value
+
+
 class TestRoots:
     def test_a_step_gets_the_roots_and_gives_new_ones(self, place):
         """PV-08, MIG-08"""
@@ -343,6 +348,44 @@ class TestRoots:
             place.restart(version=4, upgrade="soon")
         _, ticks = place.restart()
         assert ticks() == 0
+
+    def test_a_gap_in_the_migrations_is_found_when_the_vat_is_founded_or_opened(self, place):
+        """MIG-06"""
+        migrations = Migrations()
+        migrations.to(1)(lambda ticks: ticks)
+        migrations.to(3)(lambda ticks: ticks)
+        with pytest.raises(MigrationError, match="no step to version 2"):
+            place.spawn(must_not_run, version=3, upgrade=migrations)
+        vat, _ = place.spawn(lambda: spawn(counter), version=3)
+        with pytest.raises(MigrationError, match="no step to version 2"):
+            place.restart(vat, version=3, upgrade=migrations)
+        _, ticks = place.restart(version=3)
+        assert ticks() == 0
+
+    def test_an_upgrade_that_returns_a_version_and_a_list_is_told_what_to_return(self, place):
+        """PV-09, PV-10"""
+        vat, _ = place.spawn(lambda: spawn(counter, 5))
+        with pytest.raises(
+            BehaviorError, match=r"upgrade of the roots returned a version and a list.*version="
+        ):
+            place.restart(vat, version=1, upgrade=lambda version, ticks: (1, [ticks]))
+        with pytest.raises(BehaviorError, match="the upgrade of the roots returned a value of type int"):
+            place.restart(version=1, upgrade=lambda version, ticks: (1, ticks))
+        _, ticks = place.restart()
+        assert ticks() == 5
+
+    @pytest.mark.parametrize(
+        ("stored", "wanted"),
+        [(1, True), (1, 1.0), (0, False), ({"a": 1, "b": 2}, {"b": 2, "a": 1}), ((1, 2.0), (1.0, 2))],
+        ids=repr,
+    )
+    def test_versions_are_compared_as_values(self, place, stored, wanted):
+        """PV-08"""
+        old, new = (actor(label="old", version=version)(_plain) for version in (stored, wanted))
+        env = PersistenceEnv("test", old)
+        vat, _ = place.spawn(lambda: spawn(old, 5), env=env, version=stored)
+        _, ref = place.restart(vat, env=PersistenceEnv("test", new), version=wanted)
+        assert ref() == 5
 
     def test_roots_that_are_too_new_are_an_error(self, place):
         vat, _ = place.spawn(lambda: spawn(counter), version=7)

@@ -398,6 +398,8 @@ def spawn_persistent_vat(
         raise TypeError(f"vat_constructor is a class of vats, such as ManualVat, not {vat_constructor!r}")
     if upgrade is not None and not callable(upgrade) and not isinstance(upgrade, Migrations):
         raise TypeError(f"upgrade is a Migrations or a function, not {upgrade!r}")
+    if isinstance(upgrade, Migrations):
+        upgrade._check("the roots", version)
     if sleep is not None and not isinstance(sleep, lru):
         raise TypeError(f"sleep is lru(...) or None, not {sleep!r}")
     if not (persistence_registry is None or isinstance(persistence_registry, PersistenceRegistry)):

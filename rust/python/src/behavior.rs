@@ -82,6 +82,19 @@ pub(crate) fn version_bytes(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether a version that is stored is that of today. They are compared as values: 1, 1.0 and True are one version,
+/// and so are dicts whose entries come in another order.
+pub(crate) fn same_version(stored: &[u8], today: &[u8]) -> bool {
+    stored == today
+        || Python::attach(|py| {
+            let value = |bytes| cbor::decode_all(py, bytes, &cbor::NoActors).ok();
+            match (value(stored), value(today)) {
+                (Some(stored), Some(today)) => stored.eq(today).unwrap_or(false),
+                _ => false,
+            }
+        })
+}
+
 /// Makes a constructor of a function, its name, label and version, and its parameters after `bcom`: name, kind,
 /// whether there is a default, default. `hidden`: a function, and the variable of the constructor that it rebinds.
 #[pyfunction]

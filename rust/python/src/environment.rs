@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
-use crate::behavior::{Constructor, Parameter, ParameterKind, version_bytes};
+use crate::behavior::{Constructor, Parameter, ParameterKind, same_version, version_bytes};
 use crate::cbor;
 use crate::class_actor::ClassInfo;
 use crate::collections::library_labels;
@@ -54,7 +54,7 @@ impl Judge {
         let Some(known) = self.by_label.get(&shape.label) else {
             return Fit::Unknown;
         };
-        if shape.version == known.version {
+        if same_version(&shape.version, &known.version) {
             return known.fits_fields(shape);
         }
         match &known.upgrade {

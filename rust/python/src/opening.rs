@@ -11,7 +11,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
-use crate::behavior::type_name;
+use crate::behavior::{same_version, type_name};
 use crate::calls;
 use crate::cbor;
 use crate::current::occupied;
@@ -129,7 +129,7 @@ fn roots_of(
     let py = spawn_roots.py();
     let bytes = plain_version(version)?;
     match record {
-        Some(record) if record.roots_version != bytes => match upgrade {
+        Some(record) if !same_version(&record.roots_version, &bytes) => match upgrade {
             Some(upgrade) => upgraded(vat, &record, upgrade, version, bytes),
             None => Err(version_differs(py, &record.roots_version, version)),
         },
@@ -137,7 +137,9 @@ fn roots_of(
         None => {
             let id: [u8; 16] =
                 py.import("os")?.call_method1("urandom", (16,))?.cast::<PyBytes>()?.as_bytes().try_into()?;
-            Ok(vat.found(py, id, bytes, |_| Ok(made_roots(vat, calls::call_with(spawn_roots, ())?)?))?)
+            Ok(vat.found(py, id, bytes, |_| {
+                Ok(made_roots(vat, "spawn_roots", calls::call_with(spawn_roots, ())?)?)
+            })?)
         }
     }
 }
@@ -169,7 +171,18 @@ pub(crate) fn new_roots(
         .map_err(|error| migration_error(format!("the version of the roots can't be read: {error}")))?;
     let old = PyTuple::new(py, old)?;
     let module = py.import("goblins._migrations")?;
-    made_roots(vat, module.call_method1("upgrade_roots", (upgrade, stored, old, version))?)
+    let made = module.call_method1("upgrade_roots", (upgrade, stored, old, version))?;
+    if let Ok(pair) = made.cast::<PyTuple>()
+        && pair.len() == 2
+        && !pair.get_item(0)?.is_instance_of::<Ref>()
+        && (pair.get_item(1)?.is_instance_of::<PyList>() || pair.get_item(1)?.is_instance_of::<PyTuple>())
+    {
+        return Err(behavior_error(
+            "the upgrade of the roots returned a version and a list: return the new root or a tuple of the new roots \
+             only; their version is what version= says",
+        ));
+    }
+    made_roots(vat, "the upgrade of the roots", made)
 }
 
 pub(crate) fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
@@ -189,20 +202,21 @@ pub(crate) fn version_differs(py: Python<'_>, stored: &[u8], wanted: &Bound<'_, 
     ))
 }
 
-fn made_roots(vat: &Arc<KernelVat<PyHost>>, made: Bound<'_, PyAny>) -> PyResult<Vec<Py<Ref>>> {
+/// The roots that somebody has made.
+fn made_roots(vat: &Arc<KernelVat<PyHost>>, by: &str, made: Bound<'_, PyAny>) -> PyResult<Vec<Py<Ref>>> {
     let several = made.is_instance_of::<PyTuple>() || made.is_instance_of::<PyList>();
     let roots = if several {
-        made.try_iter()?.map(|root| as_root(vat, root?)).collect::<PyResult<Vec<_>>>()?
+        made.try_iter()?.map(|root| as_root(vat, by, root?)).collect::<PyResult<Vec<_>>>()?
     } else {
-        vec![as_root(vat, made)?]
+        vec![as_root(vat, by, made)?]
     };
     if roots.is_empty() {
-        return Err(behavior_error("spawn_roots returned no root: return a Ref, or a tuple of Refs"));
+        return Err(behavior_error(format!("{by} returned no root: return a Ref, or a tuple of Refs")));
     }
     Ok(roots)
 }
 
-fn as_root(vat: &Arc<KernelVat<PyHost>>, root: Bound<'_, PyAny>) -> PyResult<Py<Ref>> {
+fn as_root(vat: &Arc<KernelVat<PyHost>>, by: &str, root: Bound<'_, PyAny>) -> PyResult<Py<Ref>> {
     match root.cast_into_exact::<Ref>() {
         Ok(root) if Arc::ptr_eq(root.get().cell.vat(), vat) => Ok(root.unbind()),
         Ok(root) => Err(kernel_error(&goblins_core::error::KernelError::FarRoot {
@@ -211,9 +225,7 @@ fn as_root(vat: &Arc<KernelVat<PyHost>>, root: Bound<'_, PyAny>) -> PyResult<Py<
         })),
         Err(error) => {
             let kind = type_name(&error.into_inner());
-            Err(behavior_error(format!(
-                "spawn_roots returned {kind} as a root: return a Ref, or a tuple of Refs"
-            )))
+            Err(behavior_error(format!("{by} returned {kind} as a root: return a Ref, or a tuple of Refs")))
         }
     }
 }

@@ -12,6 +12,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::behavior::same_version;
 use crate::calls;
 use crate::cbor;
 use crate::current::occupied;
@@ -96,7 +97,7 @@ impl Rehearsal {
         let Some(record) = &self.record else {
             return Ok(false);
         };
-        let differs = record.roots_version != plain_version(version)?;
+        let differs = !same_version(&record.roots_version, &plain_version(version)?);
         let old = self.vat.roots(py, record)?;
         let rehearsed = self.vat.rehearse(py, |churn| {
             let mut roots = old;

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::arguments::{Named, arguments};
-use crate::behavior::{self, Behavior, Constructor, not_a_behavior};
+use crate::behavior::{self, Behavior, Constructor, not_a_behavior, same_version};
 use crate::calls::Args;
 use crate::cbor::{self, Actors, DecodeError};
 use crate::class_actor::{self, ClassInfo};
@@ -88,7 +88,7 @@ impl<'a> Today<'a> {
         place: &dyn Fn() -> String,
     ) -> PyResult<Upgraded<'py, 's>> {
         let Self { version, bytes, upgrade } = *self;
-        if shape.version == bytes {
+        if same_version(&shape.version, bytes) {
             return Ok((Cow::Borrowed(&shape.fields), fields, false));
         }
         let stored = cbor::decode_all(py, &shape.version, &cbor::NoActors).map_err(|error| {
@@ -167,7 +167,7 @@ pub(crate) fn rehydrate(
                     let version = cbor::decode_all(py, &shape.version, &cbor::NoActors)
                         .map_err(|error| persistence_error(format!("the version of {}: {error}", place())))?;
                     let made = from_rehydrator(py, actor, restore, version, &shape.fields, fields, &place)?;
-                    (made, shape.version != this.version_bytes)
+                    (made, !same_version(&shape.version, &this.version_bytes))
                 }
                 _ => {
                     let today = Today::of(&this.version, &this.version_bytes, this.upgrade.as_ref());
