@@ -9,8 +9,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from goblins import RocksStore, StoreError, spawn, spawn_persistent_vat
-from support import ENV, counter
+import raw_store as raw
+from goblins import RocksStore, StoreCorruptError, StoreError, rehearse, spawn, spawn_persistent_vat
+from support import ENV, counter, must_not_run
 
 FIXTURES = Path(__file__).parent / "fixtures"
 STORES = sorted(FIXTURES.glob("format-*.tar.gz"))
@@ -57,6 +58,41 @@ def test_a_newer_format_is_refused_and_the_store_is_left_as_it_was(tmp_path):
     assert list(path.rglob("*")), "the store is gone"
 
 
+def files(folder):
+    """All that stands in a folder: names, contents, and when they were written."""
+    return {
+        path.relative_to(folder): (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("owner", [True, False], ids=["signed", "without OWNER"])
+def test_no_file_of_a_store_of_a_newer_format_is_changed(tmp_path, owner):
+    path = tmp_path / "s"
+    with RocksStore(path) as store:
+        spawn_persistent_vat(ENV, lambda: spawn(counter), store)
+    raw.change(path, {raw.key(0, raw.FORMAT, 0): bytes([99])})
+    if not owner:
+        (path / "OWNER").unlink()
+    before = files(path)
+    for attempt in (RocksStore, lambda path: RocksStore(path, sync=False), lambda path: rehearse(ENV, path)):
+        for _ in range(2):
+            with pytest.raises(StoreError, match="format 99"):
+                attempt(path)
+            assert files(path) == before
+
+
+def test_a_damaged_format_is_refused_and_nothing_is_changed(tmp_path):
+    for number, content in enumerate([b"", b"\x80", b"\x01\x00", b"\x00", b"\xff" * 10]):
+        path = tmp_path / str(number)
+        RocksStore(path).close()
+        raw.change(path, {raw.key(0, raw.FORMAT, 0): content})
+        before = files(path)
+        with pytest.raises(StoreCorruptError, match="part 0, format 0"):
+            RocksStore(path)
+        assert files(path) == before
+
+
 def test_the_same_store_with_its_own_format_opens(tmp_path):
     """So the test above is not about a store that can't be read at all."""
     path = tmp_path / "s"
@@ -81,3 +117,17 @@ def test_a_store_of_an_old_format_opens_and_has_all_that_was_in_it(tmp_path, pac
         make_store.check(store)
     with RocksStore(tmp_path / "store") as store:
         make_store.check(store)
+
+
+def test_a_store_of_the_first_format_is_used_and_opened_again(tmp_path):
+    from fixtures import make_store
+
+    with tarfile.open(STORES[0]) as tar:
+        tar.extractall(tmp_path, filter="data")
+    for round_ in range(3):
+        with RocksStore(tmp_path / "store", keep_generations=2) as store:
+            make_store.check(store)
+            first = must_not_run if round_ else lambda: spawn(counter)
+            _, ticks = spawn_persistent_vat(ENV, first, store.vat("added since"))
+            assert ticks() == round_
+            assert store.collect().removed == 0

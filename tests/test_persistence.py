@@ -760,11 +760,18 @@ class TestClosing:
         store = RocksStore(tmp_path / "s.db")
         vat, ticks = spawn_persistent_vat(ENV, lambda: spawn(counter), store)
         ticks()
-        del store, vat, ticks
-        collect()
+        with pytest.warns(ResourceWarning, match=f"unclosed store {tmp_path / 's.db'}: close it"):  # noqa: PT031
+            del store, vat, ticks
+            collect()
         with RocksStore(tmp_path / "s.db") as store:
             _, ticks = spawn_persistent_vat(ENV, must_not_run, store)
             assert ticks() == 1
+
+    def test_a_store_without_vats_that_nobody_holds_is_warned_of(self, tmp_path):
+        store = RocksStore(tmp_path / "s.db")
+        with pytest.warns(ResourceWarning, match="unclosed store"):  # noqa: PT031
+            del store
+            collect()
 
     def test_a_store_that_only_its_actors_hold_stays_open(self, tmp_path):
         def open_it():
@@ -773,6 +780,16 @@ class TestClosing:
         ticks = open_it()
         collect()
         assert [ticks(), ticks()] == [0, 1]
+        with pytest.warns(ResourceWarning, match="unclosed store"):  # noqa: PT031
+            del ticks
+            collect()
+
+    def test_nobody_is_warned_of_what_was_closed_or_is_in_memory_only(self, tmp_path):
+        stores = [RocksStore(tmp_path / "s.db"), MemoryStore()]
+        stores[0].close()
+        # The suite makes an error of each warning.
+        del stores
+        collect()
 
 
 class TestManyThreadsAndVats:

@@ -34,7 +34,13 @@ def describe(error: BaseException) -> Kept:
 
 
 def revive(kept: Kept) -> BaseException:
-    """The error that stands for a stored one."""
+    """The error that stands for a stored one.
+
+    Raises:
+        ValueError: nothing of the kind was ever stored.
+    """
+    if not _is_kept(kept):
+        raise ValueError("the error of a promise is not in its form")
     name, text, args, notes, problem = kept
     error = None
     kind = _class(name)
@@ -52,6 +58,14 @@ def revive(kept: Kept) -> BaseException:
     for note in notes:
         error.add_note(note)
     return error
+
+
+def _is_kept(kept: object) -> bool:
+    match kept:
+        case (str(), str(), None | tuple(), tuple() as notes, _):
+            return type(kept) is tuple and all(type(note) is str for note in notes)
+        case _:
+            return False
 
 
 def _name(kind: type) -> str:

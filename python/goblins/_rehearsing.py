@@ -89,7 +89,7 @@ class Rehearsal(Report):
 
 def rehearse(
     env: PersistenceEnv,
-    store: Store | StorePart | str | PathLike[str],
+    store: Store | StorePart | str | bytes | PathLike[str] | PathLike[bytes],
     *,
     check: Callable[[str, Ref], object] | None = None,
     check_roots: Callable[..., object] | None = None,
@@ -126,7 +126,7 @@ def rehearse(
         raise TypeError(f"env is a PersistenceEnv, not {env!r}")
     if upgrade is not None and not callable(upgrade) and not isinstance(upgrade, Migrations):
         raise TypeError(f"upgrade is a Migrations or a function, not {upgrade!r}")
-    if isinstance(store, str | PathLike):
+    if isinstance(store, str | bytes | PathLike):
         with RocksStore._open_read_only(store) as folder:
             return _rehearse(env, folder, MAIN_PART, check, check_roots, (version, upgrade), progress)
     opened, part = store_and_part(store)
@@ -163,8 +163,10 @@ def _walk(
 ) -> None:
     end, window = rehearsal.extent()
     tell(0, end)
-    for first in range(0, end, window):
-        last = min(first + window, end)
+    done = last = 0
+    # Where no actors are, nothing is looked at.
+    while (first := rehearsal.next_stored(last)) is not None:
+        last = first + window
         tallies, failures, unknown = rehearsal.walk(first, last, check)
         for name, tally in tallies.items():
             label = report.labels.setdefault(name, Label())
@@ -177,7 +179,10 @@ def _walk(
         for name, (number, slot) in unknown.items():
             known, one = report.unknown.get(name, (0, slot))
             report.unknown[name] = (known + number, one)
-        tell(last, end)
+        done = min(last, end)
+        tell(done, end)
+    if done < end:
+        tell(end, end)
 
 
 def _roots(

@@ -99,8 +99,8 @@ def copy_store(source: Store, target: Store) -> Copied:
     """Copies all that stands in a store at this moment into another one, of any kind (STO-16).
 
     Vats may live in the source, and go on. The checksum of each record is verified on the way. Older
-    generations are copied too. A copy that is cut off leaves a target that is empty still, and may be filled
-    again.
+    generations are copied too. A copy that is cut off leaves a target that is not complete: whatever is
+    asked of it is a StoreError that says so, until it is filled again.
 
     Args:
         source: the store to copy.

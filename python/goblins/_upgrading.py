@@ -61,8 +61,11 @@ def upgrade_all(vat: Vat, progress: Progress, batch: int) -> Upgrade:
 
 def _windows(vat: Vat, end: int, window: int) -> Iterator[list[tuple[int, str]]]:
     """Slots of outdated actors with their labels, some at a time."""
-    for first in range(0, end, window):
-        found = vat.run(_goblins._outdated, first, min(first + window, end))
+    last = 0
+    # Where no actors are, nothing is looked at.
+    while (first := vat.run(_goblins._next_stored, last) if last < end else None) is not None:
+        last = min(first + window, end)
+        found = vat.run(_goblins._outdated, first, last)
         if found:
             yield found
 

@@ -10,8 +10,9 @@ use crate::fork::is_forked;
 use crate::history::{History, Purpose};
 use crate::host::Host;
 use crate::ids::{Address, PartId, Slot};
+use crate::parts;
 use crate::record::{Record, Shape, VatRecord};
-use crate::schema::{self, Kind, Reader};
+use crate::schema::{self, Kind};
 use crate::storage::{Storage, scan};
 use crate::store::{Batch, StoreError};
 
@@ -84,11 +85,30 @@ impl<H: Host> Claim<H> {
 
     /// The lowest slot never used.
     pub fn read_next_slot(&self) -> Result<Slot, StoreError> {
-        let slot =
-            self.get(Kind::NextSlot, 0, |content| Reader::new(content).varint().ok_or_else(malformed))?;
-        let slot = slot.unwrap_or(0);
-        self.next_slot.store(slot, Ordering::Relaxed);
-        Ok(Slot(slot))
+        parts::next_slot(&**self.storage.store(), self.part)
+    }
+
+    /// The vat that is stored here, and the lowest slot that it has never used: as far as a few reads tell, they are
+    /// whole.
+    pub(crate) fn read_whole(&self) -> Result<(Option<VatRecord>, Slot), StoreError> {
+        let store = &**self.storage.store();
+        let Some(vat) = self.read_vat()? else {
+            parts::check_empty(store, self.part)?;
+            return Ok((None, Slot(0)));
+        };
+        let next = self.read_next_slot()?;
+        if let Some(root) = vat.roots.iter().find(|root| **root >= next) {
+            let key = schema::key(self.part, Kind::Vat, 0);
+            let reason = format!("its root in slot {root} was never made");
+            return Err(schema::corrupt(&store.name(), &key, &reason));
+        }
+        self.next_slot.store(next.0, Ordering::Relaxed);
+        Ok((Some(vat), next))
+    }
+
+    /// The first stored actor in a slot or after it.
+    pub(crate) fn next_actor(&self, from: Slot) -> Result<Option<Slot>, StoreError> {
+        parts::next_actor(&**self.storage.store(), self.part, from)
     }
 
     /// The record of an actor.

@@ -20,7 +20,7 @@ use crate::storage::{SLICE, Storage};
 use crate::store::{Batch, StoreError};
 use crate::sweeping::Run;
 use crate::sync::Monitor;
-use crate::walk::{Barrier, next_slot};
+use crate::walk::Barrier;
 
 /// A store that has given out fewer slots since the last collection is not collected by itself.
 pub const LEAST_GROWTH: u64 = 10_000;
@@ -165,13 +165,17 @@ impl<H: Host> Storage<H> {
 
     /// Sees to it that a collection begins when one is due.
     pub(crate) fn watch_growth(&self) -> Result<(), StoreError> {
-        let mut slots = 0;
+        let mut slots = 0u64;
         for part in self.stored_parts()?.into_values() {
-            slots += next_slot(&**self.store(), part)?;
+            // Whether it is right is looked at when the vat is opened, or the store is collected.
+            let key = schema::key(part, Kind::NextSlot, 0);
+            let counter = schema::read(&**self.store(), &key, schema::number)?;
+            slots = slots.saturating_add(counter.unwrap_or(0));
         }
         let last = schema::read(&**self.store(), &last_key(), |content| {
             let mut reader = Reader::new(content);
-            Some((reader.varint()?, reader.varint()?))
+            let found = (reader.varint()?, reader.varint()?);
+            reader.rest().is_empty().then_some(found)
         })?;
         let (slots_then, kept) = last.unwrap_or_default();
         self.collector().due.store(due(kept), Ordering::Relaxed);

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::host::Host;
+use crate::parts;
 use crate::schema::{self, Kind, STORE_PART};
 use crate::storage::Storage;
 use crate::store::{Batch, Change, Store, StoreError};
@@ -24,12 +25,13 @@ const BATCH: usize = 1 << 20;
 /// Copies all that stands in `from` at this moment into `to`, which must be empty. Vats may live in `from` and go on
 /// meanwhile. The checksum of each record is verified. To be called detached.
 ///
-/// The names of the parts come last: a copy that fails in the middle leaves a store that is empty still, and what is
-/// left of it is removed by the next attempt.
+/// The format and the names of the parts come last, in one batch: so a copy that was cut off is told from a whole store.
+/// One that fails leaves a store that is empty.
 pub fn copy<H: Host>(from: &Storage<H>, to: &Storage<H>) -> Result<Copied, StoreError> {
+    from.check_complete()?;
     let snapshot = from.store().snapshot()?;
     let copied = to.fill(|to| {
-        clear(to)?;
+        parts::clear(to)?;
         copy_all(&*snapshot, to)
     });
     let closed = snapshot.close();
@@ -37,19 +39,10 @@ pub fn copy<H: Host>(from: &Storage<H>, to: &Storage<H>) -> Result<Copied, Store
     closed.map(|()| copied)
 }
 
-fn clear(store: &dyn Store) -> Result<(), StoreError> {
-    let mut batch = Batch::new();
-    store.scan(&[], &[0xff; schema::KEY_LEN], &mut |key, _| {
-        batch.delete(key.to_vec());
-        ControlFlow::Continue(())
-    })?;
-    if batch.is_empty() { Ok(()) } else { store.write(&batch) }
-}
-
 fn copy_all(from: &dyn Store, to: &dyn Store) -> Result<Copied, StoreError> {
     let name = from.name();
     let (mut copied, mut batch, mut size) = (Copied::default(), Batch::new(), 0);
-    let mut names = Batch::new();
+    let mut last = Batch::new();
     let mut outcome = Ok(());
     from.scan(&[], &[0xff; schema::KEY_LEN], &mut |key, value| {
         outcome = schema::open(&name, key, value).map(drop);
@@ -58,9 +51,10 @@ fn copy_all(from: &dyn Store, to: &dyn Store) -> Result<Copied, StoreError> {
         }
         copied.records += 1;
         copied.bytes += (key.len() + value.len()) as u64;
-        if schema::is_of(key, STORE_PART, Kind::PartName) {
-            copied.parts += 1;
-            names.put(key.to_vec(), value.to_vec());
+        let is_name = schema::is_of(key, STORE_PART, Kind::PartName);
+        if is_name || schema::is_of(key, STORE_PART, Kind::Format) {
+            copied.parts += u64::from(is_name);
+            last.put(key.to_vec(), value.to_vec());
             return ControlFlow::Continue(());
         }
         batch.put(key.to_vec(), value.to_vec());
@@ -72,7 +66,7 @@ fn copy_all(from: &dyn Store, to: &dyn Store) -> Result<Copied, StoreError> {
         if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     outcome?;
-    for change in names.changes() {
+    for change in last.changes() {
         if let Change::Put(key, value) = change {
             batch.put(key.clone(), value.clone());
         }

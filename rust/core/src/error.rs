@@ -136,12 +136,19 @@ pub enum KernelError {
     #[error("a promise was fulfilled with a promise that waits for it in turn")]
     PromiseCycle,
     /// A record that another one refers to is missing.
-    #[error("slot {slot} of vat {vat} is referred to, but the store has no record of it")]
+    #[error(
+        "the store {store} is damaged at {place}: slot {slot} of vat {vat} is referred to, and has no record; restore it \
+         from a backup"
+    )]
     MissingRecord {
         /// The slot.
         slot: u64,
         /// The vat's name.
         vat: String,
+        /// The store, as its user named it.
+        store: String,
+        /// The key of the record.
+        place: String,
     },
     /// An actor of another vat can't be a root.
     #[error(

@@ -5,9 +5,11 @@
 //! which changed, and nothing is copied.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::ids::PartId;
+use crate::parts;
 use crate::schema::{self, Kind, Reader, put_bytes, put_varint};
 use crate::store::{Batch, Change, Store, StoreError};
 
@@ -56,6 +58,15 @@ pub(crate) struct History {
 /// Pieces of one generation: the rest of a key's number.
 const PIECES: u32 = 16;
 
+/// No part comes as far, and there is room for the pieces in a key's number.
+const MOST: u64 = 1 << 47;
+
+/// The last moment that a calendar has: the end of the year 9999, in milliseconds since 1970.
+const LAST_MOMENT: u64 = 253_402_300_799_999;
+
+/// As many generations are forgotten without looking which records they have.
+const FEW: u64 = 16;
+
 impl Ledger {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -80,15 +91,65 @@ impl Ledger {
         let pieces = (0..reader.varint()?)
             .map(|_| Some((reader.varint()?, reader.varint()?)))
             .collect::<Option<Vec<_>>>()?;
-        reader.rest().is_empty().then_some(Self { newest, oldest, broken, pieces })
+        let ledger = Self { newest, oldest, broken, pieces };
+        (reader.rest().is_empty() && ledger.is_sound()).then_some(ledger)
+    }
+
+    /// Whether it can be true.
+    fn is_sound(&self) -> bool {
+        let Generation { number, millis, .. } = self.newest;
+        let mut before = HashSet::new();
+        let sound = |(generation, count): &(u64, u64)| {
+            (self.oldest + 1..=number).contains(generation)
+                && *count >> PIECES == 0
+                && before.insert(*generation)
+        };
+        (1..=number).contains(&self.oldest)
+            && number < MOST
+            && millis <= LAST_MOMENT
+            && self.pieces.iter().all(sound)
     }
 
     fn read(store: &dyn Store, part: PartId) -> Result<Option<Self>, StoreError> {
-        schema::read(store, &ledger_key(part), Self::decode)
+        let ledger = schema::read(store, &ledger_key(part), Self::decode)?;
+        let (start, end) = schema::range(part, Kind::Past);
+        if ledger.is_none()
+            && parts::first_key(store, &start, &end)?.is_some()
+            // It may have been written just now.
+            && store.get(&ledger_key(part))?.is_none()
+        {
+            return Err(schema::corrupt(&store.name(), &ledger_key(part), "the record is missing"));
+        }
+        Ok(ledger)
     }
 
     fn pieces_of(&self, generation: u64) -> u64 {
         self.pieces.iter().find(|(number, _)| *number == generation).map_or(0, |(_, count)| *count)
+    }
+
+    /// Forgets all generations before one.
+    fn drop_before(
+        &mut self,
+        oldest: u64,
+        part: PartId,
+        store: &dyn Store,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        if oldest.saturating_sub(self.oldest) <= FEW {
+            while self.oldest < oldest {
+                self.drop_oldest(part, batch);
+            }
+            return Ok(());
+        }
+        // Many at once: whatever the ledger says, no more work is done than there are records.
+        let (start, end) = (past_key(part, self.oldest + 1, 0), past_key(part, oldest + 1, 0));
+        store.scan(&start, &end, &mut |key, _| {
+            batch.delete(key.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        self.oldest = oldest;
+        self.pieces.retain(|(number, _)| *number > oldest);
+        Ok(())
     }
 
     /// Forgets the oldest generation.
@@ -124,10 +185,7 @@ impl History {
     ) -> Result<(), StoreError> {
         match purpose {
             Purpose::Churn if self.keep > 0 => self.note(store, batch),
-            Purpose::Churn => {
-                self.stop(batch);
-                Ok(())
-            }
+            Purpose::Churn => self.stop(store, batch),
             Purpose::Sweep => self.amend(store, batch),
         }
     }
@@ -165,25 +223,23 @@ impl History {
         content.extend_from_slice(&entries);
         put(batch, past_key(self.part, number, 0), content);
         ledger.newest = Generation { number, millis: millis.max(ledger.newest.millis), records: count };
-        while number - ledger.oldest > self.keep {
-            ledger.drop_oldest(self.part, batch);
-        }
+        let oldest = number.saturating_sub(self.keep);
+        ledger.drop_before(oldest, self.part, store, batch)?;
         put(batch, ledger_key(self.part), ledger.encode());
         self.ledger = Some(ledger);
         Ok(())
     }
 
     /// From this batch on no generation is kept.
-    fn stop(&mut self, batch: &mut Batch) {
+    fn stop(&mut self, store: &dyn Store, batch: &mut Batch) -> Result<(), StoreError> {
         if let Some(ledger) = &mut self.ledger
             && !ledger.broken
         {
-            while ledger.oldest < ledger.newest.number {
-                ledger.drop_oldest(self.part, batch);
-            }
+            ledger.drop_before(ledger.newest.number, self.part, store, batch)?;
             ledger.broken = true;
             put(batch, ledger_key(self.part), ledger.encode());
         }
+        Ok(())
     }
 
     /// Older generations may need what is removed now.
@@ -198,9 +254,7 @@ impl History {
         let piece = ledger.pieces_of(generation) + 1;
         if piece >> PIECES != 0 {
             // No key is left for it.
-            while ledger.oldest < generation {
-                ledger.drop_oldest(self.part, batch);
-            }
+            ledger.drop_before(generation, self.part, store, batch)?;
         } else {
             let (entries, count) = self.replaced(store, batch)?;
             let mut content = vec![0, 0];
@@ -244,7 +298,7 @@ fn put(batch: &mut Batch, key: Vec<u8>, content: Vec<u8>) {
 
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(since.as_millis()).unwrap_or(LAST_MOMENT).min(LAST_MOMENT)
 }
 
 /// A reverse delta: the generation before it, and what to put back.
@@ -275,7 +329,8 @@ fn decode_past(part: PartId, content: &[u8]) -> Option<Past> {
             _ => restored.put(key, reader.bytes()?.to_vec()),
         }
     }
-    reader.rest().is_empty().then_some(Past { millis, records, restored })
+    let sound = reader.rest().is_empty() && millis <= LAST_MOMENT;
+    sound.then_some(Past { millis, records, restored })
 }
 
 /// The generations of a part that can be read, the oldest first.
@@ -314,7 +369,7 @@ pub(crate) fn rewind(
         }
     }
     let mut batch = Batch::new();
-    batch.delete(ledger_key(part));
+    put(&mut batch, ledger_key(part), Ledger { broken: true, ..ledger }.encode());
     store.write(&batch)
 }
 
@@ -351,8 +406,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_ledger_comes_back(number: u64, millis: u64, records: u64, oldest: u64, broken: bool, pieces: Vec<(u64, u64)>) {
-            let newest = Generation { number, millis, records };
+        fn a_ledger_comes_back(
+            oldest in 1..1u64 << 46, kept in 0u64..1000, millis in 0..LAST_MOMENT, records: u64, broken: bool,
+            pieces in prop::collection::btree_map(1u64..1000, 0u64..1 << PIECES, 0..8),
+        ) {
+            let newest = Generation { number: oldest + kept, millis, records };
+            let pieces = pieces.into_iter().filter(|(ahead, _)| *ahead <= kept);
+            let pieces = pieces.map(|(ahead, count)| (oldest + ahead, count)).collect();
             let ledger = Ledger { newest, oldest, broken, pieces };
             prop_assert_eq!(Ledger::decode(&ledger.encode()), Some(ledger));
         }

@@ -208,6 +208,12 @@ pub trait Host: Sized + 'static {
     /// Tells whoever runs the program of something that is no error.
     fn warn(cx: Self::Cx<'_>, what: &str);
 
+    /// Reports that nobody has a store or a vat any more, and that it was not closed. Called where the host's objects
+    /// may be dropped.
+    fn report_unclosed(cx: Self::Cx<'_>, what: &str) {
+        let _ = (cx, what);
+    }
+
     /// The number of this thread, for [`Host::report_slow`]; not 0.
     fn thread_id() -> u64;
     /// Reports a turn that takes long, and where its thread is.

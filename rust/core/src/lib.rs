@@ -29,6 +29,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod overlay;
 pub mod partial;
+mod parts;
 mod persistence;
 pub mod pool;
 pub mod promise;

@@ -142,6 +142,11 @@ impl<H: Host> Saving<H> {
         self.records.contains_key(&slot)
     }
 
+    /// The first actor in a slot or after it that has changes which are not written.
+    pub(crate) fn next_unsaved(&self, from: Slot) -> Option<Slot> {
+        self.records.keys().copied().filter(|slot| *slot >= from).min()
+    }
+
     /// The actors in a range of slots that have changes which are not written, with their shape as it will be.
     pub(crate) fn unsaved_in(&self, slots: Range<u64>) -> Vec<Found> {
         let found =

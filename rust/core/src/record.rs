@@ -128,6 +128,7 @@ impl Record {
     fn decode_fields(mut reader: Reader<'_>) -> Option<Self> {
         let shape = ShapeId(u32::try_from(reader.varint()?).ok()?);
         let flags = reader.varint()?;
+        (flags & !(HAS_NAME | HAS_FAR) == 0).then_some(())?;
         let name = if flags & HAS_NAME != 0 { Some(reader.text()?.to_owned()) } else { None };
         let (slots, far) = Self::decode_references(&mut reader, flags)?;
         Some(Self { shape, name, slots, far, payload: reader.rest().to_vec() })

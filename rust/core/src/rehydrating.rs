@@ -6,6 +6,7 @@ use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
+use crate::ids::Slot;
 use crate::schema;
 use crate::turn::Undo;
 
@@ -43,22 +44,26 @@ impl<H: Host> Churn<H> {
             return Err(H::error(cx, KernelError::NotPersistent { vat: vat.name().to_owned() }));
         };
         let record = self.fetch(cx, persistence, slot);
-        let missing = || KernelError::MissingRecord { slot: slot.0, vat: vat.name().to_owned() };
         let record = match record {
             Ok(Some(record)) => record,
-            Ok(None) => return Err(H::error(cx, missing())),
+            Ok(None) => return Err(H::error(cx, self.missing_record(slot))),
             Err(error) => return Err(H::error(cx, error.into())),
         };
-        let shape = {
+        let corrupt = |reason: &str| {
+            let key = schema::actor_key(persistence.claim.part(), slot);
+            H::error(cx, schema::corrupt(&persistence.claim.storage().name(), &key, reason).into())
+        };
+        let (shape, next) = {
             let work = self.work();
-            work.saving.as_ref().and_then(|saving| saving.shape(record.shape))
+            (work.saving.as_ref().and_then(|saving| saving.shape(record.shape)), work.next_slot)
         };
         let Some(shape) = shape else {
-            let key = schema::actor_key(persistence.claim.part(), slot);
-            let store = persistence.claim.storage().name();
-            let reason = format!("its shape {} is not in the store", record.shape);
-            return Err(H::error(cx, schema::corrupt(&store, &key, &reason).into()));
+            return Err(corrupt(&format!("its shape {} is not in the store", record.shape)));
         };
+        // Another actor would get that slot one day.
+        if let Some(never) = record.slots.iter().find(|slot| slot.0 >= next) {
+            return Err(corrupt(&format!("it refers to slot {never}, which was never used")));
+        }
         let refs = record.slots.iter().map(|slot| self.stored_actor(cx, *slot)).collect::<Result<_, _>>()?;
         let far =
             record.far.iter().map(|address| self.far_promise(cx, *address)).collect::<Result<_, _>>()?;
@@ -67,6 +72,20 @@ impl<H: Host> Churn<H> {
         let behavior = self.enliven(cx, actor, behavior, upgraded)?;
         self.woke(slot, record.size());
         Ok(behavior)
+    }
+
+    /// The error for an actor that is referred to, and whose record is lost.
+    pub(crate) fn missing_record(&self, slot: Slot) -> KernelError {
+        let (vat, slot_number) = (self.vat().name().to_owned(), slot.0);
+        match self.vat().persistence() {
+            Some(persistence) => KernelError::MissingRecord {
+                slot: slot_number,
+                vat,
+                store: persistence.claim.storage().name(),
+                place: schema::describe(&schema::actor_key(persistence.claim.part(), slot)),
+            },
+            None => KernelError::NotPersistent { vat },
+        }
     }
 
     /// A ghost gets the behavior that was made for it.

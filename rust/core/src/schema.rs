@@ -88,6 +88,30 @@ impl Kind {
     }
 }
 
+/// Where the format of a store stands.
+pub fn format_key() -> Vec<u8> {
+    key(STORE_PART, Kind::Format, 0)
+}
+
+/// Whether this version reads the format that stands in a store: `value`, under [`format_key`] (guarantee G11).
+pub fn check_format(store: &str, value: &[u8]) -> Result<(), StoreError> {
+    let key = format_key();
+    match number(open(store, &key, value)?) {
+        Some(found) if found > FORMAT => {
+            Err(StoreError::NewerFormat { store: store.to_owned(), found, supported: FORMAT })
+        }
+        Some(found) if found > 0 => Ok(()),
+        _ => Err(corrupt(store, &key, "the format number is malformed")),
+    }
+}
+
+/// The number that a content consists of.
+pub fn number(content: &[u8]) -> Option<u64> {
+    let mut reader = Reader::new(content);
+    let number = reader.varint()?;
+    reader.rest().is_empty().then_some(number)
+}
+
 /// Length of every key in bytes.
 pub const KEY_LEN: usize = 13;
 

@@ -1,6 +1,6 @@
 //! A store opened for vats: its format is checked, its parts are named, and each part has one live vat.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -16,11 +16,12 @@ use crate::history::{self, Generation, Kept};
 use crate::host::Host;
 use crate::ids::PartId;
 use crate::overlay::Overlay;
+use crate::parts::{self, Parts};
 use crate::promise::StoreId;
 use crate::registry::Registry;
 use crate::release::Outputs;
-use crate::schema::{self, FORMAT, Kind, Reader, STORE_PART};
-use crate::store::{Batch, Store, StoreError};
+use crate::schema::{self, Kind};
+use crate::store::{Store, StoreError};
 use crate::sync::Monitor;
 use crate::vat::Vat;
 
@@ -56,17 +57,6 @@ pub struct Storage<H: Host> {
     collector: Collector,
 }
 
-#[derive(Default)]
-struct Parts {
-    names: HashMap<String, PartId>,
-    claimed: HashSet<PartId>,
-    last: u32,
-    /// Taken for a moment, by one who removes records: a claim waits.
-    swept: Option<PartId>,
-    /// A copy of another store is being made here.
-    filling: bool,
-}
-
 /// A part that was taken for a moment.
 struct Taken<'a>(&'a Monitor<Parts>);
 
@@ -74,19 +64,6 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         self.0.with(|parts| parts.swept = None);
         self.0.notify_all();
-    }
-}
-
-impl Parts {
-    /// The number of a part, a new one if need be.
-    fn number(&mut self, name: &str) -> PartId {
-        if let Some(part) = self.names.get(name) {
-            return *part;
-        }
-        self.last += 1;
-        let part = PartId(self.last);
-        self.names.insert(name.to_owned(), part);
-        part
     }
 }
 
@@ -115,12 +92,12 @@ impl<H: Host> Storage<H> {
         options: StorageOptions,
         is_view: bool,
     ) -> Result<Arc<Self>, StoreError> {
-        let parts = match check_format(&*store) {
-            Ok(()) => read_parts(&*store),
-            Err(error) => Err(error),
-        };
-        let parts = match parts {
+        let parts = match parts::found(&*store).and_then(|()| parts::read(&*store)) {
             Ok(parts) => Monitor::new(parts),
+            // It may be filled; till then there is nothing to be seen in it.
+            Err(StoreError::Incomplete { .. }) if !is_view => {
+                Monitor::new(Parts { incomplete: true, ..Parts::default() })
+            }
             Err(error) => {
                 // That it can't be closed well comes of this.
                 let _ = store.close();
@@ -140,6 +117,7 @@ impl<H: Host> Storage<H> {
             collector: Collector::new(),
         };
         if options.auto_collect
+            && !storage.parts.with(|parts| parts.incomplete)
             && let Err(error) = storage.watch_growth()
         {
             let _ = storage.store.close();
@@ -161,6 +139,7 @@ impl<H: Host> Storage<H> {
     /// A view of the store as it is now, which may be written to and is forgotten in the end: for rehearsals.
     /// Reads go to a snapshot; it ends with the view, and with the store.
     pub fn view(&self) -> Result<Arc<Self>, StoreError> {
+        self.check_complete()?;
         self.open_view(Overlay::new(self.store.snapshot()?))
     }
 
@@ -193,7 +172,35 @@ impl<H: Host> Storage<H> {
 
     /// The parts that hold a vat.
     pub(crate) fn stored_parts(&self) -> Result<HashMap<String, PartId>, StoreError> {
-        Ok(read_parts(&*self.store)?.names)
+        match parts::read(&*self.store) {
+            Err(StoreError::Incomplete { store }) if self.parts.with(|parts| parts.filling) => {
+                Err(StoreError::BeingFilled { store })
+            }
+            found => Ok(found?.names),
+        }
+    }
+
+    /// Refuses a store into which a copy was cut off.
+    pub(crate) fn check_complete(&self) -> Result<(), StoreError> {
+        self.parts.with(|parts| self.check_open_to_all(parts))
+    }
+
+    fn check_open_to_all(&self, parts: &Parts) -> Result<(), StoreError> {
+        match parts {
+            Parts { filling: true, .. } => Err(StoreError::BeingFilled { store: self.name() }),
+            Parts { incomplete: true, .. } => Err(StoreError::Incomplete { store: self.name() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether others wait for it to be closed.
+    pub fn is_held(&self) -> bool {
+        self.store.is_held()
+    }
+
+    /// Names of the vats that live here.
+    pub fn live_vat_names(&self) -> Vec<String> {
+        self.live_vats().iter().map(|vat| vat.name().to_owned()).collect()
     }
 
     /// The vats that live here.
@@ -245,6 +252,7 @@ impl<H: Host> Storage<H> {
 
     /// The generations of a part that can be read, the oldest first (STO-09).
     pub fn generations(&self, name: &str) -> Result<Vec<Generation>, StoreError> {
+        self.check_complete()?;
         match self.part_number(name)? {
             Some(part) => history::generations(&*self.store.snapshot()?, part),
             None => Ok(Vec::new()),
@@ -275,10 +283,17 @@ impl<H: Host> Storage<H> {
     pub fn claim(self: &Arc<Self>, name: &str) -> Result<Claim<H>, StoreError> {
         let part = loop {
             let claimed = self.parts.wait(SLICE, |parts| {
-                if parts.filling {
-                    return Some(Err(StoreError::BeingFilled { store: self.name() }));
+                if let Err(error) = self.check_open_to_all(parts) {
+                    return Some(Err(error));
                 }
-                let part = parts.number(name);
+                let Some(part) = parts.number(name) else {
+                    let key = schema::key(schema::STORE_PART, Kind::PartName, u64::from(u32::MAX));
+                    return Some(Err(schema::corrupt(
+                        &self.name(),
+                        &key,
+                        "no number is left for another part",
+                    )));
+                };
                 if parts.swept == Some(part) {
                     return None;
                 }
@@ -298,7 +313,10 @@ impl<H: Host> Storage<H> {
         &self,
         fill: impl FnOnce(&dyn Store) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let stored = self.stored_parts()?;
+        let stored = match self.stored_parts() {
+            Err(StoreError::Incomplete { .. }) => HashMap::new(),
+            stored => stored?,
+        };
         let refused = self.parts.with(|parts| {
             if parts.filling {
                 return Some(StoreError::BeingFilled { store: self.name() });
@@ -317,12 +335,14 @@ impl<H: Host> Storage<H> {
             return Err(error);
         }
         let filled = fill(&*self.store);
-        let known = read_parts(&*self.store);
-        self.parts.with(|parts| {
-            parts.filling = false;
-            if let Ok(known) = known {
-                *parts = known;
-            }
+        if filled.is_err() {
+            // As far as it can be had, it is what it was: empty. The error that counts is the first one.
+            let _ = parts::clear(&*self.store).and_then(|()| parts::found(&*self.store));
+        }
+        let known = parts::read(&*self.store);
+        self.parts.with(|parts| match known {
+            Ok(known) => *parts = known,
+            Err(_) => *parts = Parts { incomplete: true, ..Parts::default() },
         });
         filled
     }
@@ -419,6 +439,10 @@ impl<H: Host> Drop for Storage<H> {
         }
         // Ends the committer, which would keep the store open.
         self.durability.close();
+        if self.store.is_held() {
+            let what = format!("store {}", self.name());
+            H::attached(|cx| H::report_unclosed(cx, &what));
+        }
     }
 }
 
@@ -438,42 +462,6 @@ fn run_committer<H: Host>(durability: &Durability<Outputs<H>>, name: &str) {
             return;
         }
     }
-}
-
-fn check_format(store: &dyn Store) -> Result<(), StoreError> {
-    let key = schema::key(STORE_PART, Kind::Format, 0);
-    let Some(value) = store.get(&key)? else {
-        let mut content = Vec::new();
-        schema::put_varint(&mut content, FORMAT);
-        let mut batch = Batch::new();
-        let value = schema::seal(&key, content);
-        batch.put(key, value);
-        return store.write(&batch);
-    };
-    let name = store.name();
-    let content = schema::open(&name, &key, &value)?;
-    match Reader::new(content).varint() {
-        Some(found) if found > FORMAT => {
-            Err(StoreError::NewerFormat { store: name, found, supported: FORMAT })
-        }
-        Some(_) => Ok(()),
-        None => Err(schema::corrupt(&name, &key, "the format number is malformed")),
-    }
-}
-
-fn read_parts(store: &dyn Store) -> Result<Parts, StoreError> {
-    let name = store.name();
-    let mut parts = Parts::default();
-    scan(store, STORE_PART, Kind::PartName, |id, key, content| {
-        let part =
-            u32::try_from(id).map_err(|_| schema::corrupt(&name, key, "the part's number is too large"))?;
-        let text = std::str::from_utf8(content)
-            .map_err(|_| schema::corrupt(&name, key, "the part's name is not UTF-8"))?;
-        parts.names.insert(text.to_owned(), PartId(part));
-        parts.last = parts.last.max(part);
-        Ok(())
-    })?;
-    Ok(parts)
 }
 
 /// Visits all records of one kind, their checksums verified.

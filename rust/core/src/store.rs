@@ -20,19 +20,36 @@ pub enum StoreError {
         store: String,
     },
     /// Another process, or another object of this one, has the store open.
-    #[error(
-        "the store {path} is in use by process {pid} on {host} ({command}); a store has one owner at a \
-         time: close it there, or use another path"
-    )]
+    #[error("the store {path} is in use by {}", holder(.pid, .host, .command, .here))]
     Locked {
         /// The store's folder.
         path: PathBuf,
-        /// Process id of the holder.
+        /// Process id of the holder; 0: it is not known.
         pid: u32,
         /// Host name of the holder.
         host: String,
         /// Command line of the holder.
         command: String,
+        /// The holder is this process: which object has it, as far as it is known.
+        here: Option<String>,
+    },
+    /// The files of an open store were removed, or the folder moved.
+    #[error(
+        "the files of the store {store} are gone: its folder was removed, moved or replaced while the store was open, \
+         and what was written last may be lost; open it again where it is now, or restore it from a backup"
+    )]
+    Gone {
+        /// The store, as its user named it.
+        store: String,
+    },
+    /// A copy into the store was cut off.
+    #[error(
+        "the store {store} is not complete: a copy into it was cut off; fill it again with copy_store, or remove its \
+         folder"
+    )]
+    Incomplete {
+        /// The store, as its user named it.
+        store: String,
     },
     /// The path can't hold a store.
     #[error("can't open a store at {path}: {reason}")]
@@ -148,6 +165,24 @@ pub enum StoreError {
     },
 }
 
+/// Who has a store, and what to do.
+fn holder(pid: &u32, host: &str, command: &str, here: &Option<String>) -> String {
+    let what = if command.is_empty() { "an unknown command" } else { command };
+    match (pid, here) {
+        (_, Some(object)) => format!(
+            "this process ({pid} on {host}, {what}): it is open as {object}; use that object, or close it first"
+        ),
+        (0, None) => {
+            "another process, which does not say who it is; a store has one owner at a time: close it \
+                       there, or use another path"
+                .to_owned()
+        }
+        (_, None) => format!(
+            "process {pid} on {host} ({what}); a store has one owner at a time: close it there, or use another path"
+        ),
+    }
+}
+
 /// One change of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -237,6 +272,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends what [`Store::compact`] does, since the store is about to be closed.
     fn stop_compacting(&self) {}
+
+    /// Whether it has something that others wait for, such as a lock, until it is closed.
+    fn is_held(&self) -> bool {
+        false
+    }
 
     /// Makes durable what was written, then lets go of all resources, the lock and the snapshots among them. A
     /// second call does nothing; every other call afterwards is [`StoreError::Closed`].

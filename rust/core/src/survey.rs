@@ -68,14 +68,16 @@ impl<H: Host> Claim<H> {
         if suspects.is_empty() {
             return Ok(found);
         }
+        let mut places: HashMap<&(&str, Option<String>), usize> = HashMap::new();
         let mut count = |slot: Slot, shape: Option<ShapeId>| {
-            let Some((label, reason)) = shape.and_then(|shape| suspects.get(&shape)) else {
+            let Some(suspect) = shape.and_then(|shape| suspects.get(&shape)) else {
                 return;
             };
-            match found.iter_mut().find(|one| one.label == *label && one.reason == *reason) {
+            let place = *places.entry(suspect).or_insert(found.len());
+            match found.get_mut(place) {
                 Some(one) => one.count += 1,
                 None => {
-                    let (label, reason) = ((*label).to_owned(), reason.clone());
+                    let (label, reason) = (suspect.0.to_owned(), suspect.1.clone());
                     found.push(Unfit { label, reason, count: 1, slot });
                 }
             }

@@ -19,6 +19,14 @@ use crate::vat::Vat;
 pub const WINDOW: u64 = 4096;
 
 impl<H: Host> Vat<H> {
+    /// The first actor that is written, in a slot or after it. To be called detached.
+    pub fn next_stored(&self, from: Slot) -> Result<Option<Slot>, KernelError> {
+        let Some(persistence) = self.persistence() else {
+            return Err(KernelError::NotPersistent { vat: self.name().to_owned() });
+        };
+        Ok(persistence.claim.next_actor(from)?)
+    }
+
     /// The stored actors in a range of slots. To be called detached.
     pub fn stored_actors(&self, slots: Range<u64>) -> Result<Vec<Found>, KernelError> {
         let Some(persistence) = self.persistence() else {
@@ -32,6 +40,14 @@ impl<H: Host> Churn<H> {
     /// All slots up to here may have a stored actor.
     pub fn slots_used(&self) -> u64 {
         self.work().next_slot
+    }
+
+    /// The first stored actor in a slot or after it, those with changes that are not written among them.
+    pub fn next_stored(&self, cx: H::Cx<'_>, from: Slot) -> Result<Option<Slot>, H::Error> {
+        let vat = self.vat();
+        let written = H::detached(cx, || vat.next_stored(from)).map_err(|error| H::error(cx, error))?;
+        let unsaved = self.work().saving.as_ref().and_then(|saving| saving.next_unsaved(from));
+        Ok(written.into_iter().chain(unsaved).min())
     }
 
     /// All shapes that stored actors have, by number.
@@ -64,6 +80,14 @@ impl<H: Host> Churn<H> {
             None => H::detached(cx, || persistence.claim.read_actor(slot)),
         };
         Ok(record.map_err(|error| H::error(cx, error.into()))?.map(|record| record.shape))
+    }
+
+    /// Refuses a slot that is referred to and holds no stored actor.
+    pub fn check_stored(&self, cx: H::Cx<'_>, slot: Slot) -> Result<(), H::Error> {
+        match self.stored_shape(cx, slot)? {
+            Some(_) => Ok(()),
+            None => Err(H::error(cx, self.missing_record(slot))),
+        }
     }
 
     /// Makes those of some actors that are stored in a shape which is outdated, and stores them again at the end of

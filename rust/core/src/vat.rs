@@ -147,8 +147,7 @@ impl<H: Host> Vat<H> {
         env: H::Env,
         fits: impl Fn(&Shape) -> Fit,
     ) -> Result<Opened<H>, OpenError> {
-        let record = claim.read_vat()?;
-        let next_slot = claim.read_next_slot()?;
+        let (record, next_slot) = claim.read_whole()?;
         let shapes = claim.read_shapes()?;
         if let Some(mut unfit) = claim.find_unfit(&shapes, &[], fits)?.into_iter().next() {
             let store = claim.storage().name();

@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::ids::{Address, PartId, PermanentId, Slot};
+use crate::parts;
 use crate::record::{Record, VatRecord};
-use crate::schema::{self, Kind, Reader};
+use crate::schema::{self, Kind};
 use crate::store::{Batch, Change, Store, StoreError};
 
 /// Kinds of record that are where a walk begins.
@@ -100,37 +101,39 @@ impl Barrier {
     }
 }
 
+/// So many words of a bit for each slot stand together.
+const WORDS: usize = 4;
+const PAGE: u64 = 64 * WORDS as u64;
+
 /// What is marked of a part.
 #[derive(Debug, Default)]
 struct Marks {
     /// Slots from here on were given after the walk had begun: they are never removed.
     limit: u64,
-    /// A bit for each slot below.
-    bits: Vec<u64>,
-    /// Those of the others that were looked at.
-    newer: HashSet<u64>,
+    /// Pages with a bit for each slot, of those slots where any is marked: however far apart slots are, this grows
+    /// with the records that were read.
+    pages: HashMap<u64, [u64; WORDS]>,
 }
 
 impl Marks {
     /// Marks a slot; false if it was marked before.
     fn mark(&mut self, slot: Slot) -> bool {
-        if slot.0 >= self.limit {
-            return self.newer.insert(slot.0);
-        }
-        let (word, bit) = (usize::try_from(slot.0 / 64).unwrap_or(usize::MAX), 1 << (slot.0 % 64));
-        match self.bits.get_mut(word) {
-            Some(word) => {
-                let new = *word & bit == 0;
-                *word |= bit;
-                new
-            }
-            None => false,
-        }
+        let (page, word, bit) = Self::place(slot);
+        let word = &mut self.pages.entry(page).or_default()[word];
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
     }
 
     fn is_marked(&self, slot: Slot) -> bool {
-        let word = usize::try_from(slot.0 / 64).unwrap_or(usize::MAX);
-        slot.0 >= self.limit || self.bits.get(word).is_some_and(|word| word & (1 << (slot.0 % 64)) != 0)
+        let (page, word, bit) = Self::place(slot);
+        slot.0 >= self.limit || self.pages.get(&page).is_some_and(|page| page[word] & bit != 0)
+    }
+
+    /// Page, word and bit of a slot.
+    fn place(slot: Slot) -> (u64, usize, u64) {
+        let within = slot.0 % PAGE;
+        (slot.0 / PAGE, (within / 64) as usize, 1 << (within % 64))
     }
 }
 
@@ -140,8 +143,8 @@ pub(crate) struct Walk {
     parts: BTreeMap<PartId, Marks>,
     /// Where the vats live.
     vats: HashMap<PermanentId, PartId>,
-    /// Marked, and to be looked at.
-    frontier: Vec<(PartId, Slot)>,
+    /// Marked, and to be looked at; and whether a record refers to it.
+    frontier: Vec<(PartId, Slot, bool)>,
     looked_at: u64,
 }
 
@@ -153,11 +156,13 @@ impl Walk {
     ) -> Result<Self, StoreError> {
         let mut walk = Self::default();
         for part in parts {
-            let limit = next_slot(store, part)?;
-            let words = usize::try_from(limit.div_ceil(64)).unwrap_or(usize::MAX);
-            walk.parts.insert(part, Marks { limit, bits: vec![0; words], newer: HashSet::new() });
-            let vat = schema::read(store, &schema::key(part, Kind::Vat, 0), VatRecord::decode)?;
-            walk.vats.extend(vat.map(|vat| (PermanentId(vat.id), part)));
+            let limit = parts::next_slot(store, part)?.0;
+            walk.parts.insert(part, Marks { limit, pages: HashMap::new() });
+            let Some(vat) = schema::read(store, &schema::key(part, Kind::Vat, 0), VatRecord::decode)? else {
+                // Without its roots all of it would be removed.
+                return Err(parts::without_vat(store, part));
+            };
+            walk.vats.insert(PermanentId(vat.id), part);
         }
         Ok(walk)
     }
@@ -173,7 +178,7 @@ impl Walk {
                 ControlFlow::Continue(())
             })?;
             for id in found {
-                self.look_at(store, part, kind, id)?;
+                self.look_at(store, (part, kind, id), false)?;
             }
         }
         Ok(())
@@ -181,8 +186,12 @@ impl Walk {
 
     /// Notes that an actor is in use. One of a part that this walk does not know was made after it began.
     pub(crate) fn mark(&mut self, part: PartId, slot: Slot) {
+        self.mark_as(part, slot, false);
+    }
+
+    fn mark_as(&mut self, part: PartId, slot: Slot, referred_to: bool) {
         if self.parts.get_mut(&part).is_some_and(|marks| marks.mark(slot)) {
-            self.frontier.push((part, slot));
+            self.frontier.push((part, slot, referred_to));
         }
     }
 
@@ -193,12 +202,28 @@ impl Walk {
         }
     }
 
-    fn look_at(&mut self, store: &dyn Store, part: PartId, kind: Kind, id: u64) -> Result<(), StoreError> {
+    fn look_at(
+        &mut self,
+        store: &dyn Store,
+        (part, kind, id): (PartId, Kind, u64),
+        referred_to: bool,
+    ) -> Result<(), StoreError> {
         let key = schema::key(part, kind, id);
-        // One that is missing was never written, and so refers to nothing: a ref that only memory has.
-        let found = schema::read(store, &key, |content| references(kind, id, content))?;
-        let (near, far) = found.unwrap_or_default();
-        near.into_iter().for_each(|slot| self.mark(part, slot));
+        let Some((near, far)) = schema::read(store, &key, |content| references(kind, id, content))? else {
+            // What it led to is not to be removed: it may be all that is left.
+            if referred_to {
+                return Err(schema::corrupt(
+                    &store.name(),
+                    &key,
+                    "it is referred to, and the record is missing",
+                ));
+            }
+            // It was never written, and so refers to nothing: a ref that only memory has.
+            return Ok(());
+        };
+        // A vat of another store may refer to what is gone; the others are written with what refers to them.
+        let sure = kind != Kind::Exported;
+        near.into_iter().for_each(|slot| self.mark_as(part, slot, sure));
         far.into_iter().for_each(|address| self.mark_far(address));
         self.looked_at += 1;
         Ok(())
@@ -217,10 +242,10 @@ impl Walk {
             let slot = Slot(noted.id);
             match noted.kind {
                 Kind::Actor => self.mark(noted.part, slot),
-                kind => self.look_at(store, noted.part, kind, noted.id)?,
+                kind => self.look_at(store, (noted.part, kind, noted.id), false)?,
             }
             if noted.written && noted.kind == Kind::Actor && self.parts.contains_key(&noted.part) {
-                self.frontier.push((noted.part, slot));
+                self.frontier.push((noted.part, slot, false));
             }
         }
         let first = self.frontier.len().saturating_sub(most);
@@ -228,8 +253,8 @@ impl Walk {
         // Neighbours stand together in the store.
         now.sort_unstable();
         now.dedup();
-        for (part, slot) in now {
-            self.look_at(store, part, Kind::Actor, slot.0)?;
+        for (part, slot, referred_to) in now {
+            self.look_at(store, (part, Kind::Actor, slot.0), referred_to)?;
         }
         Ok(!self.frontier.is_empty())
     }
@@ -247,17 +272,11 @@ impl Walk {
 
     /// How many slots had been given in all parts when the walk began.
     pub(crate) fn slots(&self) -> u64 {
-        self.parts.values().map(|marks| marks.limit).sum()
+        self.parts.values().fold(0, |sum, marks| sum.saturating_add(marks.limit))
     }
 
     /// How many records were looked at.
     pub(crate) fn looked_at(&self) -> u64 {
         self.looked_at
     }
-}
-
-/// The lowest slot of a part that was never used.
-pub(crate) fn next_slot(store: &dyn Store, part: PartId) -> Result<u64, StoreError> {
-    let key = schema::key(part, Kind::NextSlot, 0);
-    Ok(schema::read(store, &key, |content| Reader::new(content).varint())?.unwrap_or(0))
 }

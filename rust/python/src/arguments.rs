@@ -1,10 +1,10 @@
 //! From stored fields to the call that makes a behavior again (POR-09).
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::bcom::Bcom;
-use crate::behavior::{Constructor, Parameter, ParameterKind};
+use crate::behavior::{Constructor, Parameter, ParameterKind, type_name};
 use crate::collector;
 use crate::errors::migration_error;
 use crate::refs::Ref;
@@ -46,8 +46,30 @@ pub(crate) fn arguments<'py>(
         match parameter.kind {
             ParameterKind::Positional => args.push(value),
             ParameterKind::KeywordOnly => named().set_item(name, value)?,
-            ParameterKind::Rest => args.extend(value.cast_into::<PyTuple>()?.iter()),
-            ParameterKind::RestKeywords => named().update(value.cast::<PyDict>()?.as_mapping())?,
+            ParameterKind::Rest => match value.cast_into::<PyTuple>() {
+                Ok(rest) => args.extend(rest.iter()),
+                Err(error) => {
+                    let kind = type_name(&error.into_inner());
+                    return Err(migration_error(format!(
+                        "{} has {kind} as its field {name:?}, and its constructor takes *{name}: that must be a tuple",
+                        place()
+                    )));
+                }
+            },
+            ParameterKind::RestKeywords => {
+                let kind = type_name(&value);
+                let rest = value.cast_into::<PyDict>().ok();
+                let Some(rest) =
+                    rest.filter(|rest| rest.keys().iter().all(|key| key.is_instance_of::<PyString>()))
+                else {
+                    return Err(migration_error(format!(
+                        "{} has {kind} as its field {name:?}, and its constructor takes **{name}: that must be a dict \
+                         whose keys are text",
+                        place()
+                    )));
+                };
+                named().update(rest.as_mapping())?;
+            }
         }
     }
     if let Some(lost) = stored.left() {

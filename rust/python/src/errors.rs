@@ -1,12 +1,15 @@
 //! One place where the core's errors become Python's. The classes live in `goblins._errors`.
 
+use std::ffi::CString;
 use std::ptr::null_mut;
 
+use goblins_core::actor::ActorCell;
 use goblins_core::error::KernelError;
 use goblins_core::recording::Place;
+use goblins_core::schema;
 use goblins_core::store::StoreError;
 use goblins_core::vat::OpenError;
-use pyo3::exceptions::{PyBaseException, PyException};
+use pyo3::exceptions::{PyBaseException, PyException, PyResourceWarning};
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -272,13 +275,35 @@ pub(crate) fn record_error(place: &str, path: &str, problem: &Problem, slot: u64
     }
 }
 
+/// What is stored of an actor is not what was written.
+pub(crate) fn damaged_actor(cell: &ActorCell<PyHost>, reason: &str) -> PyErr {
+    match cell.vat().persistence() {
+        Some(persistence) => {
+            let key = schema::actor_key(persistence.claim().part(), cell.slot());
+            store_error(&schema::corrupt(&persistence.claim().storage().name(), &key, reason))
+        }
+        None => persistence_error(reason),
+    }
+}
+
+/// Warns of what was collected without having been closed.
+pub(crate) fn warn_unclosed(py: Python<'_>, what: &str) {
+    let message = format!("unclosed {what}: close it, or open it in a `with` block");
+    let warned = CString::new(message.replace('\0', " "))
+        .map_err(PyErr::from)
+        .and_then(|message| PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &message, 1));
+    if let Err(error) = warned {
+        error.write_unraisable(py, None);
+    }
+}
+
 pub(crate) fn store_error(error: &StoreError) -> PyErr {
     raise_store_error(error, error.to_string())
 }
 
 fn raise_store_error(error: &StoreError, message: String) -> PyErr {
     match error {
-        StoreError::Locked { path, pid, host, command } => {
+        StoreError::Locked { path, pid, host, command, .. } => {
             let attributes = [
                 ("path", Attribute::Text(path.display().to_string())),
                 ("pid", Attribute::Number(u64::from(*pid))),
@@ -315,8 +340,8 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         KernelError::NotPersistent { .. }
         | KernelError::WithoutId { .. }
         | KernelError::NotReopened { .. }
-        | KernelError::Unsaved { .. }
-        | KernelError::MissingRecord { .. } => "PersistenceError",
+        | KernelError::Unsaved { .. } => "PersistenceError",
+        KernelError::MissingRecord { .. } => "StoreCorruptError",
         KernelError::StaleBecome { .. }
         | KernelError::LateBecome { .. }
         | KernelError::ForeignBecome { .. } => "BehaviorError",

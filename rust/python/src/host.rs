@@ -7,6 +7,7 @@ use std::time::Duration;
 use goblins_core::actor::ActorCell;
 use goblins_core::churn::Churn;
 use goblins_core::error::KernelError;
+use goblins_core::fork::is_forked;
 use goblins_core::host::Host;
 use goblins_core::ids::Slot;
 use goblins_core::promise::{Outcome, PromiseCell};
@@ -323,6 +324,12 @@ impl Host for PyHost {
     fn thread_id() -> u64 {
         // SAFETY: it may be called by any thread.
         unsafe { PyThread_get_thread_ident() as u64 }
+    }
+
+    fn report_unclosed(py: Python<'_>, what: &str) {
+        if !is_forked() {
+            errors::warn_unclosed(py, what);
+        }
     }
 
     fn report_slow(py: Python<'_>, vat: &Vat<Self>, thread: u64, lasting: Duration) {

@@ -104,7 +104,7 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::rehearsing::Rehearsal;
     #[pymodule_export]
-    use crate::replacing::{_constructors, _find_unfit, _outdated, _renew, _replace, _to_walk};
+    use crate::replacing::{_constructors, _find_unfit, _next_stored, _outdated, _renew, _replace, _to_walk};
     #[pymodule_export]
     use crate::resolver::{Resolver, promise_and_resolver};
     #[pymodule_export]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use goblins_core::SaveOn;
 use goblins_core::record::VatRecord;
 use goblins_core::residency::Limits;
+use goblins_core::schema;
 use goblins_core::vat::{Vat as KernelVat, VatOptions};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
@@ -131,7 +132,7 @@ fn roots_of(
     match record {
         Some(record) if !same_version(&record.roots_version, &bytes) => match upgrade {
             Some(upgrade) => upgraded(vat, &record, upgrade, version, bytes),
-            None => Err(version_differs(py, &record.roots_version, version)),
+            None => Err(version_differs(&stored_version(py, vat, &record)?, version)),
         },
         Some(record) => Ok(vat.roots(py, &record)?),
         None => {
@@ -167,8 +168,7 @@ pub(crate) fn new_roots(
     version: &Bound<'_, PyAny>,
 ) -> PyResult<Vec<Py<Ref>>> {
     let py = upgrade.py();
-    let stored = cbor::decode_all(py, &record.roots_version, &cbor::NoActors)
-        .map_err(|error| migration_error(format!("the version of the roots can't be read: {error}")))?;
+    let stored = stored_version(py, vat, record)?;
     let old = PyTuple::new(py, old)?;
     let module = py.import("goblins._migrations")?;
     let made = module.call_method1("upgrade_roots", (upgrade, stored, old, version))?;
@@ -193,9 +193,26 @@ pub(crate) fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     Ok(bytes)
 }
 
-pub(crate) fn version_differs(py: Python<'_>, stored: &[u8], wanted: &Bound<'_, PyAny>) -> PyErr {
-    let stored = cbor::decode_all(py, stored, &cbor::NoActors)
-        .map_or_else(|error| error.to_string(), |value| value.to_string());
+/// The version of the roots in the store.
+pub(crate) fn stored_version<'py>(
+    py: Python<'py>,
+    vat: &KernelVat<PyHost>,
+    record: &VatRecord,
+) -> PyResult<Bound<'py, PyAny>> {
+    cbor::decode_all(py, &record.roots_version, &cbor::NoActors).map_err(|error| {
+        let reason = format!("the version of the roots can't be read: {error}");
+        match vat.persistence() {
+            Some(persistence) => {
+                let claim = persistence.claim();
+                let key = schema::key(claim.part(), schema::Kind::Vat, 0);
+                store_error(&schema::corrupt(&claim.storage().name(), &key, &reason))
+            }
+            None => migration_error(reason),
+        }
+    })
+}
+
+pub(crate) fn version_differs(stored: &Bound<'_, PyAny>, wanted: &Bound<'_, PyAny>) -> PyErr {
     migration_error(format!(
         "the roots in the store have version {stored}, and this program wants {wanted}; there is no upgrade between \
          them (nothing was changed)"

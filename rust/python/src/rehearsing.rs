@@ -14,12 +14,11 @@ use pyo3::types::PyTuple;
 
 use crate::behavior::same_version;
 use crate::calls;
-use crate::cbor;
 use crate::current::occupied;
 use crate::environment::Environment;
-use crate::errors::{Fault, deadlock, kernel_error, migration_error, open_error, store_error};
+use crate::errors::{Fault, deadlock, kernel_error, open_error, store_error};
 use crate::host::PyHost;
-use crate::opening::{new_roots, plain_version, version_differs};
+use crate::opening::{new_roots, plain_version, stored_version, version_differs};
 use crate::promise::Promise;
 use crate::refs::Ref;
 use crate::runtime::{check, runtime};
@@ -81,9 +80,7 @@ impl Rehearsal {
         let Some(record) = &self.record else {
             return Ok(None);
         };
-        let version = cbor::decode_all(py, &record.roots_version, &cbor::NoActors)
-            .map_err(|error| migration_error(format!("the version of the roots can't be read: {error}")))?;
-        Ok(Some(version.unbind()))
+        Ok(Some(stored_version(py, &self.vat, record)?.unbind()))
     }
 
     /// Makes the roots of today, and gives them to a function. True if they were upgraded.
@@ -101,9 +98,12 @@ impl Rehearsal {
         let old = self.vat.roots(py, record)?;
         let rehearsed = self.vat.rehearse(py, |churn| {
             let mut roots = old;
+            for root in &roots {
+                churn.check_stored(py, root.get().cell.slot())?;
+            }
             if differs {
                 let Some(upgrade) = upgrade else {
-                    return Err(version_differs(py, &record.roots_version, version).into());
+                    return Err(version_differs(&stored_version(py, &self.vat, record)?, version).into());
                 };
                 roots = new_roots(&self.vat, record, &roots, upgrade, version)?;
                 churn.try_to_found(py, &roots)?;
@@ -121,6 +121,12 @@ impl Rehearsal {
     fn extent(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
         let used = self.vat.rehearse(py, |churn| Ok(churn.slots_used()))?;
         Ok((used, goblins_core::upgrading::WINDOW))
+    }
+
+    /// The first stored actor in a slot or after it.
+    fn next_stored(&self, py: Python<'_>, first: u64) -> PyResult<Option<u64>> {
+        let found = py.detach(|| self.vat.next_stored(Slot(first))).map_err(|error| kernel_error(&error))?;
+        Ok(found.map(|slot| slot.0))
     }
 
     /// Makes the actors of a range of slots, each in a turn of its own that is undone. `body` may ask each: it gets

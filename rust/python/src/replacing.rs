@@ -240,6 +240,13 @@ pub(crate) fn _to_walk(py: Python<'_>) -> PyResult<(u64, u64)> {
     Ok((if any { churn.slots_used() } else { 0 }, goblins_core::upgrading::WINDOW))
 }
 
+/// The first stored actor in a slot or after it.
+#[pyfunction]
+pub(crate) fn _next_stored(py: Python<'_>, first: u64) -> PyResult<Option<u64>> {
+    let churn = current_turn("upgrade_all()")?;
+    Ok(churn.next_stored(py, Slot(first))?.map(|slot| slot.0))
+}
+
 /// Makes those of some actors that are outdated still, and stores them again at the end of the turn that this is.
 /// Gives how many were upgraded, by the label that they had: those that these have used are counted too.
 #[pyfunction]

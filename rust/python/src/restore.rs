@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use goblins_core::actor::ActorCell;
 use goblins_core::record::{Record, Shape};
 use minicbor::Decoder;
 use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
@@ -16,7 +17,10 @@ use crate::class_actor::{self, ClassInfo};
 use crate::collections;
 use crate::current::current_turn;
 use crate::environment::{Environment, Maker};
-use crate::errors::{migration_error, persistence_error, record_error, store_corrupt, unknown_label};
+use crate::errors::{
+    damaged_actor, migration_error, persistence_error, record_error, store_corrupt, unknown_label,
+};
+use crate::host::PyHost;
 use crate::portrait::Likeness;
 use crate::portrayed::{self, Portrayed};
 use crate::promise::Promise;
@@ -85,15 +89,14 @@ impl<'a> Today<'a> {
         py: Python<'py>,
         shape: &'s Shape,
         fields: Vec<Bound<'py, PyAny>>,
+        cell: &ActorCell<PyHost>,
         place: &dyn Fn() -> String,
     ) -> PyResult<Upgraded<'py, 's>> {
         let Self { version, bytes, upgrade } = *self;
         if same_version(&shape.version, bytes) {
             return Ok((Cow::Borrowed(&shape.fields), fields, false));
         }
-        let stored = cbor::decode_all(py, &shape.version, &cbor::NoActors).map_err(|error| {
-            persistence_error(format!("the version of {} can't be read: {error}", place()))
-        })?;
+        let stored = stored_version(py, cell, shape, place)?;
         let Some(upgrade) = upgrade else {
             return Err(migration_error(format!(
                 "{} was stored by version {stored} of its constructor, which has version {} now, and there is no upgrade= \
@@ -113,11 +116,31 @@ impl<'a> Today<'a> {
         let mut names = Vec::with_capacity(made.len());
         let mut values = Vec::with_capacity(made.len());
         for (name, value) in made {
-            names.push(name.cast_into::<PyString>()?.to_str()?.to_owned());
+            let name = name.cast_into::<PyString>()?;
+            // One with lone surrogates is the name of nothing.
+            let Ok(text) = name.to_str() else {
+                return Err(migration_error(format!(
+                    "the upgrade of {} gave a field {}, which no constructor can have",
+                    place(),
+                    name.repr()?.to_string_lossy()
+                )));
+            };
+            names.push(text.to_owned());
             values.push(value);
         }
         Ok((Cow::Owned(names), values, true))
     }
+}
+
+/// The version that actors of a shape were stored with.
+fn stored_version<'py>(
+    py: Python<'py>,
+    cell: &ActorCell<PyHost>,
+    shape: &Shape,
+    place: &dyn Fn() -> String,
+) -> PyResult<Bound<'py, PyAny>> {
+    cbor::decode_all(py, &shape.version, &cbor::NoActors)
+        .map_err(|error| damaged_actor(cell, &format!("the version of {} can't be read: {error}", place())))
 }
 
 /// The behavior that a likeness describes, and whether that was upgraded.
@@ -154,7 +177,10 @@ pub(crate) fn rehydrate(
             let path = format!("{before}{}", steps.iter().rev().map(String::as_str).collect::<String>());
             record_error(&place(), &path, &problem, cell.slot().0)
         }
-        DecodeError::Malformed(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
+        DecodeError::Malformed(reason) => {
+            damaged_actor(cell, &format!("{} can't be read: {reason}", place()))
+        }
+        DecodeError::Missing(reason) => persistence_error(format!("{} can't be read: {reason}", place())),
     })?;
     cell.set_restless(holds_promises);
     let (behavior, called, upgraded) = match maker {
@@ -164,15 +190,14 @@ pub(crate) fn rehydrate(
             let (made, upgraded) = match restore {
                 // Without an upgrade the rehydrator gets what is stored, and its version.
                 Some(restore) if this.upgrade.is_none() => {
-                    let version = cbor::decode_all(py, &shape.version, &cbor::NoActors)
-                        .map_err(|error| persistence_error(format!("the version of {}: {error}", place())))?;
+                    let version = stored_version(py, cell, shape, &place)?;
                     let made = from_rehydrator(py, actor, restore, version, &shape.fields, fields, &place)?;
                     (made, !same_version(&shape.version, &this.version_bytes))
                 }
                 _ => {
                     let today = Today::of(&this.version, &this.version_bytes, this.upgrade.as_ref());
                     let (names, fields, upgraded) = today
-                        .upgraded(py, shape, fields, &place)
+                        .upgraded(py, shape, fields, cell, &place)
                         .map_err(|error| damaged(py, &shape.label, error, &place))?;
                     let made = match restore {
                         Some(restore) => {
@@ -197,7 +222,7 @@ pub(crate) fn rehydrate(
             let info = ClassInfo::of(class)?;
             let this = info.get();
             let today = Today::of(&this.version, &this.version_bytes, this.upgrade.as_ref());
-            let (names, fields, upgraded) = today.upgraded(py, shape, fields, &place)?;
+            let (names, fields, upgraded) = today.upgraded(py, shape, fields, cell, &place)?;
             let made = from_class(actor, class, &names, fields, &place)?;
             (made, this.name.clone_ref(py), upgraded)
         }

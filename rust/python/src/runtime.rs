@@ -143,6 +143,11 @@ pub(crate) fn remember(storage: &Arc<Storage<PyHost>>) {
     stores.push(Arc::downgrade(storage));
 }
 
+/// The stores that are open.
+pub(crate) fn open_stores() -> Vec<Arc<Storage<PyHost>>> {
+    STORES.lock().iter().filter_map(Weak::upgrade).filter(|store| store.is_held()).collect()
+}
+
 /// Called at exit: stops the workers, then closes the stores that are open still.
 #[pyfunction]
 pub(crate) fn _at_exit(py: Python<'_>) {

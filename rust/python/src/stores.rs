@@ -1,10 +1,12 @@
 //! Stores, and vats opened from them.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use goblins_core::memory::MemoryStore as KernelMemoryStore;
 use goblins_core::storage::{Storage, StorageOptions};
+use goblins_core::store::StoreError;
 use goblins_store_rocksdb::RocksStore as KernelRocksStore;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -13,7 +15,7 @@ use pyo3::types::{PyInt, PyTuple};
 use crate::current::occupied;
 use crate::errors::{deadlock, store_error};
 use crate::host::PyHost;
-use crate::runtime::{check, remember};
+use crate::runtime::{check, open_stores, remember};
 use crate::upkeep;
 
 /// A place where portraits live. Made as `MemoryStore()` or `RocksStore(path)`.
@@ -31,10 +33,13 @@ impl Store {
 
     fn open(
         py: Python<'_>,
-        make: impl FnOnce() -> Result<Arc<Storage<PyHost>>, goblins_core::store::StoreError> + Send,
+        make: impl FnOnce() -> Result<Arc<Storage<PyHost>>, StoreError> + Send,
     ) -> PyResult<Self> {
         check()?;
-        let storage = py.detach(make).map_err(|error| store_error(&error))?;
+        let storage = py.detach(make).map_err(|mut error| {
+            name_holder(&mut error);
+            store_error(&error)
+        })?;
         remember(&storage);
         Ok(Self { storage, view: None })
     }
@@ -48,6 +53,36 @@ pub(crate) fn raised<'py>(error: &Bound<'py, PyTuple>) -> Option<Bound<'py, PyAn
 fn note_closing(py: Python<'_>, error: &Bound<'_, PyAny>, closing: &PyErr) -> PyResult<()> {
     py.import("goblins._errors")?.call_method1("note_closing", (error, closing.value(py)))?;
     Ok(())
+}
+
+/// Says which object of this process has a store open.
+fn name_holder(error: &mut StoreError) {
+    let StoreError::Locked { path, here: Some(object), .. } = error else {
+        return;
+    };
+    let number = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let wanted = number(path);
+    let open = open_stores().into_iter().find(|storage| number(Path::new(&storage.name())) == wanted);
+    if let Some(storage) = open {
+        let mut vats: Vec<_> = storage.live_vat_names();
+        vats.sort();
+        *object = match vats.is_empty() {
+            true => format!("<store {}>, which has no live vat", storage.name()),
+            false => format!("<store {}>, with the live vat(s) {}", storage.name(), vats.join(", ")),
+        };
+    }
+}
+
+/// A path as Python's own functions take it: text, bytes, or an object that stands for one.
+struct Folder(PathBuf);
+
+impl<'py> FromPyObject<'_, 'py> for Folder {
+    type Error = PyErr;
+
+    fn extract(path: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let path = path.py().import("os")?.call_method1("fsdecode", (path,))?;
+        Ok(Self(path.extract()?))
+    }
 }
 
 #[pymethods]
@@ -138,29 +173,36 @@ impl RocksStore {
     #[pyo3(signature = (path, *, sync=true, keep_generations=0, auto_collect=true))]
     fn new(
         py: Python<'_>,
-        path: PathBuf,
+        path: Folder,
         sync: bool,
         keep_generations: u64,
         auto_collect: bool,
     ) -> PyResult<PyClassInitializer<Self>> {
         crate::runtime::rocksdb_runs();
-        let folder = path.clone();
         let options = StorageOptions { keep_generations, auto_collect };
-        let store =
-            Store::open(py, move || Storage::open_with(KernelRocksStore::open(folder, sync)?, options))?;
-        Ok(PyClassInitializer::from(store).add_subclass(Self { path, sync }))
+        let mut folder = PathBuf::new();
+        let store = Store::open(py, || {
+            let kernel = KernelRocksStore::open(path.0, sync)?;
+            folder = kernel.path().to_owned();
+            Storage::open_with(kernel, options)
+        })?;
+        Ok(PyClassInitializer::from(store).add_subclass(Self { path: folder, sync }))
     }
 
     /// A store in a folder that is only read: no file there changes.
     #[staticmethod]
-    fn _open_read_only(py: Python<'_>, path: PathBuf) -> PyResult<Py<Self>> {
+    fn _open_read_only(py: Python<'_>, path: Folder) -> PyResult<Py<Self>> {
         crate::runtime::rocksdb_runs();
-        let folder = path.clone();
-        let store = Store::open(py, move || Storage::open(KernelRocksStore::open_read_only(folder)?))?;
-        Py::new(py, PyClassInitializer::from(store).add_subclass(Self { path, sync: false }))
+        let mut folder = PathBuf::new();
+        let store = Store::open(py, || {
+            let kernel = KernelRocksStore::open_read_only(path.0)?;
+            folder = kernel.path().to_owned();
+            Storage::open(kernel)
+        })?;
+        Py::new(py, PyClassInitializer::from(store).add_subclass(Self { path: folder, sync: false }))
     }
 
-    /// The folder.
+    /// The folder: the absolute path of what was given.
     #[getter]
     fn path(&self) -> PathBuf {
         self.path.clone()

@@ -4,6 +4,7 @@
 mod errors;
 mod lock;
 mod options;
+mod place;
 mod snapshot;
 mod store;
 mod synced;

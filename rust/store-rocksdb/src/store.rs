@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use goblins_core::fork::is_forked;
+use goblins_core::schema;
 use goblins_core::store::{Batch, Change, Store, StoreError, Visit};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::{DB, DBAccess, DBRawIteratorWithThreadMode, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::errors::{refused, translate};
-use crate::lock::{Lock, OWNER};
+use crate::lock::{self, Lock, OWNER};
 use crate::options::options;
+use crate::place::Place;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::synced::{Noted, SYNCED, Synced};
 
@@ -32,14 +34,23 @@ pub struct RocksStore {
 
 impl Open {
     /// Makes all that was written before durable, and notes that.
-    fn sync(&self) -> Result<(), rocksdb::Error> {
-        if let Some(synced) = &self.synced {
-            let written = self.db.latest_sequence_number();
-            self.db.flush_wal(true)?;
-            synced.note(written);
+    fn sync(&self, path: &Path, doing: &'static str) -> Result<(), StoreError> {
+        let Some(written) = &self.written else {
+            return Ok(());
+        };
+        let last = self.db.latest_sequence_number();
+        self.db.flush_wal(true).map_err(|error| translate(path, doing, &error))?;
+        // What is in files that are gone is not on disk.
+        if !written.place.is_there() {
+            return Err(gone(path));
         }
+        written.synced.note(last);
         Ok(())
     }
+}
+
+fn gone(path: &Path) -> StoreError {
+    StoreError::Gone { store: path.display().to_string() }
 }
 
 /// At most one compaction is asked for at a time.
@@ -57,49 +68,73 @@ struct Compacting {
 pub(crate) struct Open {
     pub(crate) db: DB,
     /// `None`: nothing is written.
-    synced: Option<Synced>,
+    written: Option<Written>,
     _lock: Lock,
 }
 
+/// What is known of the files of a store that is written to.
+struct Written {
+    synced: Synced,
+    place: Place,
+}
+
 impl RocksStore {
-    /// Opens the store in a folder, which is made if it is missing.
+    /// Opens the store in a folder, which is made if it is missing. The folder is the one that the path leads to now,
+    /// whatever becomes of the working directory or of links on the way.
     ///
     /// With `sync`, results wait until the disk has them; without it, until the system has them.
     pub fn open(path: impl AsRef<Path>, sync: bool) -> Result<Self, StoreError> {
-        let path = path.as_ref();
-        prepare(path)?;
-        let lock = Lock::take(path)?;
-        let synced = Synced::open(path)?;
-        let noted = synced.noted();
-        noted.check_manifest(path)?;
-        let db = DB::open(&options(), path).map_err(|error| translate(path, "opening", &error))?;
-        noted.check_changes(path, db.latest_sequence_number())?;
-        synced.follow_manifest(path);
-        Ok(Self::new(path, sync, db, Some(synced), lock))
+        let path = absolute(path.as_ref())?;
+        prepare(&path)?;
+        let folder = real(&path)?;
+        let lock = Lock::take_if_there(&folder, true).map_err(|error| named(error, &path))?;
+        let noted = Noted::read(&folder)?;
+        noted.check_manifest(&path, &folder)?;
+        // A store that this version does not know must be left as it is. From here on files are written.
+        look_at_format(&path, &folder)?;
+        let lock =
+            if lock.is_taken() { lock } else { Lock::take(&folder).map_err(|error| named(error, &path))? };
+        lock::check_rocksdb(&folder).map_err(|error| named(error, &path))?;
+        lock.sign(&folder)?;
+        let synced = Synced::open(&folder)?;
+        let db = DB::open(&options(), &folder).map_err(|error| match lock::is_locked(&error) {
+            true => named(lock::locked_by_rocksdb(&folder), &path),
+            false => translate(&path, "opening", &error),
+        })?;
+        noted.check_changes(&path, db.latest_sequence_number())?;
+        synced.follow_manifest(&folder);
+        let place = Place::of(&folder).map_err(|error| unusable(&path, format!("can't read it: {error}")))?;
+        Ok(Self::new(path, sync, db, Some(Written { synced, place }), lock))
     }
 
     /// Opens the store in a folder to be read only: no file in the folder changes. What stands in its log is read
     /// from there.
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let path = path.as_ref();
+        let path = absolute(path.as_ref())?;
         if !path.join("CURRENT").is_file() {
-            let reason = "there is no store; name the folder of one".to_owned();
-            return Err(StoreError::Unusable { path: path.to_owned(), reason });
+            return Err(unusable(&path, "there is no store; name the folder of one".to_owned()));
         }
-        let lock = Lock::take_quietly(path)?;
-        let noted = Noted::read(path)?;
-        noted.check_manifest(path)?;
-        let db = DB::open_for_read_only(&options(), path, false)
-            .map_err(|error| translate(path, "opening", &error))?;
-        noted.check_changes(path, db.latest_sequence_number())?;
+        let folder = real(&path)?;
+        let lock = Lock::take_if_there(&folder, false).map_err(|error| named(error, &path))?;
+        lock::check_rocksdb(&folder).map_err(|error| named(error, &path))?;
+        let noted = Noted::read(&folder)?;
+        noted.check_manifest(&path, &folder)?;
+        let db = DB::open_for_read_only(&options(), &folder, false)
+            .map_err(|error| translate(&path, "opening", &error))?;
+        noted.check_changes(&path, db.latest_sequence_number())?;
         Ok(Self::new(path, false, db, None, lock))
     }
 
-    fn new(path: &Path, sync: bool, db: DB, synced: Option<Synced>, lock: Lock) -> Self {
-        let read_only = synced.is_none();
-        let open = RwLock::new(Some(Arc::new(Open { db, synced, _lock: lock })));
+    fn new(path: PathBuf, sync: bool, db: DB, written: Option<Written>, lock: Lock) -> Self {
+        let read_only = written.is_none();
+        let open = RwLock::new(Some(Arc::new(Open { db, written, _lock: lock })));
         let (snapshots, compacting) = (Arc::new(Snapshots::new()), Compacting::default());
-        Self { path: path.to_owned(), sync, read_only, open, snapshots, compacting }
+        Self { path, sync, read_only, open, snapshots, compacting }
+    }
+
+    /// Its folder: an absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// RocksDB's threads are not in a forked child, and its locks may be held there for ever.
@@ -112,25 +147,59 @@ impl RocksStore {
         doing: &'static str,
         f: impl FnOnce(&DB) -> Result<R, rocksdb::Error>,
     ) -> Result<R, StoreError> {
-        self.with_open(doing, |open| f(&open.db))
+        self.with_open(|open| f(&open.db).map_err(|error| translate(&self.path, doing, &error)))
     }
 
-    fn with_open<R>(
-        &self,
-        doing: &'static str,
-        f: impl FnOnce(&Open) -> Result<R, rocksdb::Error>,
-    ) -> Result<R, StoreError> {
+    fn with_open<R>(&self, f: impl FnOnce(&Open) -> Result<R, StoreError>) -> Result<R, StoreError> {
         self.refuse_forked()?;
         // Recursive: the visitor of a scan may use the store while somebody waits to close it.
         let open = self.open.read_recursive();
         let open = open.as_ref().ok_or_else(|| StoreError::Closed { store: self.name() })?;
-        f(open).map_err(|error| translate(&self.path, doing, &error))
+        f(open)
+    }
+}
+
+fn unusable(path: &Path, reason: String) -> StoreError {
+    StoreError::Unusable { path: path.to_owned(), reason }
+}
+
+/// Where a path leads from here.
+fn absolute(path: &Path) -> Result<PathBuf, StoreError> {
+    std::path::absolute(path)
+        .map_err(|error| unusable(path, format!("it is no path from here ({error}); use an absolute path")))
+}
+
+/// A folder without links on the way.
+fn real(path: &Path) -> Result<PathBuf, StoreError> {
+    std::fs::canonicalize(path).map_err(|error| unusable(path, format!("can't find it: {error}")))
+}
+
+/// The error for a folder, by the name that its user gave it.
+fn named(mut error: StoreError, name: &Path) -> StoreError {
+    if let StoreError::Locked { path, .. } | StoreError::Unusable { path, .. } = &mut error {
+        *path = name.to_owned();
+    }
+    error
+}
+
+/// Refuses a store of a newer format, before RocksDB opens it, which changes files. What else is wrong with it, opening
+/// it finds out.
+fn look_at_format(path: &Path, folder: &Path) -> Result<(), StoreError> {
+    if !folder.join("CURRENT").is_file() {
+        return Ok(());
+    }
+    let Ok(db) = DB::open_for_read_only(&options(), folder, false) else {
+        return Ok(());
+    };
+    match db.get(schema::format_key()) {
+        Ok(Some(value)) => schema::check_format(&path.display().to_string(), &value),
+        Ok(None) | Err(_) => Ok(()),
     }
 }
 
 /// Sees to it that `path` is a folder that may hold a store.
 fn prepare(path: &Path) -> Result<(), StoreError> {
-    let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
+    let unusable = |reason: String| unusable(path, reason);
     if path.exists() && !path.is_dir() {
         return Err(unusable("it is a file; a store is a folder: use another path".to_owned()));
     }
@@ -230,11 +299,18 @@ impl Store for RocksStore {
                 Change::Delete(key) => changes.delete(key),
             }
         }
-        self.with("writing", |db| db.write_opt(changes, &write_options()))
+        self.with_open(|open| {
+            // Where nobody waits for the disk, nothing else would find out.
+            if !self.sync && open.written.as_ref().is_some_and(|written| !written.place.seems_there()) {
+                return Err(gone(&self.path));
+            }
+            let written = open.db.write_opt(changes, &write_options());
+            written.map_err(|error| translate(&self.path, "writing", &error))
+        })
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.with_open("syncing", Open::sync)
+        self.with_open(|open| open.sync(&self.path, "syncing"))
     }
 
     fn syncs(&self) -> bool {
@@ -280,6 +356,10 @@ impl Store for RocksStore {
         }
     }
 
+    fn is_held(&self) -> bool {
+        !is_forked() && self.open.read_recursive().is_some()
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.refuse_forked()?;
         self.stop_compacting();
@@ -291,13 +371,15 @@ impl Store for RocksStore {
         // They hold the database, and so the lock.
         self.snapshots.end();
         let spare = !self.read_only && !self.compacting.cancelled.load(Ordering::SeqCst);
-        let synced = open.sync().and_then(|()| match spare {
+        let synced = open.sync(&self.path, "closing").and_then(|()| match spare {
             // That adds a file to the list.
-            true => spare_replay(&open.db).and_then(|()| open.sync()),
+            true => spare_replay(&open.db)
+                .map_err(|error| translate(&self.path, "closing", &error))
+                .and_then(|()| open.sync(&self.path, "closing")),
             false => Ok(()),
         });
         drop(open);
-        synced.map_err(|error| translate(&self.path, "closing", &error))
+        synced
     }
 }
 

@@ -99,18 +99,18 @@ impl Noted {
 
     /// Refuses a store whose list of files is not what was noted. To be called before RocksDB opens it, which makes a
     /// new list.
-    pub(crate) fn check_manifest(&self, folder: &Path) -> Result<(), StoreError> {
+    pub(crate) fn check_manifest(&self, store: &Path, folder: &Path) -> Result<(), StoreError> {
         // With another one than was noted, the store was being opened when its process ended.
         let Some((number, file)) = current_manifest(folder).filter(|(number, _)| *number == self.manifest)
         else {
             return Ok(());
         };
-        let sum = checksum(&file, 0, self.len, 0).map_err(|error| failed(folder, &error))?;
+        let sum = checksum(&file, 0, self.len, 0).map_err(|error| failed(store, &error))?;
         if sum == Some(self.sum) {
             return Ok(());
         }
         let place = format!("its file {}", manifest_name(number));
-        Err(corrupt(folder, &place, "it is not what was written"))
+        Err(corrupt(store, &place, "it is not what was written"))
     }
 
     /// Refuses a store in which changes are missing; `found`: the number of the last one.
@@ -135,11 +135,6 @@ impl Synced {
         let file = options.open(folder.join(SYNCED)).map_err(|error| failed(folder, &error))?;
         let noted = Noted::read_from(folder, &file)?;
         Ok(Self { file, state: Mutex::new(State { noted, manifest: None }) })
-    }
-
-    /// What was noted last.
-    pub(crate) fn noted(&self) -> Noted {
-        self.state.lock().noted
     }
 
     /// Watches the manifest from now on: RocksDB has just made it.

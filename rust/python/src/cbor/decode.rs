@@ -2,6 +2,7 @@
 
 use minicbor::Decoder;
 use minicbor::data::Type;
+use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
 
@@ -47,6 +48,8 @@ impl Actors for NoActors {
 pub(crate) enum DecodeError {
     /// They are not what [`super::encode`] writes.
     Malformed(String),
+    /// They are, and what they need is not here.
+    Missing(String),
     /// Python raised while a value was being made.
     Python(PyErr),
     /// A record does not fit the classes there are.
@@ -81,7 +84,7 @@ impl From<PyErr> for DecodeError {
 impl std::fmt::Display for DecodeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Malformed(reason) => f.write_str(reason),
+            Self::Malformed(reason) | Self::Missing(reason) => f.write_str(reason),
             Self::Python(error) => error.fmt(f),
             Self::Record { problem: Problem::UnknownRecord(name), .. } => {
                 write!(f, "there is no record named {name:?}")
@@ -97,7 +100,33 @@ pub(super) fn malformed<T>(reason: impl Into<String>) -> Result<T, DecodeError> 
 
 /// What Python made of parts that were read; if it refuses them, they are not what was written.
 pub(super) fn valid<T>(made: PyResult<T>) -> Result<T, DecodeError> {
-    made.map_err(|error| DecodeError::Malformed(error.to_string()))
+    made.map_err(|error| match says_no(&error) {
+        true => DecodeError::Malformed(error.to_string()),
+        false => DecodeError::Python(error),
+    })
+}
+
+/// Whether an error is about what was given, and about nothing else that may happen.
+fn says_no(error: &PyErr) -> bool {
+    Python::attach(|py| {
+        error.is_instance_of::<PyException>(py)
+            && !error.is_instance_of::<PyMemoryError>(py)
+            && !error.is_instance_of::<PyRecursionError>(py)
+    })
+}
+
+/// What was made of members or keys. One that can't be hashed is none that was written; what else hashing them says, it
+/// says itself.
+fn hashed<T>(made: PyResult<T>) -> Result<T, DecodeError> {
+    made.map_err(|error| {
+        let text = error.to_string();
+        match text.strip_prefix("TypeError: ") {
+            Some(reason) if reason.starts_with("unhashable type") => {
+                DecodeError::Malformed(reason.to_owned())
+            }
+            _ => DecodeError::Python(error),
+        }
+    })
 }
 
 /// Reads the head of an array with so many members.
@@ -192,7 +221,7 @@ fn map<'py>(
     for read in 0..count {
         let key = item(py, from, actors, depth + 1).map_err(|error| error.below(|| "<key>".to_owned()))?;
         let value = item(py, from, actors, depth + 1).map_err(|error| error.below(|| item_step(&key)))?;
-        dict.set_item(key, value)?;
+        hashed(dict.set_item(key, value))?;
         if dict.len() as u64 != read + 1 {
             return malformed("a map has a key twice");
         }
@@ -244,8 +273,8 @@ fn tagged<'py>(
             }
         }
         tags::TUPLE => PyTuple::new(py, items(py, from, actors, depth)?)?.into_any(),
-        tags::SET => PySet::new(py, items(py, from, actors, depth)?)?.into_any(),
-        tags::FROZENSET => PyFrozenSet::new(py, items(py, from, actors, depth)?)?.into_any(),
+        tags::SET => hashed(PySet::new(py, items(py, from, actors, depth)?))?.into_any(),
+        tags::FROZENSET => hashed(PyFrozenSet::new(py, items(py, from, actors, depth)?))?.into_any(),
         tags::BYTEARRAY => PyByteArray::new(py, from.bytes()?).into_any(),
         tags::RECORD => records::read(py, from, actors, depth)?,
         tags::MEMBER => records::read_member(py, from, actors)?,

@@ -11,6 +11,11 @@ use super::decode::{DecodeError, array_of, malformed, valid};
 use super::encode::NotPortable;
 use super::{known, tags};
 
+/// As many digits of a Decimal are stored, and as many bytes of a numerator or denominator: to make them of more takes
+/// time that grows with the square of it.
+const MOST_DIGITS: usize = 100_000;
+const MOST_BYTES: u64 = 50_000;
+
 /// Appends a float. There is one form of NaN, so that equal values give equal bytes.
 pub(super) fn float(number: f64, out: &mut Vec<u8>) -> Result<(), NotPortable> {
     Encoder::new(out).f64(if number.is_nan() { f64::NAN } else { number })?;
@@ -58,7 +63,14 @@ pub(super) fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<bool,
     } else if known::FRACTION.is_type_of(value) {
         Encoder::new(&mut *out).tag(Tag::new(tags::FRACTION))?.array(2)?;
         for part in [intern!(py, "_numerator"), intern!(py, "_denominator")] {
+            let before = out.len();
             part_of(value, part, out)?;
+            if (out.len() - before) as u64 > MOST_BYTES {
+                return Err(NotPortable::new(format!(
+                    "a Fraction with a part of more than {MOST_BYTES} bytes, which would take too long to read: keep the \
+                     two numbers instead"
+                )));
+            }
         }
     } else if known::UUID.is_type_of(value) {
         let number: u128 = value.getattr(intern!(py, "int"))?.extract()?;
@@ -100,6 +112,11 @@ fn decimal(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<(), NotPortabl
         to.tag(Tag::new(tags::SPECIAL_DECIMAL))?.str(text)?;
         return Ok(());
     };
+    if digits.len() > MOST_DIGITS {
+        return Err(NotPortable::new(format!(
+            "a Decimal with more than {MOST_DIGITS} digits, which would take too long to read: keep its text instead"
+        )));
+    }
     let Some(mantissa) = BigInt::parse_bytes(digits.as_bytes(), 10) else {
         return Err(NotPortable::new("a Decimal that could not be read"));
     };
@@ -142,6 +159,15 @@ pub(super) fn read_integer(from: &mut Decoder<'_>) -> Result<BigInt, DecodeError
     read_big(tag, from)
 }
 
+/// Reads a whole number that is no longer than what is written of it in a Decimal or a Fraction.
+fn read_bounded(from: &mut Decoder<'_>) -> Result<BigInt, DecodeError> {
+    let number = read_integer(from)?;
+    if number.bits() / 8 > MOST_BYTES {
+        return malformed("a number is longer than any that is written");
+    }
+    Ok(number)
+}
+
 /// Reads the bytes of a large whole number.
 pub(super) fn read_big(tag: u64, from: &mut Decoder<'_>) -> Result<BigInt, DecodeError> {
     let magnitude = BigInt::from_bytes_be(Sign::Plus, from.bytes()?);
@@ -167,7 +193,7 @@ pub(super) fn read<'py>(
         tags::DECIMAL => {
             array_of(from, 2)?;
             let exponent = from.i64()?;
-            let text = format!("{}E{exponent}", read_integer(from)?);
+            let text = format!("{}E{exponent}", read_bounded(from)?);
             let number = valid(known::DECIMAL.get(py)?.call1((text,)))?;
             if !number.call_method0(intern!(py, "is_finite"))?.extract::<bool>()? {
                 return malformed("a Decimal is too large");
@@ -183,7 +209,7 @@ pub(super) fn read<'py>(
         }
         tags::FRACTION => {
             array_of(from, 2)?;
-            let (numerator, denominator) = (read_integer(from)?, read_integer(from)?);
+            let (numerator, denominator) = (read_bounded(from)?, read_bounded(from)?);
             if denominator.sign() != Sign::Plus {
                 return malformed("a Fraction has no positive denominator");
             }

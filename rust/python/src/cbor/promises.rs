@@ -6,7 +6,7 @@ use goblins_core::references::settle_restored;
 use minicbor::{Decoder, Encoder};
 use pyo3::prelude::*;
 
-use super::decode::{Actors, DecodeError, decode, malformed};
+use super::decode::{Actors, DecodeError, decode, malformed, valid};
 use super::encode::NotPortable;
 use crate::errors::broken_promise;
 use crate::host::PyHost;
@@ -84,7 +84,7 @@ fn outcome(
         (FULFILLED, Some(2)) => Outcome::Fulfilled(decode(py, from, actors)?.unbind()),
         (BROKEN, Some(2)) => {
             let kept = decode(py, from, actors)?;
-            let error = py.import("goblins._broken")?.call_method1("revive", (kept,))?;
+            let error = valid(py.import("goblins._broken")?.call_method1("revive", (kept,)))?;
             Outcome::Broken(PyErr::from_value(error).into())
         }
         _ => return malformed("a promise ended in no known way"),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use minicbor::data::{Tag, Type};
 use minicbor::{Decoder, Encoder};
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{
@@ -221,7 +222,11 @@ fn read_zone<'py>(
             let name = from.str()?;
             let class = known::ZONE_INFO.get(py)?;
             let made = class.call1((name,)).map_err(|error| {
-                DecodeError::Malformed(format!(
+                // What is no name of a zone at all is a ValueError.
+                if error.is_instance_of::<PyValueError>(py) {
+                    return DecodeError::Malformed(error.to_string());
+                }
+                DecodeError::Missing(format!(
                     "there is no time zone {name:?} here; the package tzdata brings the names of all ({error})"
                 ))
             })?;
