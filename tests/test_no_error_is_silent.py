@@ -9,7 +9,7 @@ import sys
 import weakref
 
 import pytest
-from goblins import Vat, all_of, on, promise_and_resolver, send, tell
+from goblins import BrokenPromiseError, Vat, all_of, on, promise_and_resolver, send, tell
 from support import Boom, cell, collect, counter, echo, failing, run_child
 
 
@@ -265,6 +265,55 @@ class TestBrokenPromises:
         assert log() == []
 
 
+class TestDroppedByAnEndingCall:
+    """What an ending call had held is dropped while its exception is on its way."""
+
+    def test_one_is_logged_and_the_exception_goes_on(self, log):
+        def work():
+            promise, resolver = promise_and_resolver()
+            resolver.break_(Boom("unheard"))
+            raise KeyError(promise is None)
+
+        try:
+            work()
+        except KeyError as error:
+            # Here the call's frame goes.
+            error.with_traceback(None)
+        (entry,) = log()
+        assert "Boom('unheard')" in entry
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_one_in_a_generator_that_ends_with_an_exception_is_logged(self, log, count):
+        def made():
+            promise, resolver = promise_and_resolver()
+            resolver.break_(Boom("unheard"))
+            yield promise is None
+            del promise
+            raise KeyError
+
+        for _ in range(count):
+            with pytest.raises(KeyError):
+                list(made())
+        assert len(log()) == count
+
+    def test_a_promise_that_is_abandoned_then_tells_who_waits(self, vat, log):
+        heard = []
+
+        class Held:
+            def __init__(self):
+                self.promise, self.resolver = promise_and_resolver()
+                vat.run(lambda: on(self.promise, catch=heard.append) and None)
+
+            def __add__(self, other):
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            Held() + 1
+        collect()
+        vat.drain(timeout=30)
+        assert len(heard) == 1
+
+
 class TestErrorsThatTheCollectorFrees:
     """In children, since one that looks into an emptied error ends the process."""
 
@@ -306,7 +355,7 @@ class TestErrorsThatTheCollectorFrees:
         assert logged.count("nobody asked for its outcome") == 1
         assert "ValueError" in logged
 
-    def test_a_handler_in_the_cycle_that_the_collector_has_emptied_is_not_called(self, vat, log):
+    def test_a_handler_in_a_cycle_with_the_right_to_settle_is_told_while_it_is_whole(self, vat, log):
         called = []
 
         def listen():
@@ -323,7 +372,9 @@ class TestErrorsThatTheCollectorFrees:
             vat.run(listen)
         collect()
         vat.drain(timeout=30)
-        assert (called, log()) == ([], [])
+        assert log() == []
+        assert [count for count, _ in called] == [1] * 100
+        assert {type(error) for _, error in called} == {BrokenPromiseError}
 
 
 class TestErrorsThatReachSomebody:

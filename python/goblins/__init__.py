@@ -1,6 +1,7 @@
 """Durable objects in vats: one message at a time, all or nothing, on disk before anyone hears of it."""
 
 import atexit as _atexit
+import gc as _gc
 from warnings import warn as _warn
 
 from goblins import _errors, _goblins, _once, _threads
@@ -174,6 +175,7 @@ if not _goblins._OPTIMISED:
 
 if _once.is_first():
     _goblins._use_errors(_errors)
+    _gc.callbacks.append(_goblins._collected)
     _atexit.register(_goblins._at_exit)
     # Called first: what it waits for may have news for the vats.
     _atexit.register(_threads.close)

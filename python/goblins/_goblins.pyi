@@ -53,8 +53,10 @@ __all__ = [
     "_RecordClass",
     "_Rehearsal",
     "__version__",
+    "_all_of",
     "_at_exit",
     "_check_process",
+    "_collected",
     "_collecting",
     "_constructor",
     "_constructors",
@@ -75,6 +77,7 @@ __all__ = [
     "_page_find",
     "_page_most",
     "_page_spawn",
+    "_race",
     "_register_collections",
     "_renew",
     "_replace",
@@ -372,6 +375,9 @@ class Promise(Generic[_T_co]):
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
     def _subscribe(self, settled: Callable[[Any, BaseException | None], object]) -> None: ...
     def _unsubscribe(self, settled: Callable[[Any, BaseException | None], object]) -> None: ...
+
+def _all_of(promises: list[Any]) -> Promise[list[Any]]: ...
+def _race(promises: list[Any]) -> Promise[Any]: ...
 
 @final
 class Resolver:
@@ -1463,6 +1469,7 @@ def _replace(
 ) -> tuple[dict[str, int], dict[str, int], dict[str, int], list[tuple[str, int, str, BaseException]]]: ...
 def _to_walk() -> tuple[int, int]: ...
 def _at_exit() -> None: ...
+def _collected(phase: str, _info: Any) -> None: ...
 def _check_process() -> None: ...
 def _collecting(phase: str, _info: object) -> None: ...
 

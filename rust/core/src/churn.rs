@@ -1,20 +1,22 @@
 //! Churns: turns run from one message until the vat has nothing left to do.
 
 use std::cell::{RefCell, RefMut};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::awaited::Awaited;
 use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::Slot;
 use crate::job::{Job, Task};
 use crate::log::{Cause, EventKind};
+use crate::own_settlements::OwnSettlements;
 use crate::partial::Made;
 use crate::persistence::Saving;
-use crate::promise::{Outcome, Reaction, Seen, Waited, Waiter};
+use crate::promise::{Outcome, Reaction, Seen, Waited, Waiter, wait};
 use crate::recording::{Heading, Recorded, Timing};
-use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell};
+use crate::release::{Outputs, Settlements, Step, chain, receiver, settle_cell, would_wait_for_itself};
 use crate::replacing::Replacing;
 use crate::store::Batch;
 use crate::stretch::Stretch;
@@ -54,6 +56,7 @@ pub(crate) struct Work<H: Host> {
     pub(crate) touched: bool,
     /// Effects of the open turn.
     pub(crate) effects: Vec<Effect<H>>,
+    pub(crate) own_settlements: OwnSettlements,
     /// Changes of finished turns, until their batch is written. Persistent vats only.
     pub(crate) done: Vec<Undo<H>>,
     /// Near work of this churn.
@@ -67,9 +70,10 @@ pub(crate) struct Work<H: Host> {
     pub(crate) saving: Option<Saving<H>>,
     /// Actors that the open turn gives new code.
     pub(crate) replacing: Option<Replacing<H>>,
-    /// The answers of code that waits for a promise, to be broken should the vat stop.
-    pub(crate) suspended: HashMap<u64, H::Promise>,
-    pub(crate) suspensions: u64,
+    /// Promises in whose lines this churn has come to wait.
+    pub(crate) listened: Vec<H::Promise>,
+    /// Promises in whose lines the vat waits since earlier churns.
+    pub(crate) awaited: Awaited<H>,
 }
 
 impl<H: Host> Work<H> {
@@ -89,6 +93,7 @@ impl<H: Host> Work<H> {
             undo: Vec::new(),
             touched: false,
             effects: Vec::new(),
+            own_settlements: OwnSettlements::default(),
             done: Vec::new(),
             queue: VecDeque::new(),
             outbox: Vec::new(),
@@ -96,8 +101,8 @@ impl<H: Host> Work<H> {
             settled: Vec::new(),
             saving,
             replacing: None,
-            suspended: HashMap::new(),
-            suspensions: 0,
+            listened: Vec::new(),
+            awaited: Awaited::default(),
         }
     }
 }
@@ -214,12 +219,10 @@ impl<H: Host> Churn<H> {
                 };
                 self.settle_now(cx, derived, outcome, false);
             }
-            Reaction::Resume { id, code, answer } => {
+            Reaction::Resume { code, answer } => {
                 if let Some(actor) = H::suspended_in(&code) {
                     H::actor_cell(actor).state().suspended -= 1;
                 }
-                let waiting = self.work().suspended.remove(&id);
-                drop(waiting);
                 let result =
                     self.turn(cx, Heading::react(cause), || H::resume(cx, self, code, outcome, &answer));
                 match result.transpose() {
@@ -228,7 +231,10 @@ impl<H: Host> Churn<H> {
                 }
             }
             Reaction::Describe(actor) => self.describe_again(cx, actor, Heading::react(cause)),
-            reaction @ (Reaction::Forward { .. } | Reaction::Chain(_) | Reaction::Partial(_)) => {
+            reaction @ (Reaction::Forward { .. }
+            | Reaction::Settle(_)
+            | Reaction::Chain(_)
+            | Reaction::Partial(_)) => {
                 self.settling(cx, |next| self.react(cx, reaction, outcome, next));
             }
         }
@@ -245,12 +251,10 @@ impl<H: Host> Churn<H> {
                 self.settling(cx, |next| self.wait_for(cx, &promise, reaction, next));
             }
             Effect::Listen { promise, reaction } => {
-                if let Reaction::Resume { id, answer, code } = &reaction {
-                    if let Some(actor) = H::suspended_in(code) {
-                        H::actor_cell(actor).state().suspended += 1;
-                    }
-                    let answer = H::clone_promise(cx, answer);
-                    self.work().suspended.insert(*id, answer);
+                if let Reaction::Resume { code, .. } = &reaction
+                    && let Some(actor) = H::suspended_in(code)
+                {
+                    H::actor_cell(actor).state().suspended += 1;
                 }
                 self.settling(cx, |next| self.wait_for(cx, &promise, reaction, next));
             }
@@ -303,17 +307,26 @@ impl<H: Host> Churn<H> {
         reaction: Reaction<H>,
         next: &mut Settlements<H>,
     ) {
+        if let Reaction::Resume { answer, .. } = &reaction
+            && would_wait_for_itself::<H>(cx, answer, promise)
+        {
+            let ring = Outcome::Broken(H::error(cx, KernelError::PromiseCycle));
+            return self.react(cx, reaction, ring, next);
+        }
         let waiter = Waiter::Vat(self.vat.clone(), reaction);
-        match H::promise_cell(promise).wait(cx, Some(&self.vat), waiter) {
+        match wait(cx, Some(&self.vat), promise, waiter) {
             Waited::Over(Waiter::Vat(_, reaction), outcome) => {
                 self.has_seen(promise);
                 self.react(cx, reaction, outcome, next);
             }
-            Waited::InLine(Some(news)) => {
-                self.depends_on_store();
-                self.catch_up(cx, news);
+            Waited::InLine(news) => {
+                self.work().listened.push(H::clone_promise(cx, promise));
+                if let Some(news) = news {
+                    self.depends_on_store();
+                    self.catch_up(cx, news);
+                }
             }
-            Waited::InLine(None) | Waited::Over(..) => {}
+            Waited::Over(..) => {}
         }
     }
 
@@ -327,6 +340,10 @@ impl<H: Host> Churn<H> {
     ) {
         match reaction {
             Reaction::Forward { message, resolver } => self.forward(cx, outcome, message, resolver, next),
+            Reaction::Settle(waker) => {
+                let settled = H::wake(cx, waker, outcome);
+                next.extend(settled.map(|(promise, outcome)| (promise, outcome, false)));
+            }
             Reaction::Chain(promise) => next.push_back((promise, outcome, true)),
             // It has heard all that it wanted to.
             Reaction::Partial(listener) => drop(listener),
@@ -385,6 +402,7 @@ impl<H: Host> Churn<H> {
     /// back and that the vat has stopped.
     pub(crate) fn end(self: &Rc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
         self.record_end();
+        self.note_lines(cx);
         let batch = self.next_batch(cx);
         self.end_with(cx, batch)
     }

@@ -13,6 +13,7 @@ use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
 use crate::residency::MaySleep;
 use crate::trail::Trail;
+use crate::upstream::Goal;
 use crate::vat::Vat;
 
 /// A language that actors are written in.
@@ -142,8 +143,19 @@ pub trait Host: Sized + 'static {
         outcome: Outcome<Self>,
         answer: &Self::Promise,
     ) -> Result<Option<Self::Value>, Self::Error>;
-    /// Tells somebody outside that a promise has settled.
-    fn wake(cx: Self::Cx<'_>, waker: Self::Waker, outcome: Outcome<Self>);
+    /// Tells somebody outside that a promise has settled. If all he does is to settle another promise, that one and its
+    /// outcome are given back, once there is one.
+    fn wake(
+        cx: Self::Cx<'_>,
+        waker: Self::Waker,
+        outcome: Outcome<Self>,
+    ) -> Option<(Self::Promise, Outcome<Self>)>;
+    /// The promise that a waker is there to settle.
+    fn goal(waker: &Self::Waker) -> Option<Goal<'_, Self>>;
+    /// Whether a handler does nothing but to make a value for its promise.
+    fn only_makes_a_value(handler: &Self::Function) -> bool;
+    /// How many references to a promise there are.
+    fn references(promise: &Self::Promise) -> usize;
 
     /// Whether an actor's state differs from what it was when this was saved. An error fails the turn.
     fn is_changed(cx: Self::Cx<'_>, saved: &Self::Saved) -> Result<bool, Self::Error>;

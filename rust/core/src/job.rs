@@ -113,12 +113,22 @@ impl<H: Host> Job<H> {
 
 impl<H: Host> Reaction<H> {
     /// Breaks what waits for this reaction, which will not happen.
-    fn refuse(self, cx: H::Cx<'_>, vat: &Arc<Vat<H>>, why: KernelError, next: &mut Settlements<H>) {
+    pub(crate) fn refuse(
+        self,
+        cx: H::Cx<'_>,
+        vat: &Arc<Vat<H>>,
+        why: KernelError,
+        next: &mut Settlements<H>,
+    ) {
         let lost = matches!(why, KernelError::Poisoned { .. });
         let answer = match self {
             Self::Forward { resolver, .. } => resolver,
             Self::Listen { derived, .. } | Self::Finally { derived, .. } => Some(derived),
             Self::Resume { answer, .. } => Some(answer),
+            Self::Settle(waker) => match H::goal(&waker) {
+                Some(goal) => Some(H::clone_promise(cx, goal.promise)),
+                None => return drop(waker),
+            },
             Self::Partial(listener) => return drop(listener),
             // What made it wait may have been taken back.
             Self::Chain(promise) if lost => Some(promise),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actor;
+mod awaited;
 mod by_hand;
 pub mod churn;
 pub mod claim;
@@ -23,11 +24,13 @@ pub mod history;
 pub mod host;
 pub mod ids;
 pub mod job;
+mod leaving;
 pub mod log;
 mod lookback;
 pub mod mailbox;
 pub mod memory;
 pub mod overlay;
+mod own_settlements;
 pub mod partial;
 mod parts;
 mod persistence;
@@ -59,6 +62,7 @@ pub mod toy;
 pub mod trail;
 mod turn;
 pub mod upgrading;
+pub mod upstream;
 pub mod vat;
 pub mod waits;
 mod walk;

@@ -104,6 +104,7 @@ impl<H: Host> Churn<H> {
                 Reaction::Forward { resolver, .. } => resolver.as_ref().is_some_and(is_it),
                 Reaction::Listen { derived, .. } | Reaction::Finally { derived, .. } => is_it(derived),
                 Reaction::Resume { answer, .. } => is_it(answer),
+                Reaction::Settle(waker) => H::goal(waker).is_some_and(|goal| is_it(goal.promise)),
                 Reaction::Chain(promise) => is_it(promise),
                 Reaction::Partial(_) => false,
                 Reaction::Describe(_) => false,

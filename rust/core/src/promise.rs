@@ -12,6 +12,7 @@ use crate::host::Host;
 use crate::ids::{Address, VatId};
 use crate::log::Cause;
 use crate::partial::{News, Updates};
+use crate::upstream::{Upstream, note_upstream};
 use crate::vat::Vat;
 
 /// How a promise ended.
@@ -100,13 +101,13 @@ pub enum Reaction<H: Host> {
     },
     /// Goes on with suspended code.
     Resume {
-        /// Its number among those of its vat.
-        id: u64,
         /// The code.
         code: H::Suspended,
         /// The promise of what it gives in the end.
         answer: H::Promise,
     },
+    /// Tells a waker of it, without a turn.
+    Settle(H::Waker),
     /// Settles another promise in the same way.
     Chain(H::Promise),
     /// Only listens for partial updates.
@@ -147,10 +148,14 @@ pub struct PromiseState<H: Host> {
     pub updates: Option<Box<Updates<H>>>,
     /// Who waits, oldest first.
     pub waiters: Vec<Waiter<H>>,
+    /// What it waits for itself.
+    pub upstream: Upstream<H>,
     /// What settled it, for the log.
     pub cause: Cause,
     /// Somebody has asked for the outcome.
     pub heard: bool,
+    /// Somebody who had asked needed it no more: an error is dropped.
+    pub dismissed: bool,
 }
 
 impl<H: Host> PromiseState<H> {
@@ -159,9 +164,16 @@ impl<H: Host> PromiseState<H> {
             progress: Progress::Pending,
             updates: None,
             waiters: Vec::new(),
+            upstream: Upstream::default(),
             cause: Cause::default(),
             heard,
+            dismissed: false,
         }
+    }
+
+    /// Whether somebody who waits wants the outcome.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.dismissed || self.waiters.iter().any(Waiter::asks)
     }
 }
 
@@ -223,25 +235,8 @@ impl<H: Host> PromiseCell<H> {
             .iter()
             .position(|waiter| matches!(waiter, Waiter::Outside(waker) if which(waker)))?;
         let waiter = state.waiters.remove(index);
-        state.heard = state.waiters.iter().any(Waiter::asks);
+        state.heard = state.is_asked_for();
         Some(waiter)
-    }
-
-    /// Adds a waiter, unless the outcome can be seen already. Where others of the
-    /// same vat wait still, because the news is on its way, it waits in line: the oldest come first (ASY-27).
-    pub(crate) fn wait(&self, cx: H::Cx<'_>, viewer: Option<&Vat<H>>, waiter: Waiter<H>) -> Waited<H> {
-        let mut state = self.state.lock();
-        state.heard |= waiter.asks();
-        let in_line = viewer.is_some_and(|viewer| state.waiters.iter().any(|waiter| waiter.is_of(viewer)));
-        let outcome = match &state.progress {
-            Progress::Settled(outcome, seen) if !in_line && may_see(*seen, viewer) => outcome.share(cx),
-            _ => {
-                let news = state.newest(cx, viewer, &waiter);
-                state.waiters.push(waiter);
-                return Waited::InLine(news);
-            }
-        };
-        Waited::Over(waiter, outcome)
     }
 
     /// Takes what a vat waits for here, once it has settled: waiting messages first, then listeners, each
@@ -266,6 +261,37 @@ impl<H: Host> PromiseCell<H> {
     }
 }
 
+/// Adds a waiter to the line of a promise, unless the outcome can be seen already. Where others of the
+/// same vat wait still, because the news is on its way, it waits in line: the oldest come first (ASY-27).
+pub(crate) fn wait<H: Host>(
+    cx: H::Cx<'_>,
+    viewer: Option<&Vat<H>>,
+    promise: &H::Promise,
+    waiter: Waiter<H>,
+) -> Waited<H> {
+    let cell = H::promise_cell(promise);
+    let mut state = cell.state();
+    state.heard |= waiter.asks();
+    if let Progress::Settled(outcome, seen) = &state.progress
+        && may_see(*seen, viewer)
+        && !viewer.is_some_and(|viewer| state.waiters.iter().any(|waiter| waiter.is_of(viewer)))
+    {
+        return Waited::Over(waiter, outcome.share(cx));
+    }
+    let news = state.newest(cx, viewer, &waiter);
+    let left = state.make_room(cx, cell);
+    let instead = matches!(waiter, Waiter::Vat(_, Reaction::Resume { .. }));
+    let goal = waiter.goal().filter(|_| !waiter.is_chain());
+    let goal = goal.map(|goal| (H::clone_promise(cx, goal.promise), goal.any));
+    state.waiters.push(waiter);
+    drop(state);
+    drop(left);
+    if let Some((goal, any)) = goal {
+        note_upstream::<H>(cx, &goal, promise, any, instead);
+    }
+    Waited::InLine(news)
+}
+
 /// What came of it that somebody wanted to wait.
 pub(crate) enum Waited<H: Host> {
     /// He waits, and there may be an update for him.
@@ -276,7 +302,7 @@ pub(crate) enum Waited<H: Host> {
 
 impl<H: Host> Waiter<H> {
     /// Whether it wants the outcome for somebody. An actor that only holds the promise has asked for nothing.
-    fn asks(&self) -> bool {
+    pub(crate) fn asks(&self) -> bool {
         !matches!(self, Self::Vat(_, Reaction::Describe(_)))
     }
 

@@ -12,7 +12,8 @@ use crate::job::{Job, Task};
 use crate::log::Cause;
 use crate::mailbox::Posted;
 use crate::partial::{self, Hearer, Made};
-use crate::promise::{Outcome, Progress, Reaction, Seen, Waited, Waiter, may_see};
+use crate::promise::{self, Outcome, Progress, Reaction, Seen, Waited, Waiter, may_see};
+use crate::upstream::{Upstream, closes_a_ring};
 use crate::vat::Vat;
 
 /// Settlements still to be made: promise, outcome, and whether on behalf of the promise it waits for. They
@@ -160,7 +161,11 @@ fn tell_waiter<H: Host>(
             Err(error) => next.push_back((resolver, Outcome::Broken(error), false)),
         },
         Waiter::Chain(promise) => next.push_back((promise, outcome, true)),
-        Waiter::Outside(waker) => H::wake(cx, waker, outcome),
+        Waiter::Outside(waker) => {
+            // Its promise may be one of many in a chain: it is settled with the others.
+            let settled = H::wake(cx, waker, outcome);
+            next.extend(settled.map(|(promise, outcome)| (promise, outcome, false)));
+        }
     }
 }
 
@@ -194,7 +199,7 @@ pub fn wait_outside<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, waiter: Waiter
 }
 
 fn wait<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, waiter: Waiter<H>, next: &mut Settlements<H>) {
-    match H::promise_cell(promise).wait(cx, None, waiter) {
+    match promise::wait(cx, None, promise, waiter) {
         Waited::Over(waiter, outcome) => {
             let cause = H::promise_cell(promise).state().cause;
             tell_waiter(cx, waiter, outcome, cause, next);
@@ -241,27 +246,51 @@ pub(crate) fn chain<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, outcome: Outco
     let Some(other) = other else {
         return Step::Settle(outcome);
     };
-    let start: *const _ = H::promise_cell(promise);
     let chaining = CHAINING.lock();
     let (end, mut kept) = end_of_chain::<H>(cx, &other);
-    if std::ptr::eq(start, H::promise_cell(&end)) {
+    if closes_a_ring::<H>(cx, promise, &end, &mut kept) {
         drop(chaining);
         return Step::Settle(Outcome::Broken(H::error(cx, KernelError::PromiseCycle)));
     }
     let next = H::clone_promise(cx, &other);
+    let mut upstream = Upstream::default();
     let waits = {
         let mut state = H::promise_cell(promise).state();
         let open = matches!(state.progress, Progress::Pending);
         if open {
             state.progress = Progress::Chained { next, ahead: end };
+            upstream = std::mem::take(&mut state.upstream);
         } else {
             kept.extend([next, end]);
         }
         open
     };
     drop(chaining);
-    drop(kept);
+    drop((kept, upstream));
     if waits { Step::Wait(other) } else { Step::Nothing }
+}
+
+/// Whether code that comes to wait for a promise would wait for its own answer.
+pub(crate) fn would_wait_for_itself<H: Host>(
+    cx: H::Cx<'_>,
+    answer: &H::Promise,
+    promise: &H::Promise,
+) -> bool {
+    if !std::ptr::eq(H::promise_cell(answer), H::promise_cell(promise)) {
+        let state = H::promise_cell(promise).state();
+        match &state.progress {
+            Progress::Settled(..) => return false,
+            Progress::Pending if state.upstream.count() == 0 => return false,
+            Progress::Pending | Progress::Chained { .. } => {}
+        }
+    }
+    let chaining = CHAINING.lock();
+    let (end, mut kept) = end_of_chain::<H>(cx, promise);
+    let ring = closes_a_ring::<H>(cx, answer, &end, &mut kept);
+    kept.push(end);
+    drop(chaining);
+    drop(kept);
+    ring
 }
 
 /// The promise at the end of the chain that begins with `first`, and what is to be dropped outside the lock.
@@ -302,7 +331,8 @@ pub(crate) fn settle_cell<H: Host>(
     };
     let dropped = if open {
         state.cause = cause;
-        Ok(std::mem::replace(&mut state.progress, Progress::Settled(outcome, seen)))
+        let upstream = std::mem::take(&mut state.upstream);
+        Ok((std::mem::replace(&mut state.progress, Progress::Settled(outcome, seen)), upstream))
     } else {
         Err(outcome)
     };

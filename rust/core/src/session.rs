@@ -111,8 +111,8 @@ impl<H: Host> Session<H> {
     fn refuse_jobs(&self, cx: H::Cx<'_>) {
         let vat = self.churn().vat();
         let why = vat.poisoned_error();
-        let suspended = std::mem::take(&mut self.churn().work().suspended);
-        vat.break_suspended(cx, suspended, &why);
+        let awaited = std::mem::take(&mut self.churn().work().awaited);
+        vat.leave_lines(cx, awaited, &why);
         self.refuse_cut_off(cx, &why);
         // One at a time: breaking a promise may bring in a job for its listener in this vat.
         while let Some(job) = vat.mailbox().next_job() {
@@ -142,6 +142,7 @@ impl<H: Host> Session<H> {
             return Err(H::error(cx, KernelError::Forked));
         }
         self.churn().record_end();
+        self.churn().note_lines(cx);
         let mut batch = self.churn().next_batch(cx);
         if self.churn().has_only_a_batch()
             && let Some(batch) = batch.take()

@@ -28,6 +28,7 @@ use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
 use crate::residency::MaySleep;
 use crate::trail::Trail;
+use crate::upstream::Goal;
 use crate::vat::Vat;
 
 /// The language of the kernel's own tests.
@@ -329,9 +330,26 @@ impl Host for Toy {
         (code.go_on)(&Turn::new(churn), outcome, answer)
     }
 
-    fn wake((): (), waker: Sender<Outcome<Self>>, outcome: Outcome<Self>) {
+    fn wake(
+        (): (),
+        waker: Sender<Outcome<Self>>,
+        outcome: Outcome<Self>,
+    ) -> Option<(Promise, Outcome<Self>)> {
         // Nobody may be listening any more.
         let _ = waker.send(outcome);
+        None
+    }
+
+    fn goal(_waker: &Sender<Outcome<Self>>) -> Option<Goal<'_, Self>> {
+        None
+    }
+
+    fn only_makes_a_value(_handler: &Self::Function) -> bool {
+        false
+    }
+
+    fn references(promise: &Promise) -> usize {
+        Arc::strong_count(promise)
     }
 
     fn call_soon(call: &Sender<Arc<Vat<Self>>>, vat: &Arc<Vat<Self>>) {

@@ -387,6 +387,7 @@ impl<H: Host> Churn<H> {
         let (undo, effects) = {
             let mut work = self.work();
             work.epoch += 1;
+            work.own_settlements.forget();
             (work.undo.split_off(changes), work.effects.split_off(effects))
         };
         self.will_be_ghosts(&undo);
@@ -416,10 +417,7 @@ impl<H: Host> Churn<H> {
     /// Goes on with `code` once the promise has settled, in a turn of its own, if this turn succeeds. `answer`
     /// is the promise of what it gives in the end (AWT-01).
     pub fn suspend(&self, promise: H::Promise, code: H::Suspended, answer: H::Promise) {
-        let mut work = self.work();
-        work.suspensions += 1;
-        let reaction = Reaction::Resume { id: work.suspensions, code, answer };
-        work.effects.push(Effect::Listen { promise, reaction });
+        self.listen(promise, Reaction::Resume { code, answer });
     }
 
     /// Settles a promise at the end of this turn, if it succeeds. The first settlement wins. `right` is kept
@@ -452,15 +450,5 @@ impl<H: Host> Churn<H> {
             }
         }
         None
-    }
-
-    fn own_settlement(&self, cx: H::Cx<'_>, promise: &H::Promise) -> Option<Outcome<H>> {
-        let cell: *const _ = H::promise_cell(promise);
-        self.work().effects.iter().find_map(|effect| match effect {
-            Effect::Settle { promise, outcome, .. } if std::ptr::eq(cell, H::promise_cell(promise)) => {
-                Some(outcome.share(cx))
-            }
-            _ => None,
-        })
     }
 }

@@ -1,6 +1,5 @@
 //! Vats: an event loop with its actors, run by whoever brings work.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,7 +20,7 @@ use crate::mailbox::{Closed, Entry, Mailbox, Posted};
 use crate::partial;
 use crate::persistence::{Persistence, Saving};
 use crate::pool::Runtime;
-use crate::promise::{Outcome, Seen, StoreId};
+use crate::promise::{Seen, StoreId};
 use crate::record::{Shape, VatRecord};
 use crate::recording::Heading;
 use crate::release::{Outputs, post, release, settling};
@@ -431,8 +430,8 @@ impl<H: Host> Vat<H> {
         self.refuse_all(cx, closed.jobs);
         if let Some(mut work) = closed.idle {
             self.report_unsaved(cx, &work);
-            let suspended = std::mem::take(&mut work.suspended);
-            self.break_suspended(cx, suspended, &self.closed_error());
+            let awaited = std::mem::take(&mut work.awaited);
+            self.leave_lines(cx, awaited, &self.closed_error());
             if self.persistence.is_none() {
                 *self.rest.lock() = Some(work);
             }
@@ -505,31 +504,8 @@ impl<H: Host> Vat<H> {
         Ok(())
     }
 
-    fn refuse_all(self: &Arc<Self>, cx: H::Cx<'_>, jobs: impl IntoIterator<Item = Job<H>>) {
+    pub(crate) fn refuse_all(self: &Arc<Self>, cx: H::Cx<'_>, jobs: impl IntoIterator<Item = Job<H>>) {
         settling(cx, |next| jobs.into_iter().for_each(|job| job.refuse(cx, self, self.closed_error(), next)));
-    }
-
-    /// Breaks the answers of code that will not go on.
-    pub(crate) fn break_suspended(
-        self: &Arc<Self>,
-        cx: H::Cx<'_>,
-        suspended: HashMap<u64, H::Promise>,
-        why: &KernelError,
-    ) {
-        settling::<H>(cx, |next| {
-            for promise in suspended.into_values() {
-                let error = H::error(cx, why.clone());
-                // What it waits for keeps it from being dropped, perhaps for ever: so it is reported here.
-                if !std::mem::replace(&mut H::promise_cell(&promise).state().heard, true) {
-                    let what = format!(
-                        "{} broke in the middle of its work, and nobody waits for it",
-                        H::describe_promise(cx, &promise)
-                    );
-                    H::report(cx, self, &what, &error);
-                }
-                next.push_back((promise, Outcome::Broken(error), false));
-            }
-        });
     }
 
     /// Whether it is closed, or about to be.

@@ -14,9 +14,10 @@ use goblins_core::promise::{Outcome, PromiseCell};
 use goblins_core::record::{Portrait, Record, Shape};
 use goblins_core::recording::Place;
 use goblins_core::residency::MaySleep;
-use goblins_core::settle_outside;
 use goblins_core::trail::Trail;
+use goblins_core::upstream::Goal;
 use goblins_core::vat::Vat;
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
@@ -29,6 +30,7 @@ use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard, log_warning};
 use crate::event_loop::EventLoop;
 use crate::handing_out;
+use crate::joining::Values;
 use crate::leaf;
 use crate::listening::part_of;
 use crate::portrait::{self, Likeness};
@@ -79,6 +81,28 @@ pub(crate) enum Waker {
     Callback(Py<PyAny>),
     /// The promise of a part.
     Part { key: Py<PyAny>, part: Py<Promise> },
+    /// The promise of whatever settles first.
+    First(Py<Promise>),
+    /// The promise of all values, and where they are gathered.
+    All { index: usize, values: Py<Values>, joined: Py<Promise> },
+}
+
+impl Waker {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Latch(_) => Ok(()),
+            Self::Callback(callback) => visit.call(callback),
+            Self::Part { key, part } => {
+                visit.call(key)?;
+                visit.call(part)
+            }
+            Self::First(promise) => visit.call(promise),
+            Self::All { values, joined, .. } => {
+                visit.call(values)?;
+                visit.call(joined)
+            }
+        }
+    }
 }
 
 /// What a handler has answered, as it may leave its actor.
@@ -269,27 +293,58 @@ impl Host for PyHost {
         code.resume(py, churn, outcome, answer).map_err(|error| Fault::from(error).of_a_promise(py))
     }
 
-    fn wake(py: Python<'_>, waker: Waker, outcome: Outcome<Self>) {
-        let callback = match waker {
-            Waker::Latch(latch) => return latch.set(),
-            Waker::Callback(callback) => callback,
-            Waker::Part { key, part } => {
-                let found = match outcome {
-                    Outcome::Fulfilled(value) => {
-                        part_of(value.bind(py), &key).map(Bound::unbind).map_err(Fault::from)
-                    }
-                    Outcome::Broken(error) => Err(error),
-                };
-                return settle_outside::<Self>(py, part, found.into(), false);
+    fn wake(py: Python<'_>, waker: Waker, outcome: Outcome<Self>) -> Option<(Py<Promise>, Outcome<Self>)> {
+        let callback = match (waker, outcome) {
+            (Waker::Latch(latch), _) => {
+                latch.set();
+                return None;
             }
+            (Waker::First(promise), outcome) => return Some((promise, outcome)),
+            (
+                Waker::Part { part: promise, .. } | Waker::All { joined: promise, .. },
+                Outcome::Broken(error),
+            ) => {
+                return Some((promise, Outcome::Broken(error)));
+            }
+            (Waker::Part { key, part }, Outcome::Fulfilled(value)) => {
+                let found = part_of(value.bind(py), &key).map(Bound::unbind).map_err(Fault::from);
+                return Some((part, found.into()));
+            }
+            (Waker::All { index, values, joined }, Outcome::Fulfilled(value)) => {
+                let all = values.get().put(py, index, value)?;
+                return Some((joined, all.map_err(Fault::from).into()));
+            }
+            (Waker::Callback(callback), outcome) => (callback, outcome),
         };
-        let called = match outcome {
-            Outcome::Fulfilled(value) => calls::call_with(callback.bind(py), (value, py.None())),
-            Outcome::Broken(error) => calls::call_with(callback.bind(py), (py.None(), error.value(py))),
+        let called = match callback {
+            (callback, Outcome::Fulfilled(value)) => calls::call_with(callback.bind(py), (value, py.None())),
+            (callback, Outcome::Broken(error)) => {
+                calls::call_with(callback.bind(py), (py.None(), error.value(py)))
+            }
         };
         if let Err(error) = called {
             log_unheard(py, "a function that waited for a promise failed", &error.into());
         }
+        None
+    }
+
+    fn goal(waker: &Waker) -> Option<Goal<'_, Self>> {
+        match waker {
+            Waker::Latch(_) | Waker::Callback(_) => None,
+            Waker::Part { part: promise, .. } | Waker::All { joined: promise, .. } => {
+                Some(Goal { promise, any: false })
+            }
+            Waker::First(promise) => Some(Goal { promise, any: true }),
+        }
+    }
+
+    fn only_makes_a_value(handler: &Handler) -> bool {
+        matches!(handler, Handler::Part(_))
+    }
+
+    fn references(promise: &Py<Promise>) -> usize {
+        // SAFETY: the promise is alive, and whoever asks is attached.
+        unsafe { ffi::Py_REFCNT(promise.as_ptr()) as usize }
     }
 
     fn is_changed(py: Python<'_>, saved: &Saved) -> Result<bool, Fault> {

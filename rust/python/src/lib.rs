@@ -20,9 +20,11 @@ mod environment;
 mod errors;
 mod event_loop;
 mod faces;
+mod flatly;
 mod handing_out;
 mod host;
 mod identifiers;
+mod joining;
 mod leaf;
 mod listening;
 mod log;
@@ -82,6 +84,8 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::identifiers::{PersistableId, persistable_id};
     #[pymodule_export]
+    use crate::joining::{_all_of, _race};
+    #[pymodule_export]
     use crate::listening::on;
     #[pymodule_export]
     use crate::log::{_vat, Event, Log, vats};
@@ -106,7 +110,7 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::replacing::{_constructors, _find_unfit, _next_stored, _outdated, _renew, _replace, _to_walk};
     #[pymodule_export]
-    use crate::resolver::{Resolver, promise_and_resolver};
+    use crate::resolver::{_collected, Resolver, promise_and_resolver};
     #[pymodule_export]
     use crate::runtime::{_at_exit, _check_process};
     #[pymodule_export]
@@ -130,6 +134,7 @@ pub mod _goblins {
         crate::unheard::install(module.py());
         crate::docstrings::hand_out(module)?;
         crate::messages::complete(module.py())?;
+        crate::resolver::install(module.py());
         module.add("__version__", crate::build::VERSION)?;
         module.add("_OPTIMISED", crate::build::OPTIMISED)
     }

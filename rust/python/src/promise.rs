@@ -10,15 +10,16 @@ use goblins_core::promise::{Outcome, Progress, PromiseCell, Reaction, Seen, Wait
 use goblins_core::vat::Vat;
 use goblins_core::wait_outside;
 use parking_lot::{Condvar, Mutex};
-use pyo3::exceptions::{PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::calls::Args;
 use crate::current::{current, current_turn, occupied};
-use crate::errors::{Fault, aside, deadlock, kernel_error, no_turn_error};
+use crate::errors::{aside, deadlock, kernel_error, no_turn_error};
 use crate::event_loop;
+use crate::flatly;
 use crate::host::{Handler, PyHost, Waker};
 use crate::listening;
 use crate::messages::{self, BoundMessage};
@@ -84,13 +85,13 @@ impl Promise {
         self.announced.load(Ordering::Relaxed)
     }
 
-    /// Breaks it without a word to those who wait: they go with it, and may have been emptied by the collector.
-    pub(crate) fn break_in_silence(&self, error: Fault) {
+    /// Settles it without a word to those who wait: they go with it, and may have been emptied by the collector.
+    pub(crate) fn settle_in_silence(&self, outcome: Outcome<PyHost>) {
         let dropped = {
             let mut state = self.cell.state();
-            let broken = Progress::Settled(Outcome::Broken(error), Seen::ByAll);
+            let settled = Progress::Settled(outcome, Seen::ByAll);
             state.heard = true;
-            (std::mem::replace(&mut state.progress, broken), std::mem::take(&mut state.waiters))
+            (std::mem::replace(&mut state.progress, settled), std::mem::take(&mut state.waiters))
         };
         drop(dropped);
     }
@@ -258,7 +259,12 @@ impl Promise {
         slf: &Bound<'py, Self>,
         name: &Bound<'py, PyString>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if is_hidden(name)? || name.to_str()? == "result" {
+        let text = name.to_str()?;
+        if matches!(text, "__iter__" | "__reversed__" | "__contains__") {
+            // Python looks for these in the class, and there they only say what to do instead.
+            return Err(PyAttributeError::new_err(format!("a promise has no attribute {text:?}")));
+        }
+        if is_hidden(name)? || text == "result" {
             return own_attribute(slf.as_any(), name);
         }
         BoundMessage::make(slf.py(), Target::Promise(slf.clone().unbind()), name)
@@ -342,12 +348,7 @@ fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTr
             message.traverse(visit)?;
             visit.call(resolver)
         }
-        Waiter::Outside(Waker::Callback(callback)) => visit.call(callback),
-        Waiter::Outside(Waker::Latch(_)) => Ok(()),
-        Waiter::Outside(Waker::Part { key, part }) => {
-            visit.call(key)?;
-            visit.call(part)
-        }
+        Waiter::Outside(waker) => waker.traverse(visit),
         Waiter::Vat(_, reaction) => match reaction {
             Reaction::Forward { message, resolver } => {
                 message.traverse(visit)?;
@@ -366,6 +367,7 @@ fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTr
                 code.traverse(visit)?;
                 visit.call(answer)
             }
+            Reaction::Settle(waker) => waker.traverse(visit),
             Reaction::Chain(promise) => visit.call(promise),
             Reaction::Partial(listener) => visit.call(listener),
             Reaction::Describe(actor) => visit.call(actor),
@@ -416,6 +418,7 @@ impl Promise {
         if let (Progress::Settled(Outcome::Broken(error), _), false) = (&state.progress, state.heard) {
             Python::try_attach(|py| aside(py, |py| self.speak_at_the_end(py, error)));
         }
+        flatly::drop(state);
     }
 }
 

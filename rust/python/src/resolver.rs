@@ -5,11 +5,15 @@ use std::sync::Arc;
 use goblins_core::fork::is_forked;
 use goblins_core::promise::{Outcome, Progress};
 use goblins_core::{settle_outside, update_outside};
+use parking_lot::Mutex;
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::type_object::PyTypeInfo;
 
 use crate::current::current;
 use crate::errors::{as_exception, aside, broken_promise};
+use crate::flatly;
 use crate::handing_out;
 use crate::host::PyHost;
 use crate::promise::Promise;
@@ -34,15 +38,65 @@ impl Drop for Right {
             state.heard = true;
         }
         Python::try_attach(|py| {
-            aside(py, |py| {
-                let error = broken_promise("the promise was abandoned: nothing can settle it any more");
-                if self.promise.get().was_announced() {
-                    return self.promise.get().break_in_silence(error.into());
-                }
-                let (promise, outcome) = (self.promise.clone_ref(py), Outcome::Broken(error.into()));
-                settle_outside::<PyHost>(py, promise, outcome, false);
+            let promise = self.promise.clone_ref(py);
+            flatly::run(|| {
+                Python::try_attach(|py| aside(py, |py| abandon(py, promise, false)));
             });
         });
+    }
+}
+
+/// `whole`: all who wait are, though the collector may have announced their end.
+fn abandon(py: Python<'_>, promise: Py<Promise>, whole: bool) {
+    let error = broken_promise("the promise was abandoned: nothing can settle it any more");
+    let broken = Outcome::Broken(error.into());
+    if whole || !promise.get().was_announced() {
+        promise.get().cell.state().heard = true;
+        return settle_outside::<PyHost>(py, promise, broken, false);
+    }
+    promise.get().settle_in_silence(broken);
+}
+
+/// Rights that the collector is about to take, of promises for which somebody waits. They are kept until it has done its
+/// work, with all that they lead to: who waits can be told then, and is whole.
+static ANNOUNCED: Mutex<Vec<Py<Resolver>>> = Mutex::new(Vec::new());
+
+/// Has the collector announce the end of resolvers.
+pub(crate) fn install(py: Python<'_>) {
+    let class = Resolver::type_object_raw(py);
+    // SAFETY: the class is ours, has no subclasses, and has no finalizer: PyO3 gives its classes none.
+    unsafe { (*class).tp_finalize = Some(announce) }
+}
+
+unsafe extern "C" fn announce(object: *mut ffi::PyObject) {
+    Python::try_attach(|py| {
+        // SAFETY: the collector calls this with a resolver, which is alive.
+        let resolver = unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<Resolver>() };
+        let right = &resolver.get().right;
+        let waited_for =
+            right.promise.get().cell.try_state().is_some_and(|state| {
+                matches!(state.progress, Progress::Pending) && !state.waiters.is_empty()
+            });
+        // A turn that has used it has it still.
+        if waited_for && Arc::strong_count(right) == 1 {
+            ANNOUNCED.lock().push(resolver.to_owned().unbind());
+        }
+    });
+}
+
+/// Called by the collector before and after its work: tells those who wait for what nobody can settle any more.
+#[pyfunction]
+pub(crate) fn _collected(py: Python<'_>, phase: &str, _info: &Bound<'_, PyAny>) {
+    if phase != "stop" {
+        return;
+    }
+    let announced = std::mem::take(&mut *ANNOUNCED.lock());
+    for resolver in announced {
+        let promise = resolver.get().right.promise.clone_ref(py);
+        // Something else that has ended meanwhile may have settled it.
+        if matches!(promise.get().cell.state().progress, Progress::Pending) {
+            abandon(py, promise, true);
+        }
     }
 }
 

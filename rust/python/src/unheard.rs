@@ -13,7 +13,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 
-use crate::errors::{Fault, log_unheard, log_without_error};
+use crate::errors::{Fault, aside, log_unheard, log_without_error};
 use crate::promise::{Promise, describe};
 
 /// Has the collector announce the end of promises.
@@ -25,16 +25,11 @@ pub(crate) fn install(py: Python<'_>) {
 
 unsafe extern "C" fn announce(object: *mut ffi::PyObject) {
     Python::try_attach(|py| {
-        // A finalizer leaves the exception that is on its way as it is.
-        let on_its_way = PyErr::take(py);
         // SAFETY: the collector calls this with a promise, which is alive.
         let promise = unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<Promise>() };
-        let spoken = catch_unwind(AssertUnwindSafe(|| promise.get().speak_before_the_end(py)));
+        let speak = || promise.get().speak_before_the_end(py);
         // The hook for panics has told of it, and nothing may unwind into the interpreter.
-        drop(spoken);
-        if let Some(error) = on_its_way {
-            error.restore(py);
-        }
+        aside(py, |_| drop(catch_unwind(AssertUnwindSafe(speak))));
     });
 }
 
