@@ -21,7 +21,7 @@ use crate::blocks;
 use crate::calls::{self, Sent};
 use crate::class_actor;
 use crate::current;
-use crate::errors::no_turn_error;
+use crate::errors::{aside, no_turn_error};
 use crate::handing_out;
 use crate::host::{Handler, PyHost};
 use crate::promise::Promise;
@@ -180,10 +180,12 @@ impl Drop for Suspended {
         let Some(coroutine) = self.coroutine.take() else { return };
         let closing = Closing { coroutine: Some(coroutine), called: self.called.take() };
         Python::try_attach(|py| {
-            if !self.vat.is_closed() && closing.is_suspended(py) {
-                // Without a promise it is closed at once, which is done when it is dropped.
-                drop(closing.close_in_a_turn(py, &self.vat));
-            }
+            aside(py, |py| {
+                if !self.vat.is_closed() && closing.is_suspended(py) {
+                    // Without a promise it is closed at once, which is done when it is dropped.
+                    drop(closing.close_in_a_turn(py, &self.vat));
+                }
+            });
         });
     }
 }
@@ -234,7 +236,7 @@ impl Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         if let Some(coroutine) = self.coroutine.take() {
-            Python::try_attach(|_| current::hidden(|| drop(coroutine)));
+            Python::try_attach(|py| aside(py, |_| current::hidden(|| drop(coroutine))));
         }
     }
 }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
 use crate::calls::Args;
-use crate::errors::{kernel_error, log_unheard};
+use crate::errors::{aside, kernel_error, log_unheard};
 use crate::host::PyHost;
 
 /// The threads of this process that run a loop and wait.
@@ -106,11 +106,13 @@ impl Drop for Work {
         }
         // At exit nobody waits any more.
         Python::try_attach(|py| {
-            if let Scheduling::Loop(home) = self.vat.scheduling()
-                && home.is_closed(py)
-            {
-                self.vat.forsake(py);
-            }
+            aside(py, |py| {
+                if let Scheduling::Loop(home) = self.vat.scheduling()
+                    && home.is_closed(py)
+                {
+                    self.vat.forsake(py);
+                }
+            });
         });
     }
 }
