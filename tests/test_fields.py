@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import logging
 import operator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from goblins import (
     on,
     spawn,
 )
+from goblins import field as actor_field
 from support import Boom
 
 
@@ -637,3 +639,253 @@ class TestOnePlace:
         box = vat.spawn(Box)
         box.do(build)
         assert box.do(lambda self: len(self.value)) == 2
+
+
+@dataclass(eq=False)
+class AsksForItsHash:
+    friend: Any
+
+    def __hash__(self):
+        return hash(self.friend.number())
+
+
+@dataclass(eq=False)
+class AsksForEquality:
+    friend: Any
+
+    def __hash__(self):
+        return 1
+
+    def __eq__(self, other):
+        return self.friend.number() == other.friend.number()
+
+
+class Numbered(Actor):
+    known: Any = None
+    name: int = 0
+
+    def number(self):
+        return self.name
+
+    def put(self, make, friend):
+        self.known = make(friend)
+
+    def rename(self, name):
+        self.name = name
+        return self.known
+
+
+class TestHashes:
+    HOLDERS = {
+        "set": lambda record: {record},
+        "frozenset": lambda record: [frozenset([record])],
+        "key": lambda record: {record: 1},
+        "tuple": lambda record: {(1, record)},
+    }
+
+    @pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
+    @pytest.mark.parametrize("kind", [AsksForItsHash, AsksForEquality])
+    def test_one_that_needs_an_actor_is_refused_when_it_is_stored(self, place, kind, hold):
+        env = PersistenceEnv("fields", Numbered, records=[kind])
+        vat, one, two = place.spawn(lambda: (spawn(Numbered), spawn(Numbered)), env=env)
+        with pytest.raises(NotPortableError, match="__hash__ or __eq__") as caught:
+            one.put(lambda friend: hold(kind(friend)), two)
+        assert caught.value.path.startswith("known")
+        assert one.rename(1) is None
+        _, one, two = place.restart(vat, env=env)
+        assert (one.number(), two.number()) == (1, 0)
+
+    def test_one_that_depends_on_its_own_fields_is_stored(self, place):
+        vat, box = place.spawn(lambda: spawn(Box, {Item(1), Item(2)}), env=ENV)
+        box.do(lambda self: self.value.add(Item(3)))
+        _, box = place.restart(vat, env=ENV)
+        assert state(box)[0] == {Item(1), Item(2), Item(3)}
+
+
+class TestDefaults:
+    def test_those_that_can_be_changed_are_each_actors_own(self, place):
+        class Machine(Actor):
+            settings: Settings = Settings([1])
+            shelf: Shelf = actor_field(default=Shelf("s", [1]))
+            pair: tuple = ([1], 2)
+            point: Point = Point(1, [1])
+
+            def __post_init__(self):
+                self.settings.limits.append("post_init")
+                self.shelf.items.append("post_init")
+                self.pair[0].append("post_init")
+                self.point.tags.append("post_init")
+
+            def get(self):
+                return [self.settings.limits, self.shelf.items, self.pair[0], self.point.tags]
+
+        env = PersistenceEnv("fields", Machine, records=RECORDS)
+        vat, one, two = place.spawn(lambda: (spawn(Machine), spawn(Machine)), env=env)
+        assert one.get() == two.get() == [[1, "post_init"]] * 4
+        _, one, two = place.restart(vat, env=env)
+        assert one.get() == two.get() == [[1, "post_init"]] * 4
+
+    def test_also_where_an_old_record_lacks_them(self, place):
+        class Old(Actor, label="machine"):
+            pass
+
+        class New(Actor, label="machine"):
+            settings: Settings = Settings([1])
+            holder: Any = None
+
+            def restored(self):
+                self.settings.limits.append("restored")
+
+            def get(self):
+                return self.settings.limits
+
+        vat, *_ = place.spawn(lambda: (spawn(Old), spawn(Old)), env=PersistenceEnv("fields", Old))
+        _, one, two = place.restart(vat, env=PersistenceEnv("fields", New, records=RECORDS))
+        assert (one.get(), two.get()) == ([1, "restored"],) * 2
+
+    def test_also_in_records_that_lack_them(self, place):
+        @dataclass
+        class Old:
+            number: int = 0
+
+        @dataclass
+        class New:
+            number: int = 0
+            settings: Settings = Settings([1])  # noqa: RUF009
+            pair: tuple = ([1],)
+
+        old = PersistenceEnv("fields", Box, records={"record": Old})
+        new = PersistenceEnv("fields", Box, records={"record": New, "settings": Settings})
+        vat, box = place.spawn(lambda: spawn(Box, [Old(), Old()]), env=old)
+        vat, box = place.restart(vat, env=new)
+
+        def change(self):
+            self.value[0].settings.limits.append(2)
+            self.value[0].pair[0].append(2)
+
+        box.do(change)
+        assert [one.settings.limits for one in state(box)[0]] == [[1, 2], [1]]
+        assert [one.pair for one in state(box)[0]] == [([1, 2],), ([1],)]
+        assert New().settings.limits == [1]
+
+
+def nested(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class TestDepth:
+    @pytest.mark.parametrize("levels", [300, 1001, 5000])
+    def test_what_is_nested_too_deeply_is_refused_with_its_path(self, place, levels):
+        _, box = place.spawn(lambda: spawn(Box), env=ENV)
+        with pytest.raises(NotPortableError, match="levels deep"):
+            box.do(lambda self: setattr(self, "value", nested(levels)))
+        with pytest.raises(NotPortableError, match="levels deep"):
+            box.do(lambda self: setattr(self, "value", ({"k": nested(levels)},)))
+        assert state(box) == (None, None)
+
+    def test_also_without_a_store(self, vat):
+        box = vat.spawn(Box, [])
+        box.do(lambda self: setattr(self, "other", nested(900)))
+        for put in (
+            lambda self: setattr(self, "value", nested(1001)),
+            lambda self: self.value.append(nested(5000)),
+        ):
+            with pytest.raises(NotPortableError, match="levels deep"):
+                box.do(put)
+        assert state(box)[0] == []
+
+
+class TestEqualValues:
+    SAME = {
+        "list": lambda self: setattr(self, "value", list(self.value)),
+        "slice": lambda self: self.value.__setitem__(slice(None), list(self.value)),
+        "inner": lambda self: self.value.__setitem__(0, list(self.value[0])),
+        "inner dict": lambda self: self.value[1].update(k=dict(self.value[1]["k"])),
+        "set": lambda self: setattr(self, "other", set(self.other)),
+        "taken back": lambda self: (self.value.append(1), self.value.pop()),
+        "vars": lambda self: vars(self).update(value=list(self.value)),
+    }
+
+    @pytest.mark.parametrize("how", SAME.values(), ids=SAME)
+    def test_they_write_nothing(self, rocks, how):
+        vat, box = rocks.spawn(lambda: spawn(Box, [[1], {"k": {"l": 1}}, 1.5], {1, 2}), env=ENV)
+        box.do(how)
+        before = written(rocks)
+        for _ in range(20):
+            box.do(how)
+        assert written(rocks) == before
+        assert state(box) == ([[1], {"k": {"l": 1}}, 1.5], {1, 2})
+
+    def test_equal_plain_values_write_nothing(self, rocks):
+        _, plain = rocks.spawn(lambda: spawn(Plain, b"abc", 10**9, "text"), env=ENV)
+
+        def same(self):
+            self.number = int(str(self.number))
+            self.text = "".join(self.text)
+            self.buf = bytes(list(self.buf))
+
+        plain.do(same)
+        before = written(rocks)
+        for _ in range(20):
+            plain.do(same)
+        assert written(rocks) == before
+
+    OTHERS = {
+        "kind": lambda self: setattr(self, "value", [True, 0.0, {"a": 1, "b": 2}]),
+        "sign": lambda self: setattr(self, "value", [1, -0.0, {"a": 1, "b": 2}]),
+        "order": lambda self: setattr(self, "value", [1, 0.0, {"b": 2, "a": 1}]),
+        "inside": lambda self: self.value.__setitem__(2, {"b": 2, "a": 1}),
+        "by way of the old one": lambda self: (
+            setattr(self, "value", list(self.value)),
+            self.value[2].update(a=self.value[2].pop("a")),
+        ),
+    }
+
+    @pytest.mark.parametrize("how", OTHERS.values(), ids=OTHERS)
+    def test_what_can_be_told_apart_is_stored(self, place, how):
+        vat, box = place.spawn(lambda: spawn(Box, [1, 0.0, {"a": 1, "b": 2}]), env=ENV)
+        box.do(how)
+        now = repr(state(box))
+        assert now != repr(([1, 0.0, {"a": 1, "b": 2}], None))
+        _, box = place.restart(vat, env=ENV)
+        assert repr(state(box)) == now
+
+
+def written(place):
+    return sum(path.stat().st_size for path in place.folder.rglob("*.log"))
+
+
+class TestLargeFields:
+    def test_one_word_is_said_for_each_class_and_field(self, vat, caplog):
+        class Large(Actor):
+            table: dict = {}
+            items: list = []
+
+            def fill(self, count):
+                self.table = dict.fromkeys(range(count))
+                self.items = [list(range(100)) for _ in range(count // 100)]
+
+            def read(self):
+                return len(self.table)
+
+            def read_items(self):
+                return len(self.items)
+
+        one, two = vat.spawn(Large), vat.spawn(Large)
+        one.fill(5000)
+        one.read()
+        assert caplog.records == []
+        two.fill(6000)
+        for actor in (two, two, one):
+            actor.read()
+        (record,) = caplog.records
+        assert record.name == "goblins"
+        assert record.levelno == logging.WARNING
+        assert "the field table of Large holds 6000 entries" in record.getMessage()
+        assert "Map, List or Set" in record.getMessage()
+        two.read_items()
+        assert "the field items of Large" in caplog.records[-1].getMessage()
+        assert len(caplog.records) == 2

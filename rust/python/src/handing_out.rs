@@ -116,7 +116,10 @@ fn is_plain(value: &Bound<'_, PyAny>) -> bool {
 }
 
 fn copied(value: Bound<'_, PyAny>, way: Way) -> PyResult<Bound<'_, PyAny>> {
-    match Search::of(&value, way) {
+    let mut errors = Vec::new();
+    let found = Search::of(&value, way, &mut errors);
+    clean_all(errors);
+    match found {
         Found::Nothing => Ok(value),
         Found::Containers => deep_copy(&value),
         Found::Within(holder) => Err(not_handed_out(&holder)),
@@ -126,16 +129,19 @@ fn copied(value: Bound<'_, PyAny>, way: Way) -> PyResult<Bound<'_, PyAny>> {
 /// An error as it may leave its actor: containers of fields are copied in what it was given, and in its causes.
 pub(crate) fn error_handed_out(py: Python<'_>, error: PyErr) -> PyErr {
     if any_owned() {
-        let mut seen = HashSet::new();
-        let mut todo = vec![error.value(py).clone()];
-        while let Some(error) = todo.pop() {
-            if seen.insert(error.as_ptr() as usize) {
-                // What can't be looked at, nobody else can look at either.
-                drop(clean(&error, &mut todo));
-            }
-        }
+        clean_all(vec![error.value(py).clone()]);
     }
     error
+}
+
+fn clean_all(mut todo: Vec<Bound<'_, PyBaseException>>) {
+    let mut seen = HashSet::new();
+    while let Some(error) = todo.pop() {
+        if seen.insert(error.as_ptr() as usize) {
+            // What can't be looked at, nobody else can look at either.
+            drop(clean(&error, &mut todo));
+        }
+    }
 }
 
 fn clean<'py>(
@@ -145,6 +151,11 @@ fn clean<'py>(
     let py = error.py();
     for other in [intern!(py, "__cause__"), intern!(py, "__context__")] {
         todo.extend(error.getattr(other)?.cast_into::<PyBaseException>().ok());
+    }
+    if let Ok(several) = error.getattr(intern!(py, "exceptions"))
+        && let Ok(several) = several.cast_into::<PyTuple>()
+    {
+        todo.extend(several.iter().filter_map(|error| error.cast_into::<PyBaseException>().ok()));
     }
     let args = error.getattr(intern!(py, "args"))?.cast_into::<PyTuple>()?;
     let mut changed = false;
@@ -206,14 +217,10 @@ fn for_error<'py>(
     value: Bound<'py, PyAny>,
     todo: &mut Vec<Bound<'py, PyBaseException>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if let Ok(error) = value.cast::<PyBaseException>() {
-        todo.push(error.clone());
-        return Ok(value);
-    }
     if is_plain(&value) {
         return Ok(value);
     }
-    match Search::of(&value, Way::Away) {
+    match Search::of(&value, Way::Away, todo) {
         Found::Nothing => Ok(value),
         Found::Containers => deep_copy(&value),
         Found::Within(holder) => Ok(PyString::new(value.py(), &format!("<{holder}>")).into_any()),
@@ -230,16 +237,18 @@ enum Found {
 }
 
 /// A walk through a value, which looks for containers of fields.
-struct Search<'py> {
+struct Search<'a, 'py> {
     way: Way,
+    /// Errors that were met: what they hold is copied where they are.
+    errors: &'a mut Vec<Bound<'py, PyBaseException>>,
     seen: HashSet<usize>,
     todo: Vec<Bound<'py, PyAny>>,
     found: bool,
 }
 
-impl<'py> Search<'py> {
-    fn of(value: &Bound<'py, PyAny>, way: Way) -> Found {
-        let mut search = Self { way, seen: HashSet::new(), todo: vec![value.clone()], found: false };
+impl<'a, 'py> Search<'a, 'py> {
+    fn of(value: &Bound<'py, PyAny>, way: Way, errors: &'a mut Vec<Bound<'py, PyBaseException>>) -> Found {
+        let mut search = Self { way, errors, seen: HashSet::new(), todo: vec![value.clone()], found: false };
         while let Some(value) = search.todo.pop() {
             if may_change(&value) {
                 if search.container(&value) {
@@ -270,9 +279,17 @@ impl<'py> Search<'py> {
         false
     }
 
+    fn is_error(&mut self, object: &Bound<'py, PyAny>) -> bool {
+        let Ok(error) = object.cast::<PyBaseException>() else {
+            return false;
+        };
+        self.errors.push(error.clone());
+        true
+    }
+
     /// Whether an object of another kind leads to a container of a field.
     fn leads_to_owned(&mut self, object: &Bound<'py, PyAny>) -> bool {
-        if is_shut(object) || !self.seen.insert(object.as_ptr() as usize) {
+        if self.is_error(object) || is_shut(object) || !self.seen.insert(object.as_ptr() as usize) {
             return false;
         }
         let mut todo = std::collections::VecDeque::new();
@@ -293,7 +310,7 @@ impl<'py> Search<'py> {
                 if is_owned(inner.as_ptr() as usize) {
                     return true;
                 }
-                if !is_shut(&inner) && self.seen.insert(inner.as_ptr() as usize) {
+                if !self.is_error(&inner) && !is_shut(&inner) && self.seen.insert(inner.as_ptr() as usize) {
                     todo.push_back(inner);
                 }
             }

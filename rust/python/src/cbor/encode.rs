@@ -17,7 +17,7 @@ use super::promises::{BROKEN, FULFILLED, UNSETTLED, broken_error};
 use super::{MAX_DEPTH, identifiers, known, numbers, records, tags, times};
 use crate::behavior::type_name;
 use crate::collections::Collection;
-use crate::containers::may_change;
+use crate::containers::{each_inner, may_change};
 use crate::current::current;
 use crate::host::PyHost;
 use crate::records::{Kind, RecordClass, Records};
@@ -293,8 +293,20 @@ impl<'py> Writer<'_, 'py> {
         if !shapes::any_own_hash() || !may_change(member) || self.refs.records().is_none() {
             return Ok(());
         }
-        let hash = || member.hash().and_then(|_| member.rich_compare(member, CompareOp::Eq)).map(drop);
-        let hashed = match current() {
+        let hash = || {
+            let mut todo = vec![member.clone()];
+            while let Some(value) = todo.pop() {
+                value.hash()?;
+                // A tuple takes for equal what is the same.
+                value.rich_compare(&value, CompareOp::Eq)?;
+                let mut parts = Vec::new();
+                each_inner(&value, |part| parts.push(part))?;
+                // What has none is not a part of what is hashed or compared.
+                todo.extend(parts.into_iter().filter(|part| part.hash().is_ok()));
+            }
+            Ok(())
+        };
+        let hashed: PyResult<()> = match current() {
             Some(churn) => churn.paused(hash),
             None => hash(),
         };
