@@ -413,6 +413,34 @@ class TestPastAssignment:
         leaked[1]["value"] = "from outside"
         assert state(box)[0] == 1
 
+    def test_also_if_a_parent_that_is_no_actor_comes_first(self, place):
+        class Mixin:
+            def write(self, value, fail=False):
+                vars(self).update(value=value)
+                if fail:
+                    raise Boom
+
+        class Mixed(Mixin, Actor):
+            value: int = 0
+
+            def get(self):
+                return self.value
+
+        class More(Mixed, Mixin):
+            pass
+
+        env = PersistenceEnv("fields", Mixed, More)
+        vat, *mixed = place.spawn(lambda: (spawn(Mixed), spawn(More)), env=env)
+        for one in mixed:
+            with pytest.raises(Boom):
+                one.write(1, fail=True)
+            assert one.get() == 0
+            one.write(2)
+        _, *mixed = place.restart(vat, env=env)
+        assert [one.get() for one in mixed] == [2, 2]
+        assert "write" in vars(Mixin)
+        assert "value" in Mixed.__dict__["__annotations__"]
+
     def test_past_the_class_nothing_can_be_set(self, vat):
         box = vat.spawn(Box, 1)
         with pytest.raises(TypeError):

@@ -15,7 +15,15 @@ from typing import Any, ClassVar, cast, dataclass_transform
 
 from goblins._annotations import annotations_of, special_form, telling_annotations
 from goblins._errors import BehaviorError
-from goblins._goblins import _ActorBase, _ClassInfo, _Collection, _ContainerField, _copied, _fields_of
+from goblins._goblins import (
+    _ActorBase,
+    _ClassInfo,
+    _Collection,
+    _ContainerField,
+    _copied,
+    _fields_of,
+    _guard_dict,
+)
 
 field = dataclasses.field
 
@@ -57,6 +65,7 @@ class Actor(_ActorBase):
         cls, *, label: str | None = None, version: Any = 0, upgrade: Any = None, **others: Any
     ) -> None:
         super().__init_subclass__(**others)
+        _guard_vars(cls)
         _copy_mutable_defaults(cls)
         _forget_guards(cls)
         has_init = "__init__" in vars(cls)
@@ -85,6 +94,13 @@ class Actor(_ActorBase):
             [one.name for one in fields if _has_no_default(one)],
             frozenset(_caches(cls)),
         )
+
+
+def _guard_vars(cls: type) -> None:
+    """What is read of an instance by ``vars`` is noticed, also if a parent that is no actor comes first."""
+    found = (vars(parent)["__dict__"] for parent in cls.__mro__ if "__dict__" in vars(parent))
+    if next(found) is not vars(Actor)["__dict__"]:
+        _guard_dict(cls, vars(Actor)["__dict__"])
 
 
 def _copy_mutable_defaults(cls: type) -> None:

@@ -330,6 +330,21 @@ pub(crate) fn _fields_of<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Boun
     fields(instance)
 }
 
+/// Lets reads of `__dict__` go to a property, though another parent of the class has a `__dict__` of its own.
+#[pyfunction]
+pub(crate) fn _guard_dict(class_: &Bound<'_, PyType>, property: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: it is a class made by a `class` statement, and alive; nobody else can have read this name of it before. -1
+    // means that an exception is set.
+    unsafe {
+        let names = (*class_.as_type_ptr()).tp_dict;
+        if ffi::PyDict_SetItemString(names, c"__dict__".as_ptr(), property.as_ptr()) != 0 {
+            return Err(PyErr::fetch(class_.py()));
+        }
+        ffi::PyType_Modified(class_.as_type_ptr());
+    }
+    Ok(())
+}
+
 /// The instance that a behavior is, if it is one.
 pub(crate) fn instance<'a, 'py>(behavior: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, ActorBase>> {
     behavior.cast::<ActorBase>().ok()

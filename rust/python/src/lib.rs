@@ -71,7 +71,7 @@ pub mod _goblins {
     #[pymodule_export]
     use crate::behavior::{_constructor, Behavior, Constructor};
     #[pymodule_export]
-    use crate::class_actor::{_fields_of, ActorBase, ClassInfo};
+    use crate::class_actor::{_fields_of, _guard_dict, ActorBase, ClassInfo};
     #[pymodule_export]
     use crate::collections::{
         _copied, _key_bytes, _page, _page_become, _page_damaged, _page_find, _page_most, _page_spawn,
