@@ -439,7 +439,6 @@ class TestPastAssignment:
         _, *mixed = place.restart(vat, env=env)
         assert [one.get() for one in mixed] == [2, 2]
         assert "write" in vars(Mixin)
-        assert "value" in Mixed.__dict__["__annotations__"]
 
     def test_past_the_class_nothing_can_be_set(self, vat):
         box = vat.spawn(Box, 1)
