@@ -19,6 +19,7 @@ from goblins import (
     MemoryStore,
     PersistenceEnv,
     field,
+    persistable_id,
     spawn,
     spawn_named,
     spawn_persistent_vat,
@@ -424,3 +425,9 @@ class TestCopies:
         keeper = vat.spawn(Keeper, [inner, {"x": inner}])
         assert keeper.as_dict() == {"held": [inner, {"x": inner}]}
         assert keeper.copied()[0] is inner
+
+    def test_of_a_persistable_id_are_the_same(self):
+        _, keeper = opened(Keeper)
+        name = persistable_id(keeper)
+        assert copy.copy(name) is name
+        assert copy.deepcopy([name])[0] is name

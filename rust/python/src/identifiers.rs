@@ -30,6 +30,14 @@ impl PersistableId {
         hasher.finish()
     }
 
+    fn __copy__(slf: &Bound<'_, Self>) -> Py<Self> {
+        slf.clone().unbind()
+    }
+
+    fn __deepcopy__(slf: &Bound<'_, Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf.clone().unbind()
+    }
+
     fn __repr__(&self) -> String {
         format!("<PersistableId {}:{}>", self.address.vat, self.address.slot)
     }

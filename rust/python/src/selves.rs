@@ -1,5 +1,7 @@
 //! `self` is for the methods of its own actor. Others have its `Ref`: they would read and change the fields past all
 //! turns.
+//!
+//! The checks stand apart from the calls that they are for: those nest, and their frames are to stay small.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -52,12 +54,14 @@ pub(crate) fn check_field(
 }
 
 /// As [`check`], for all arguments, and what is in them.
+#[inline(never)]
 pub(crate) fn check_args(py: Python<'_>, args: Args<'_, '_>) -> PyResult<()> {
     let mut left = MOST_IN_ARGUMENTS;
     args.each(py, |value| look(value, "as an argument", &mut left))
 }
 
 /// As [`check`], for an answer, and what is in it.
+#[inline(never)]
 pub(crate) fn check_answer(answer: &Bound<'_, PyAny>) -> PyResult<()> {
     look(answer, "as an answer", &mut { MOST_IN_ANSWERS })
 }
@@ -91,6 +95,8 @@ fn look(value: &Bound<'_, PyAny>, place: &str, left: &mut usize) -> PyResult<()>
     }
 }
 
+#[cold]
+#[inline(never)]
 fn refused(instance: &Bound<'_, ActorBase>, place: &str) -> PyErr {
     let py = instance.py();
     let title = match instance.get().owner().and_then(|owner| class_actor::actor(py, &owner)) {
