@@ -311,7 +311,6 @@ pub(crate) fn invoke<'py>(
     method: Option<&Bound<'py, PyString>>,
     args: Args<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let py = actor.py();
     let is_function = |code: &Bound<'_, PyAny>| method.is_none() && code.is_exact_instance_of::<PyFunction>();
     // The most frequent case by far: nothing else is asked before.
     if is_function(behavior) {
@@ -328,17 +327,27 @@ pub(crate) fn invoke<'py>(
     match (method, methods) {
         (None, Err(_)) => args.call(code),
         (Some(name), Ok(methods)) => args.call(&methods.get().find(name, actor)?),
-        (None, Ok(methods)) => Err(no_such_method(format!(
-            "{} answers to methods only ({}); call one of them",
-            actor.get().describe(py),
-            methods.get().names(py)
-        ))),
-        (Some(name), Err(_)) => Err(no_such_method(format!(
-            "{} has no method {:?}: its behavior is a function, to be called as ref(...)",
-            actor.get().describe(py),
-            name.to_string_lossy()
-        ))),
+        (None, Ok(methods)) => Err(no_call(actor, methods.get())),
+        (Some(name), Err(_)) => Err(no_methods(actor, name)),
     }
+}
+
+// The errors stand apart, so that calls take little of the stack.
+#[cold]
+#[inline(never)]
+fn no_call(actor: &Bound<'_, Ref>, methods: &Methods) -> PyErr {
+    let (actor, names) = (actor.get().describe(actor.py()), methods.names(actor.py()));
+    no_such_method(format!("{actor} answers to methods only ({names}); call one of them"))
+}
+
+#[cold]
+#[inline(never)]
+fn no_methods(actor: &Bound<'_, Ref>, name: &Bound<'_, PyString>) -> PyErr {
+    no_such_method(format!(
+        "{} has no method {:?}: its behavior is a function, to be called as ref(...)",
+        actor.get().describe(actor.py()),
+        name.to_string_lossy()
+    ))
 }
 
 /// Whether a constructor may return this, or `bcom` be given it.

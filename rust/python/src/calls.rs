@@ -176,14 +176,7 @@ impl<'py> Args<'_, 'py> {
         function: &Bound<'py, PyAny>,
         first: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = function.py();
         match self {
-            Self::Packed(args, kwargs) => {
-                let mut all = Vec::with_capacity(args.len() + 1);
-                all.push(first.clone());
-                all.extend(args.iter());
-                Args::Packed(&PyTuple::new(py, all)?, kwargs).call(function)
-            }
             Self::Vector(vector) if vector.count & ffi::PY_VECTORCALL_ARGUMENTS_OFFSET != 0 => {
                 let count = vector.positional_count() + 1;
                 // SAFETY: the flag says that the place before the arguments may be used, if it is put back.
@@ -195,11 +188,19 @@ impl<'py> Args<'_, 'py> {
                     answer
                 }
             }
-            Self::Vector(_) => {
-                let (args, kwargs) = (self.tuple(py)?, self.dict(py)?);
-                Args::Packed(&args, kwargs.as_ref()).call_method(function, first)
-            }
+            _ => self.with_first(first)?.call_packed(function),
         }
+    }
+
+    /// These after another one. It stands apart, as calls nest, and are to take little of the stack.
+    #[inline(never)]
+    fn with_first(self, first: &Bound<'py, PyAny>) -> PyResult<Packed<'py>> {
+        let py = first.py();
+        let args = self.tuple(py)?;
+        let mut all = Vec::with_capacity(args.len() + 1);
+        all.push(first.clone());
+        all.extend(args.iter());
+        Ok(Packed { args: PyTuple::new(py, all)?, kwargs: self.dict(py)? })
     }
 
     /// The positional arguments in a tuple.
@@ -216,6 +217,17 @@ impl<'py> Args<'_, 'py> {
             Self::Packed(_, kwargs) => Ok(kwargs.cloned()),
             Self::Vector(vector) => vector.dict(py),
         }
+    }
+}
+
+struct Packed<'py> {
+    args: Bound<'py, PyTuple>,
+    kwargs: Option<Bound<'py, PyDict>>,
+}
+
+impl<'py> Packed<'py> {
+    fn call_packed(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        Args::Packed(&self.args, self.kwargs.as_ref()).call(function)
     }
 }
 

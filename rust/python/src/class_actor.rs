@@ -461,6 +461,22 @@ pub(crate) fn tell_restored(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
     }
 }
 
+/// The error for a message that a class does not have. It stands apart, so that calls take little of the stack.
+#[cold]
+#[inline(never)]
+fn not_among_methods(
+    info: &ClassInfo,
+    actor: &Bound<'_, Ref>,
+    method: Option<&Bound<'_, PyString>>,
+) -> PyErr {
+    let py = actor.py();
+    let (actor, names) = (actor.get().describe(py), info.names(py));
+    no_such_method(match method {
+        Some(name) => format!("{actor} has no method {:?}; it has {names}", name.to_string_lossy()),
+        None => format!("{actor} answers to methods only ({names}); call one of them"),
+    })
+}
+
 /// Gives a message to an instance.
 pub(crate) fn invoke<'py>(
     instance: &Bound<'py, ActorBase>,
@@ -472,11 +488,7 @@ pub(crate) fn invoke<'py>(
     let info = instance.get().info.get();
     let name = method.unwrap_or_else(|| intern!(py, "__call__"));
     let Some(function) = info.methods.bind(py).get_item(name)? else {
-        let (actor, names) = (actor.get().describe(py), info.names(py));
-        return Err(no_such_method(match method {
-            Some(name) => format!("{actor} has no method {:?}; it has {names}", name.to_string_lossy()),
-            None => format!("{actor} answers to methods only ({names}); call one of them"),
-        }));
+        return Err(not_among_methods(info, actor, method));
     };
     // SAFETY: it is alive.
     let holders = || unsafe { ffi::Py_REFCNT(instance.as_ptr()) };

@@ -91,6 +91,11 @@ pub(crate) fn handed_out_args<'py>(
     if !any_owned() {
         return Ok(None);
     }
+    copied_args(py, args, way)
+}
+
+#[inline(never)]
+fn copied_args<'py>(py: Python<'py>, args: Args<'_, 'py>, way: Way) -> PyResult<Option<Arguments<'py>>> {
     let handed_out = |value| copied(value, way);
     let tuple = args.tuple(py)?.iter().map(handed_out).collect::<PyResult<Vec<_>>>()?;
     let dict = args.dict(py)?.map(|dict| dict.copy()).transpose()?;
@@ -127,6 +132,8 @@ fn copied(value: Bound<'_, PyAny>, way: Way) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// An error as it may leave its actor: containers of fields are copied in what it was given, and in its causes.
+#[cold]
+#[inline(never)]
 pub(crate) fn error_handed_out(py: Python<'_>, error: PyErr) -> PyErr {
     if any_owned() {
         clean_all(vec![error.value(py).clone()]);

@@ -207,15 +207,29 @@ pub(crate) fn call<'py>(
     method: Option<&Bound<'py, PyString>>,
     args: Args<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let py = actor.py();
-    let vat = actor.get().cell.vat();
     match current() {
-        Some(churn) if Arc::ptr_eq(churn.vat(), vat) && churn.in_turn() => {
-            match handing_out::handed_out_args(py, args, Way::Within)? {
+        Some(churn) if Arc::ptr_eq(churn.vat(), actor.get().cell.vat()) && churn.in_turn() => {
+            match handing_out::handed_out_args(actor.py(), args, Way::Within)? {
                 None => invoke(&churn, actor, method, args),
                 Some((args, kwargs)) => invoke(&churn, actor, method, Args::Packed(&args, kwargs.as_ref())),
             }
         }
+        elsewhere => call_from_elsewhere(elsewhere, actor, method, args),
+    }
+}
+
+/// A call that is not within a turn of the actor's vat. Near calls nest, and this stands apart so that they take little of
+/// the stack.
+#[inline(never)]
+fn call_from_elsewhere<'py>(
+    churn: Option<Rc<Churn<PyHost>>>,
+    actor: &Bound<'py, Ref>,
+    method: Option<&Bound<'py, PyString>>,
+    args: Args<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = actor.py();
+    let vat = actor.get().cell.vat();
+    match churn {
         Some(churn) if churn.in_turn() => Err(far_call(format!(
             "{} is in another vat than the one whose turn this is ({}): use send(...), and on(...) or await for the answer",
             actor.get().describe(py),
@@ -256,11 +270,23 @@ pub(crate) fn invoke<'py>(
     if is_simple(&answer) {
         return Ok(answer);
     }
+    answered(churn, actor, &behavior, method, answer)
+}
+
+/// What becomes of an answer that may be a change, code, or something that can be changed.
+#[inline(never)]
+fn answered<'py>(
+    churn: &Rc<Churn<PyHost>>,
+    actor: &Bound<'py, Ref>,
+    behavior: &Py<PyAny>,
+    method: Option<&Bound<'py, PyString>>,
+    answer: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
     if answer.is_exact_instance_of::<Become>() {
-        return become_told(churn, actor, &behavior, None, answer);
+        return become_told(churn, actor, behavior, None, answer);
     }
     selves::check(&answer, "as an answer")?;
-    let call = coroutine::Call { actor, behavior: &behavior, method };
+    let call = coroutine::Call { actor, behavior, method };
     handing_out::handed_out(coroutine::started(churn, Some(call), answer)?)
 }
 
