@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from goblins._goblins import _key_bytes
+from goblins._goblins import Ref, _key_bytes
 
 Marks = set[bytes]
 
@@ -27,6 +27,7 @@ Marks = set[bytes]
 SINCE_MARKS = b"since"
 _NO_MARKS: frozenset[bytes] = frozenset()
 _NUMBERS = frozenset({int, float, bool, complex})
+_AS_THEY_ARE = frozenset({type(None), datetime.date, datetime.timedelta, Ref})
 
 
 def hash_key(key: Any) -> tuple[bytes, set[bytes] | frozenset[bytes]]:
@@ -86,6 +87,10 @@ def _plain(key: Any, marks: Marks) -> Any:
         return _number(key)
     if kind is tuple or kind is list:
         return tuple([_plain(item, marks) for item in key])
+    if kind in _AS_THEY_ARE:
+        return key
+    if kind is datetime.datetime:
+        return _moment(key, marks)
     if isinstance(key, enum.Enum):
         return _member(key, marks)
     if isinstance(key, tuple) and hasattr(key, "_fields"):
@@ -132,13 +137,20 @@ def _number(key: Any) -> bytes:
 
 def _moment(key: datetime.datetime, marks: Marks) -> Any:
     """A datetime is compared by its distance from UTC, as the first of two times that a clock shows."""
+    zone = key.tzinfo
+    if type(zone) is datetime.timezone and type(key) is datetime.datetime:
+        try:
+            moment = key.astimezone(datetime.UTC)
+            return moment.replace(fold=0) if moment.fold else moment
+        except OverflowError:
+            pass  # just before the year 1, or after 9999
     bare = datetime.datetime(key.year, key.month, key.day, key.hour, key.minute, key.second, key.microsecond)
     distance = key.replace(fold=0).utcoffset()
-    if type(key.tzinfo) is not datetime.timezone:
+    if type(zone) is not datetime.timezone:
         marks.add(SINCE_MARKS)
     zoneinfo: Any = sys.modules.get("zoneinfo")  # without it there is no such zone
-    if zoneinfo is not None and isinstance(key.tzinfo, zoneinfo.ZoneInfo):
-        marks.add(_mark_of_zone(key.tzinfo))
+    if zoneinfo is not None and isinstance(zone, zoneinfo.ZoneInfo):
+        marks.add(_mark_of_zone(zone))
     if distance is None:
         return bare
     try:
