@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
 import functools
 import inspect
@@ -11,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from goblins._errors import DeadlockError, GoblinsError, VatClosedError, VatTimeoutError, note_closing
 from goblins._goblins import (
@@ -24,6 +22,11 @@ from goblins._goblins import (
     promise_and_resolver,
 )
 
+if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
+
+# asyncio is imported by the first who needs it: that takes longer than importing all else.
 T = TypeVar("T")
 L = TypeVar("L", bound=Vat | Store)
 
@@ -32,6 +35,8 @@ def wait_for(promise: Promise[Any]) -> Generator[Any, None, Any]:
     """Waits in the loop that runs here, woken by ``call_soon_threadsafe`` or what trio has for it."""
     if _runs_in_trio():
         return (yield from _wait_in_trio(promise).__await__())
+    import asyncio
+
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
@@ -123,7 +128,9 @@ def call_on(
         raise GoblinsError(
             f"the event loop of vat {vat} does not run, so nothing can be called there: {loop!r}"
         )
-    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    from concurrent.futures import Future
+
+    future: Future[T] = Future()
     try:
         # Nothing but the loop refers to the call: it is dropped with the loop.
         loop.call_soon_threadsafe(_Call(vat, future, functools.partial(function, *args, **kwargs)))
@@ -171,9 +178,10 @@ def trio_task() -> Any:
 
 def has_ended(owner: Any) -> bool:
     """Whether a task, or a loop of asyncio, will never go on."""
-    if isinstance(owner, asyncio.AbstractEventLoop):
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio and isinstance(owner, asyncio.AbstractEventLoop):
         return owner.is_closed()
-    if isinstance(owner, asyncio.Future):
+    if asyncio and isinstance(owner, asyncio.Future):
         return owner.done()
     coroutine = getattr(owner, "coro", None)
     return inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
@@ -192,6 +200,8 @@ async def run_async(
 
 async def drain_async(vat: Vat, timeout: float | None) -> None:
     """``Vat.drain_async``."""
+    import asyncio
+
     if vat._loop is None or vat._loop is not asyncio._get_running_loop():
         return await _in_thread(lambda: vat.drain(timeout))
     # The vat needs this very thread: wait until what was there before has been done and is durable.
@@ -233,6 +243,8 @@ async def exit_life(life: Vat | Store, error: BaseException | None = None) -> Li
 
     An error of the block goes on; if closing fails too, it gets a note of that.
     """
+    import asyncio
+
     _refuse_in_turn(life)
     ended = threading.Event()
 

@@ -5,16 +5,18 @@ What a turn starts outside is output, like an answer: it starts when all that th
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from goblins import _threads
 from goblins._asyncio import settle_with
 from goblins._errors import BrokenPromiseError, NoLoopError, PersistenceError
 from goblins._goblins import Promise, Resolver, _check_process, _in_turn, promise_and_resolver
+
+if TYPE_CHECKING:
+    import asyncio
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +40,8 @@ def from_awaitable(awaitable: Awaitable[T], loop: asyncio.AbstractEventLoop | No
     _check_process()
     if not inspect.isawaitable(awaitable):
         raise TypeError(f"from_awaitable needs what can be awaited, not {type(awaitable).__name__}")
+    import asyncio
+
     where = asyncio._get_running_loop() if loop is None else loop
     if where is None:
         if inspect.iscoroutine(awaitable):
@@ -127,6 +131,8 @@ class _OnLoop(_Work):
         awaitable, self._awaitable = self._awaitable, None
         if awaitable is None:
             return
+        import asyncio
+
         try:
             future = asyncio.ensure_future(awaitable, loop=self._loop)
         except BaseException as error:
