@@ -43,7 +43,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-python check-pythons check-wheel mutants sdist build develop wheel bench bench-peers bench-large check lint types loom bench-quick test-rust tools clean
+.PHONY: help demo test fuzz test-python check-pythons check-wheel mutants sdist build develop wheel bench bench-peers bench-large check lint types loom bench-quick test-rust tools clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -128,6 +128,14 @@ $(TOOLS): pyproject.toml
 	$(PY) -m pip install --upgrade 'pip>=25.1'
 	$(PY) -m pip install --group $(GROUP)
 	@touch $@
+
+# The machines of hypothesis take the number of their programs from the environment, as tests of damaged stores do.
+fuzz: build ## Try random programs, damaged stores and the readers of records for long (FUZZ=600 seconds for the last)
+	GOBLINS_MUTANTS=3000 $(PY) -m pytest tests/test_hostile_stores.py $(PYTEST)
+	GOBLINS_PROGRAMS=3000 $(PY) -m pytest --timeout 7200 tests/test_random_programs.py tests/test_graph_fuzz.py \
+		tests/test_class_actors_model.py tests/test_collections_model.py tests/test_sleep.py $(PYTEST)
+	for script in tests/stress/*.py; do test ! -e "$$script" || $(PY) "$$script" || exit 1; done
+	cd rust/fuzz && cargo run --release --locked -- $(or $(FUZZ),600)
 
 bench-peers: build ## Run goblins beside other libraries, and write docs/benchmarks.md
 	$(PY) benches/peers.py
