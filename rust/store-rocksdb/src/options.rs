@@ -14,6 +14,9 @@ const WAL: u64 = 64 << 20;
 /// Files that are left to the program around us.
 const FILES_LEFT: u64 = 256;
 
+/// Files that are open for a look.
+const FILES_TO_LOOK: i32 = 32;
+
 /// The options of every store.
 pub(crate) fn options() -> Options {
     let cache = Cache::new_lru_cache(MEMORY);
@@ -37,6 +40,15 @@ pub(crate) fn options() -> Options {
     options.set_keep_log_file_num(2);
     options.set_log_level(LogLevel::Warn);
     options.set_block_based_table_factory(&tables(&cache));
+    options
+}
+
+/// The options for a look at one record, before a store is opened: as little is made ready as can be.
+pub(crate) fn for_a_look() -> Options {
+    let mut options = Options::default();
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_max_open_files(FILES_TO_LOOK);
+    options.set_skip_stats_update_on_db_open(true);
     options
 }
 

@@ -13,7 +13,7 @@ use rocksdb::{DB, DBAccess, DBRawIteratorWithThreadMode, ReadOptions, WriteBatch
 
 use crate::errors::{refused, translate};
 use crate::lock::{self, Lock, OWNER};
-use crate::options::options;
+use crate::options::{self, options};
 use crate::place::Place;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::synced::{Noted, SYNCED, Synced};
@@ -188,7 +188,7 @@ fn look_at_format(path: &Path, folder: &Path) -> Result<(), StoreError> {
     if !folder.join("CURRENT").is_file() {
         return Ok(());
     }
-    let Ok(db) = DB::open_for_read_only(&options(), folder, false) else {
+    let Ok(db) = DB::open_for_read_only(&options::for_a_look(), folder, false) else {
         return Ok(());
     };
     match db.get(schema::format_key()) {
