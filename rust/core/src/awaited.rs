@@ -13,6 +13,7 @@ use crate::error::KernelError;
 use crate::host::Host;
 use crate::promise::{Progress, PromiseCell, Waiter};
 use crate::release::settling;
+use crate::upstream::Place;
 use crate::vat::Vat;
 
 /// Fewer are not looked through.
@@ -31,22 +32,58 @@ impl<H: Host> Default for Awaited<H> {
     }
 }
 
+/// A promise in whose line a churn has come to wait, and on whose behalf.
+pub(crate) struct Line<H: Host> {
+    pub(crate) source: H::Promise,
+    pub(crate) place: Option<Place<H>>,
+}
+
 impl<H: Host> Churn<H> {
+    pub(crate) fn are_places_noted(&self) -> bool {
+        let work = self.work();
+        work.noted == work.lines.len()
+    }
+
+    /// Before it is looked whether a promise would wait for itself: notes what waits for what. True.
+    pub(crate) fn note_places(self: &Rc<Self>, cx: H::Cx<'_>) -> bool {
+        while let Some((source, place)) = self.next_place(cx) {
+            if let Some(place) = place {
+                place.note(cx, &source);
+            }
+        }
+        true
+    }
+
+    fn next_place(&self, cx: H::Cx<'_>) -> Option<(H::Promise, Option<Place<H>>)> {
+        let mut work = self.work();
+        let noted = work.noted;
+        let line = work.lines.get_mut(noted)?;
+        let next = (H::clone_promise(cx, &line.source), line.place.take());
+        work.noted += 1;
+        Some(next)
+    }
+
     /// Notes in whose lines this churn has come to wait and waits still.
     pub(crate) fn note_lines(self: &Rc<Self>, cx: H::Cx<'_>) {
-        let listened = {
+        let (lines, mut awaited) = {
             let mut work = self.work();
-            if work.listened.is_empty() {
+            if work.lines.is_empty() {
                 return;
             }
-            std::mem::take(&mut work.listened)
+            work.noted = 0;
+            (std::mem::take(&mut work.lines), std::mem::take(&mut work.awaited))
         };
-        let mut awaited = std::mem::take(&mut self.work().awaited);
-        for promise in &listened {
+        for Line { source, place } in lines {
             // What has just come stands at the end.
             let waits =
-                H::promise_cell(promise).state().waiters.iter().rev().any(|one| one.is_of(self.vat()));
-            if waits && let Ok(weak) = H::downgrade_promise(cx, promise) {
+                H::promise_cell(&source).state().waiters.iter().rev().any(|one| one.is_of(self.vat()));
+            if !waits {
+                continue;
+            }
+            if let Some(place) = place {
+                place.note(cx, &source);
+            }
+            if let Ok(weak) = H::downgrade_promise(cx, &source) {
                 awaited.promises.push(weak);
             }
         }
@@ -54,7 +91,6 @@ impl<H: Host> Churn<H> {
             awaited = awaited.without_those_left(cx, self.vat());
         }
         self.work().awaited = awaited;
-        drop(listened);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::awaited::Awaited;
+use crate::awaited::{Awaited, Line};
 use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::Slot;
@@ -70,8 +70,10 @@ pub(crate) struct Work<H: Host> {
     pub(crate) saving: Option<Saving<H>>,
     /// Actors that the open turn gives new code.
     pub(crate) replacing: Option<Replacing<H>>,
-    /// Promises in whose lines this churn has come to wait.
-    pub(crate) listened: Vec<H::Promise>,
+    /// The lines in which this churn has come to wait.
+    pub(crate) lines: Vec<Line<H>>,
+    /// Of the first so many of them, the promises know what they wait for.
+    pub(crate) noted: usize,
     /// Promises in whose lines the vat waits since earlier churns.
     pub(crate) awaited: Awaited<H>,
 }
@@ -101,7 +103,8 @@ impl<H: Host> Work<H> {
             settled: Vec::new(),
             saving,
             replacing: None,
-            listened: Vec::new(),
+            lines: Vec::new(),
+            noted: 0,
             awaited: Awaited::default(),
         }
     }
@@ -308,6 +311,7 @@ impl<H: Host> Churn<H> {
         next: &mut Settlements<H>,
     ) {
         if let Reaction::Resume { answer, .. } = &reaction
+            && self.note_places(cx)
             && would_wait_for_itself::<H>(cx, answer, promise)
         {
             let ring = Outcome::Broken(H::error(cx, KernelError::PromiseCycle));
@@ -319,8 +323,9 @@ impl<H: Host> Churn<H> {
                 self.has_seen(promise);
                 self.react(cx, reaction, outcome, next);
             }
-            Waited::InLine(news) => {
-                self.work().listened.push(H::clone_promise(cx, promise));
+            Waited::InLine(news, place) => {
+                let source = H::clone_promise(cx, promise);
+                self.work().lines.push(Line { source, place });
                 if let Some(news) = news {
                     self.depends_on_store();
                     self.catch_up(cx, news);
@@ -383,6 +388,12 @@ impl<H: Host> Churn<H> {
         chained: bool,
         next: &mut Settlements<H>,
     ) {
+        if let Outcome::Fulfilled(value) = &outcome
+            && !self.are_places_noted()
+            && H::as_promise(cx, value).is_some()
+        {
+            self.note_places(cx);
+        }
         let outcome = match chain(cx, &promise, outcome) {
             Step::Settle(outcome) => outcome,
             Step::Wait(other) => return self.wait_for(cx, &other, Reaction::Chain(promise), next),

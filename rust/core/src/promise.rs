@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::ids::{Address, VatId};
 use crate::log::Cause;
 use crate::partial::{News, Updates};
-use crate::upstream::{Upstream, note_upstream};
+use crate::upstream::{Place, Upstream};
 use crate::vat::Vat;
 
 /// How a promise ended.
@@ -282,20 +282,18 @@ pub(crate) fn wait<H: Host>(
     let left = state.make_room(cx, cell);
     let instead = matches!(waiter, Waiter::Vat(_, Reaction::Resume { .. }));
     let goal = waiter.goal().filter(|_| !waiter.is_chain());
-    let goal = goal.map(|goal| (H::clone_promise(cx, goal.promise), goal.any));
+    let (goal, any) =
+        (goal.as_ref().map(|goal| H::clone_promise(cx, goal.promise)), goal.is_some_and(|goal| goal.any));
     state.waiters.push(waiter);
     drop(state);
     drop(left);
-    if let Some((goal, any)) = goal {
-        note_upstream::<H>(cx, &goal, promise, any, instead);
-    }
-    Waited::InLine(news)
+    Waited::InLine(news, goal.map(|goal| Place { goal, any, instead }))
 }
 
 /// What came of it that somebody wanted to wait.
 pub(crate) enum Waited<H: Host> {
-    /// He waits, and there may be an update for him.
-    InLine(Option<News<H>>),
+    /// He waits, and there may be an update for him. What his promise waits for is still to be noted.
+    InLine(Option<News<H>>, Option<Place<H>>),
     /// There is nothing to wait for.
     Over(Waiter<H>, Outcome<H>),
 }

@@ -204,11 +204,18 @@ fn wait<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, waiter: Waiter<H>, next: &
             let cause = H::promise_cell(promise).state().cause;
             tell_waiter(cx, waiter, outcome, cause, next);
         }
-        Waited::InLine(Some((Hearer::Chained(promise), value))) => {
-            partial::make_outside(cx, promise, value, true, next);
+        Waited::InLine(news, place) => {
+            if let Some(place) = place {
+                place.note(cx, promise);
+            }
+            match news {
+                Some((Hearer::Chained(promise), value)) => {
+                    partial::make_outside(cx, promise, value, true, next);
+                }
+                // Listeners belong to vats.
+                news => drop(news),
+            }
         }
-        // Listeners belong to vats.
-        Waited::InLine(news) => drop(news),
     }
 }
 

@@ -124,26 +124,32 @@ impl<H: Host> Reaction<H> {
     }
 }
 
-/// Notes what a promise waits for. `instead`: it does not wait any more for what it waited for before.
-pub(crate) fn note_upstream<H: Host>(
-    cx: H::Cx<'_>,
-    promise: &H::Promise,
-    source: &H::Promise,
-    any: bool,
-    instead: bool,
-) {
-    let Ok(source) = H::downgrade_promise(cx, source) else { return };
-    let mut state = H::promise_cell(promise).state();
-    let before = match &state.progress {
-        Progress::Pending => {
-            let before = if instead { std::mem::take(&mut state.upstream) } else { Upstream::default() };
-            state.upstream.add(source, any);
-            (Some(before), None)
-        }
-        Progress::Chained { .. } | Progress::Settled(..) => (None, Some(source)),
-    };
-    drop(state);
-    drop(before);
+/// A promise on whose behalf somebody waits in a line.
+pub(crate) struct Place<H: Host> {
+    pub(crate) goal: H::Promise,
+    /// Whatever comes settles it, though others may wait on its behalf as well.
+    pub(crate) any: bool,
+    /// It does not wait any more for what it waited for before.
+    pub(crate) instead: bool,
+}
+
+impl<H: Host> Place<H> {
+    /// Notes what the promise waits for.
+    pub(crate) fn note(self, cx: H::Cx<'_>, source: &H::Promise) {
+        let Ok(source) = H::downgrade_promise(cx, source) else { return };
+        let mut state = H::promise_cell(&self.goal).state();
+        let before = match &state.progress {
+            Progress::Pending => {
+                let before =
+                    if self.instead { std::mem::take(&mut state.upstream) } else { Upstream::default() };
+                state.upstream.add(source, self.any);
+                (Some(before), None)
+            }
+            Progress::Chained { .. } | Progress::Settled(..) => (None, Some(source)),
+        };
+        drop(state);
+        drop(before);
+    }
 }
 
 /// Whether a promise that comes to wait for what is at the end of a chain would wait for itself, whatever else
