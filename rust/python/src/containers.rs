@@ -354,9 +354,9 @@ impl Containers {
         Ok(now)
     }
 
-    /// For what comes in from outside.
-    pub(crate) fn copies<'py>(&self) -> Copies<'_, 'py> {
-        Copies::new(&self.known)
+    /// The addresses of the containers.
+    pub(crate) fn known(&self) -> &HashSet<usize> {
+        &self.known
     }
 
     /// Takes those of another one, too.

@@ -16,14 +16,14 @@ pub(crate) const MAX_DEPTH: usize = 1000;
 /// Copies of containers, each made once.
 pub(crate) struct Copies<'a, 'py> {
     /// Those that need no copy.
-    known: &'a HashSet<usize>,
+    known: Option<&'a HashSet<usize>>,
     made: Made<'py>,
     /// Something may stand in several places.
     tangled: bool,
 }
 
 impl<'a, 'py> Copies<'a, 'py> {
-    pub(crate) fn new(known: &'a HashSet<usize>) -> Self {
+    pub(crate) fn new(known: Option<&'a HashSet<usize>>) -> Self {
         Self { known, made: HashMap::new(), tangled: false }
     }
 
@@ -33,15 +33,19 @@ impl<'a, 'py> Copies<'a, 'py> {
             selves::check(value, "in a container")?;
             return Ok(None);
         }
-        if self.known.contains(&(value.as_ptr() as usize)) {
+        let known = |value: &Bound<'_, PyAny>| {
+            self.known.is_some_and(|known| known.contains(&(value.as_ptr() as usize)))
+        };
+        if known(value) {
             self.tangled = true;
             return Ok(None);
         }
-        let (known, tangled) = (self.known, &mut self.tangled);
+        let tangled = &mut self.tangled;
         let mut stop = |inner: &Bound<'py, PyAny>, made: &Made<'py>| {
-            let address = inner.as_ptr() as usize;
-            let there =
-                if known.contains(&address) { Some(inner.clone()) } else { made.get(&address).cloned() };
+            let there = match known(inner) {
+                true => Some(inner.clone()),
+                false => made.get(&(inner.as_ptr() as usize)).cloned(),
+            };
             *tangled |= there.is_some();
             there
         };

@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyString};
 use crate::alike::{alike, alike_plain};
 use crate::class_actor::{self, ActorBase, ClassInfo, Owner, actor, fields, no_field};
 use crate::containers::{Containers, may_change};
+use crate::copies::Copies;
 use crate::current::current;
 use crate::errors::{behavior_error, log_large_field, no_turn_error};
 use crate::handing_out;
@@ -31,18 +32,15 @@ const MANY_ENTRIES: usize = 5000;
 pub(crate) struct Kept {
     /// None if the actor had another behavior.
     fields: Option<Py<PyDict>>,
-    containers: Mutex<Containers>,
+    /// None as long as no field with a container was read.
+    containers: Mutex<Option<Box<Containers>>>,
     /// Somebody got hold of the dict that holds the fields.
     exposed: AtomicBool,
 }
 
 impl Kept {
     fn new(fields: Option<Py<PyDict>>) -> Arc<Self> {
-        Arc::new(Self {
-            fields,
-            containers: Mutex::new(Containers::default()),
-            exposed: AtomicBool::new(false),
-        })
+        Arc::new(Self { fields, containers: Mutex::new(None), exposed: AtomicBool::new(false) })
     }
 
     /// What a field held before.
@@ -56,11 +54,13 @@ impl Kept {
 
     /// Does something with the containers. They are not locked meanwhile: code of the user may run, and come back here.
     fn with_containers<T>(&self, py: Python<'_>, body: impl FnOnce(&mut Containers) -> T) -> T {
-        let mut containers = std::mem::take(&mut *self.containers.lock());
+        let mut containers = self.containers.lock().take().unwrap_or_default();
         let result = body(&mut containers);
-        let others = std::mem::replace(&mut *self.containers.lock(), containers);
-        if !others.is_empty() {
-            self.containers.lock().join(py, others);
+        if !containers.is_empty() {
+            let others = self.containers.lock().replace(containers);
+            if let (Some(others), Some(containers)) = (others, &mut *self.containers.lock()) {
+                containers.join(py, *others);
+            }
         }
         result
     }
@@ -260,15 +260,22 @@ impl Saved {
     }
 
     fn compare(&self, py: Python<'_>) -> PyResult<bool> {
-        self.kept.with_containers(py, |containers| self.compare_with(py, containers))
+        // Most turns come to see no container.
+        if self.kept.containers.lock().is_none() {
+            return self.compare_with(py, None);
+        }
+        self.kept.with_containers(py, |containers| self.compare_with(py, Some(containers)))
     }
 
-    fn compare_with(&self, py: Python<'_>, containers: &Containers) -> PyResult<bool> {
+    fn compare_with(&self, py: Python<'_>, containers: Option<&Containers>) -> PyResult<bool> {
         let instance = self.instance.bind(py);
         let info = instance.get().info.get();
         let now = fields(instance)?;
-        let mut copies = containers.copies();
-        let inside = containers.own_what_came_in(py, &mut copies, self.stored)?;
+        let mut copies = Copies::new(containers.map(Containers::known));
+        let inside = match containers {
+            Some(containers) => containers.own_what_came_in(py, &mut copies, self.stored)?,
+            None => false,
+        };
         let mut changed = inside | self.grown;
         for field in &info.fields {
             let field = field.bind(py);
@@ -326,7 +333,7 @@ impl Saved {
             containers.keep(&value)?;
         }
         let kept = Kept::new(Some(now.copy()?.unbind()));
-        *kept.containers.lock() = containers;
+        *kept.containers.lock() = Some(Box::new(containers));
         let before = Self {
             instance: self.instance.clone_ref(py),
             kept,
@@ -347,7 +354,7 @@ impl Saved {
         }
         visit.call(&self.kept.fields)?;
         match self.kept.containers.try_lock() {
-            Some(containers) => containers.traverse(visit),
+            Some(containers) => containers.as_ref().map_or(Ok(()), |containers| containers.traverse(visit)),
             None => Ok(()),
         }
     }
