@@ -738,6 +738,15 @@ def test_ctrl_c_ends_a_loop_that_waits_and_the_process_ends(wait):
         assert "Error" not in child.stderr.read()
 
 
+def test_one_ctrl_c_is_enough_where_a_turn_that_never_ends_is_waited_for():
+    with running_child("interrupted_loop.py", "busy", text=True, stderr=subprocess.PIPE) as child:
+        assert child.stdout.readline() == "waiting\n"
+        assert child.stdout.readline() == "closing\n"
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "interrupted\n"
+        assert child.wait() == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_gets_a_clear_error():
     code = """

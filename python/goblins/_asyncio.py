@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # asyncio is imported by the first who needs it: that takes longer than importing all else.
 T = TypeVar("T")
+# How many seconds a turn may take to end once nobody wants to wait for it any more.
+CLOSING_PATIENCE = 1.0
+
 L = TypeVar("L", bound=Vat | Store)
 
 
@@ -239,7 +242,7 @@ async def enter_life(life: L) -> L:
 
 
 async def exit_life(life: Vat | Store, error: BaseException | None = None) -> Literal[False]:
-    """Closes a vat or a store. A waiter that is cancelled is so when it has been closed.
+    """Closes a vat or a store. A waiter that is cancelled is so when it has been closed, or soon after.
 
     An error of the block goes on; if closing fails too, it gets a note of that.
     """
@@ -256,15 +259,24 @@ async def exit_life(life: Vat | Store, error: BaseException | None = None) -> Li
 
     closing = _in_thread(close)
     cancelled: BaseException | None = None
+    deadline: float | None = None
     with _shield():
         while True:
             try:
-                await closing
+                if deadline is None:
+                    await closing
+                else:
+                    async with asyncio.timeout_at(deadline):
+                        await closing
             except asyncio.CancelledError as cancel:
                 cancelled = cancel
                 if not ended.is_set():
+                    # A turn that never ends must not keep whoever wants to leave.
+                    deadline = deadline or asyncio.get_running_loop().time() + CLOSING_PATIENCE
                     continue
             except Exception as failure:
+                if cancelled is not None and isinstance(failure, TimeoutError):
+                    break
                 if error is None:
                     raise
                 note_closing(error, failure)

@@ -1,10 +1,13 @@
 """Waits, in the way it is told, for something that never comes, until it is interrupted."""
 
+import signal
 import sys
 import threading
 
 from goblins import Vat, promise_and_resolver, tell
 
+# It is ignored where the tests run in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 vat = Vat()
 entered, leave = threading.Event(), threading.Event()
 

@@ -76,6 +76,8 @@ pub(crate) struct Work<H: Host> {
     pub(crate) noted: usize,
     /// Promises in whose lines the vat waits since earlier churns.
     pub(crate) awaited: Awaited<H>,
+    /// It came up in a job: whoever runs the vat is to get it.
+    pub(crate) interrupt: Option<H::Error>,
 }
 
 impl<H: Host> Work<H> {
@@ -106,6 +108,7 @@ impl<H: Host> Work<H> {
             lines: Vec::new(),
             noted: 0,
             awaited: Awaited::default(),
+            interrupt: None,
         }
     }
 }
@@ -160,8 +163,13 @@ impl<H: Host> Churn<H> {
                 let method = H::method(cx, &message);
                 let heading =
                     Heading { kind: EventKind::Deliver, cause, actor: Some(&actor), method: method.as_ref() };
-                let result = self.turn(cx, heading, || H::deliver(cx, self, &actor, message));
-                self.answer(cx, resolver, result, &actor);
+                let result = self.turn(cx, heading, || H::deliver(cx, self, &actor, &message));
+                match result {
+                    Err(error) if H::is_interrupt(cx, &error) => {
+                        self.put_back(Task::Deliver { actor, message, resolver }, cause, error);
+                    }
+                    result => self.answer(cx, resolver, result, &actor),
+                }
             }
             Task::React { reaction, outcome } => self.do_reaction(cx, reaction, outcome, cause),
             Task::Update { hearer, value } => self.hear(cx, (hearer, value), cause),
@@ -177,6 +185,35 @@ impl<H: Host> Churn<H> {
                 self.keep_for(cx, &actor, &for_vat, foreign, Heading::react(cause))
             }
             Task::Find { slot, promise, asker: _ } => self.find(cx, slot, promise),
+        }
+    }
+
+    /// An interrupt came up in a job, which has nothing to do with that: the job is still to be done, after what led
+    /// to it has been written, and whoever runs the vat is interrupted.
+    fn put_back(&self, task: Task<H>, cause: Cause, error: H::Error) {
+        let mut work = self.work();
+        work.queue.push_front(Job { task, cause });
+        let before = work.interrupt.replace(error);
+        drop(work);
+        drop(before);
+    }
+
+    /// Whoever runs the vat is interrupted, if that is what the error says.
+    pub(crate) fn note_interrupt<T>(&self, cx: H::Cx<'_>, result: &Result<T, H::Error>) {
+        if let Err(error) = result
+            && H::is_interrupt(cx, error)
+        {
+            let error = H::clone_error(cx, error);
+            let before = self.work().interrupt.replace(error);
+            drop(before);
+        }
+    }
+
+    /// The interrupt that came up in a job since the last call.
+    pub(crate) fn take_interrupt(&self) -> Result<(), H::Error> {
+        match self.work().interrupt.take() {
+            Some(error) => Err(error),
+            None => Ok(()),
         }
     }
 
@@ -203,19 +240,39 @@ impl<H: Host> Churn<H> {
     fn do_reaction(self: &Rc<Self>, cx: H::Cx<'_>, reaction: Reaction<H>, outcome: Outcome<H>, cause: Cause) {
         match reaction {
             Reaction::Listen { fulfilled, broken, derived } => {
+                let (mut fulfilled, mut broken) = (fulfilled, broken);
                 let handler = match outcome {
-                    Outcome::Fulfilled(_) => fulfilled,
-                    Outcome::Broken(_) => broken,
+                    Outcome::Fulfilled(_) => &mut fulfilled,
+                    Outcome::Broken(_) => &mut broken,
                 };
-                let Some(handler) = handler else {
+                if handler.is_none() {
                     return self.settle_now(cx, derived, outcome, false);
-                };
-                let result =
-                    self.turn(cx, Heading::react(cause), || H::react(cx, self, handler, Some(outcome)));
-                self.settle_now(cx, derived, result.into(), false);
+                }
+                let seen = outcome.share(cx);
+                let result = self.turn(cx, Heading::react(cause), || H::react(cx, self, handler, Some(seen)));
+                match result {
+                    Err(error) if handler.is_some() && H::is_interrupt(cx, &error) => {
+                        let reaction = Reaction::Listen { fulfilled, broken, derived };
+                        self.put_back(Task::React { reaction, outcome }, cause, error);
+                    }
+                    result => {
+                        self.note_interrupt(cx, &result);
+                        self.settle_now(cx, derived, result.into(), false);
+                    }
+                }
             }
             Reaction::Finally { handler, derived } => {
-                let result = self.turn(cx, Heading::react(cause), || H::react(cx, self, handler, None));
+                let mut handler = Some(handler);
+                let result = self.turn(cx, Heading::react(cause), || H::react(cx, self, &mut handler, None));
+                let outcome = match (result, handler) {
+                    (Err(error), Some(handler)) if H::is_interrupt(cx, &error) => {
+                        let reaction = Reaction::Finally { handler, derived };
+                        return self.put_back(Task::React { reaction, outcome }, cause, error);
+                    }
+                    (result, _) => (result, outcome),
+                };
+                self.note_interrupt(cx, &outcome.0);
+                let (result, outcome) = outcome;
                 let outcome = match result {
                     Ok(_) => outcome,
                     Err(error) => Outcome::Broken(error),
@@ -228,6 +285,8 @@ impl<H: Host> Churn<H> {
                 }
                 let result =
                     self.turn(cx, Heading::react(cause), || H::resume(cx, self, code, outcome, &answer));
+                // The code has seen the interrupt, and is over.
+                self.note_interrupt(cx, &result);
                 match result.transpose() {
                     Some(result) => self.settle_now(cx, answer, result.into(), false),
                     None => drop(answer),

@@ -118,13 +118,13 @@ pub trait Host: Sized + 'static {
         cx: Self::Cx<'_>,
         churn: &Rc<Churn<Self>>,
         actor: &Self::Actor,
-        message: Self::Message,
+        message: &Self::Message,
     ) -> Result<Self::Value, Self::Error>;
-    /// Runs the handler of a settled promise.
+    /// Runs the handler of a settled promise, which may be taken if it can't be run again.
     fn react(
         cx: Self::Cx<'_>,
         churn: &Rc<Churn<Self>>,
-        handler: Self::Function,
+        handler: &mut Option<Self::Function>,
         outcome: Option<Outcome<Self>>,
     ) -> Result<Self::Value, Self::Error>;
     /// Tells a listener of a partial update. What it gives is dropped.
@@ -238,4 +238,6 @@ pub trait Host: Sized + 'static {
     fn attached<R>(f: impl for<'a> FnOnce(Self::Cx<'a>) -> R) -> Option<R>;
     /// Called between slices of a long wait, so that the user can interrupt it (guarantee G12).
     fn interrupted(cx: Self::Cx<'_>) -> Result<(), Self::Error>;
+    /// Whether an error is such an interrupt: it has nothing to do with the code that it came up in.
+    fn is_interrupt(cx: Self::Cx<'_>, error: &Self::Error) -> bool;
 }

@@ -139,6 +139,11 @@ impl<J, L> Mailbox<J, L> {
         job
     }
 
+    /// Gives back jobs that were taken, or came of such, to be done before all others. Only for the one inside.
+    pub fn put_back(&self, jobs: VecDeque<J>) {
+        self.inner.with(|inner| jobs.into_iter().rev().for_each(|job| inner.inbox.push_front(job)));
+    }
+
     /// Waits at most `patience` until fewer than `limit` jobs wait, or the vat is closed.
     pub fn wait_for_room(&self, limit: usize, patience: Duration) {
         let crowd = |inner: &mut Inner<J, L>, by: isize| {

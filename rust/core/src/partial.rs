@@ -282,6 +282,7 @@ impl<H: Host> Churn<H> {
             Hearer::Chained(promise) => self.update_now(cx, promise, value, true),
             Hearer::Listener(listener) => {
                 let told = self.turn(cx, Heading::react(cause), || H::update(cx, self, listener, value));
+                self.note_interrupt(cx, &told);
                 match told {
                     Ok(answer) => drop(answer),
                     Err(error) => {

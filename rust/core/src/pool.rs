@@ -184,7 +184,8 @@ impl<H: Host> Runtime<H> {
         match next {
             Next::Run(vat) => {
                 place.0.store(self.watch.tick(), Ordering::Relaxed);
-                vat.work(cx);
+                // Workers are not interrupted.
+                let _ = vat.work(cx);
                 // The last reference to it may be this one, and its end may take as long.
                 drop(vat);
                 place.0.store(0, Ordering::Relaxed);

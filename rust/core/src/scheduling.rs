@@ -68,7 +68,9 @@ impl<H: Host> Vat<H> {
                     let session = Session::begin(self.clone(), work);
                     let some = self.mailbox().backlog() > 0;
                     let done = session.do_jobs(cx, 1, Stretch::of_caller(self));
+                    let interrupt = session.churn().take_interrupt();
                     session.leave_durable(cx)?;
+                    interrupt?;
                     return if done.is_some() { Ok(some) } else { Err(H::error(cx, self.closed_error())) };
                 }
                 Entry::Closed => return Err(H::error(cx, self.closed_error())),
@@ -115,7 +117,7 @@ impl<H: Host> Vat<H> {
                     return Err(H::error(cx, full));
                 }
                 Err(_) => {
-                    self.help(cx);
+                    self.help(cx)?;
                     H::interrupted(cx)?;
                     H::detached(cx, || self.mailbox().wait_for_room(limit, SLICE));
                 }

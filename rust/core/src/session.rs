@@ -59,7 +59,12 @@ impl<H: Host> Session<H> {
         let backlog = if vat.is_manual() { 0 } else { vat.mailbox().backlog() };
         let mut left = backlog;
         while left > 0 {
-            match self.do_jobs(cx, left, Stretch::of_queue(&vat)) {
+            let done = self.do_jobs(cx, left, Stretch::of_queue(&vat));
+            if let Err(interrupt) = self.churn().take_interrupt() {
+                self.leave();
+                return Err(interrupt);
+            }
+            match done {
                 None => {
                     self.leave();
                     return Err(H::error(cx, vat.poisoned_error()));
@@ -71,8 +76,8 @@ impl<H: Host> Session<H> {
         Ok(self)
     }
 
-    /// Does at most `most` jobs, each a churn, and no more once the stretch is over. Gives how many these were, or
-    /// `None` if the vat has stopped.
+    /// Does at most `most` jobs, each a churn, and no more once the stretch is over, or after an interrupt, which the caller
+    /// takes. Gives how many these were, or `None` if the vat has stopped.
     pub(crate) fn do_jobs(&self, cx: H::Cx<'_>, most: usize, stretch: Stretch) -> Option<usize> {
         let churn = self.churn();
         let vat = churn.vat();
@@ -141,6 +146,11 @@ impl<H: Host> Session<H> {
         if is_forked() {
             return Err(H::error(cx, KernelError::Forked));
         }
+        let interrupt = self.churn().take_interrupt();
+        self.finish_churn(cx).and(interrupt)
+    }
+
+    fn finish_churn(self, cx: H::Cx<'_>) -> Result<(), H::Error> {
         self.churn().record_end();
         self.churn().note_lines(cx);
         let mut batch = self.churn().next_batch(cx);

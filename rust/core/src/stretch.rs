@@ -53,14 +53,20 @@ impl Stretch {
 }
 
 impl<H: Host> Churn<H> {
-    /// Does near work until none is left, or the stretch is over: then the rest is put into the inbox, and this gives
-    /// false. `cuts`: as often this churn was cut before.
+    /// Does near work until none is left, or the stretch is over, or there was an interrupt: then the rest is put into the
+    /// inbox, and this gives false. `cuts`: as often this churn was cut before.
     pub(crate) fn run_queue(self: &Rc<Self>, cx: H::Cx<'_>, stretch: Stretch, cuts: u64) -> bool {
         let watch = self.vat().runtime().watch();
         let (turn, tick) = (self.work().turn, watch.tick());
         loop {
             let job = {
                 let mut work = self.work();
+                if work.interrupt.is_some() {
+                    let rest = std::mem::take(&mut work.queue);
+                    drop(work);
+                    self.vat().mailbox().put_back(rest);
+                    return false;
+                }
                 match work.queue.pop_front() {
                     None => return true,
                     Some(job)

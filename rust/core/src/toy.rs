@@ -102,6 +102,8 @@ pub enum Fault {
     Raised(String),
     /// The kernel said so.
     Kernel(KernelError),
+    /// Somebody outside wants it to stop.
+    Interrupt,
 }
 
 /// A message.
@@ -299,9 +301,9 @@ impl Host for Toy {
         notes.push((place.vat.name().to_owned(), format!("{error}: turn {} of {actor}", place.turn)));
     }
 
-    fn deliver((): (), churn: &Rc<Churn<Self>>, actor: &Actor, message: Message) -> Result<Value, Fault> {
+    fn deliver((): (), churn: &Rc<Churn<Self>>, actor: &Actor, message: &Message) -> Result<Value, Fault> {
         let behavior = churn.behavior((), actor)?;
-        match behavior.act(&Turn::new(churn), message)? {
+        match behavior.act(&Turn::new(churn), message.clone())? {
             Reply::Value(value) => Ok(value),
             Reply::Become(next, value) => churn.change((), actor, &behavior, next).map(|()| value),
         }
@@ -310,10 +312,10 @@ impl Host for Toy {
     fn react(
         (): (),
         churn: &Rc<Churn<Self>>,
-        handler: Handler,
+        handler: &mut Option<Handler>,
         outcome: Option<Outcome<Self>>,
     ) -> Result<Value, Fault> {
-        handler(&Turn::new(churn), outcome)
+        handler.take().map_or(Ok(Value::Unit), |handler| handler(&Turn::new(churn), outcome))
     }
 
     fn update((): (), churn: &Rc<Churn<Self>>, listener: Listener, value: Value) -> Result<Value, Fault> {
@@ -474,6 +476,10 @@ impl Host for Toy {
         Some(f(()))
     }
 
+    fn is_interrupt((): (), error: &Fault) -> bool {
+        matches!(error, Fault::Interrupt)
+    }
+
     fn interrupted((): ()) -> Result<(), Fault> {
         Ok(())
     }
@@ -490,6 +496,7 @@ impl Drop for ToyRef {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Interrupt => f.write_str("interrupted"),
             Self::Raised(text) => f.write_str(text),
             Self::Kernel(error) => error.fmt(f),
         }

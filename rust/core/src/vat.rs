@@ -321,16 +321,24 @@ impl<H: Host> Vat<H> {
     }
 
     /// Runs the messages that wait, as whoever [`Scheduling`] names: called once for each time it is told to.
-    pub fn work(self: &Arc<Self>, cx: H::Cx<'_>) {
+    ///
+    /// The error is an interrupt that came up meanwhile.
+    pub fn work(self: &Arc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
         if is_forked() {
-            return;
+            return Ok(());
         }
-        let Some(work) = self.mailbox.enter_scheduled() else {
-            return;
-        };
+        match self.mailbox.enter_scheduled() {
+            Some(work) => self.work_on(cx, work),
+            None => Ok(()),
+        }
+    }
+
+    fn work_on(self: &Arc<Self>, cx: H::Cx<'_>, work: Box<Work<H>>) -> Result<(), H::Error> {
         let session = Session::begin(self.clone(), work);
         session.do_jobs(cx, CHURNS_AT_A_TIME, Stretch::of_queue(self));
+        let interrupt = session.churn().take_interrupt();
         session.leave();
+        interrupt
     }
 
     /// Gives the loop back, and sees to it that what came meanwhile is done.
@@ -346,11 +354,14 @@ impl<H: Host> Vat<H> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let session = self.enter_before(cx, deadline)?;
-            if session.do_jobs(cx, CHURNS_AT_A_TIME, Stretch::of_queue(self)).is_none() {
+            let done = session.do_jobs(cx, CHURNS_AT_A_TIME, Stretch::of_queue(self));
+            let interrupt = session.churn().take_interrupt();
+            if done.is_none() {
                 session.leave();
                 return Err(H::error(cx, self.poisoned_error()));
             }
             session.leave_durable(cx)?;
+            interrupt?;
             if self.mailbox.backlog() == 0 {
                 return Ok(());
             }
@@ -381,14 +392,15 @@ impl<H: Host> Vat<H> {
     }
 
     /// Does work that waits for this vat, if nobody else does. For one who waits for its result.
-    pub fn help(self: &Arc<Self>, cx: H::Cx<'_>) {
+    ///
+    /// The error is an interrupt that came up meanwhile.
+    pub fn help(self: &Arc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
         if is_forked() || self.mailbox.backlog() == 0 || !matches!(self.scheduling(), Scheduling::Pool) {
-            return;
+            return Ok(());
         }
-        if let Entry::Entered(work) = self.mailbox.try_enter() {
-            let session = Session::begin(self.clone(), work);
-            session.do_jobs(cx, CHURNS_AT_A_TIME, Stretch::of_queue(self));
-            session.leave();
+        match self.mailbox.try_enter() {
+            Entry::Entered(work) => self.work_on(cx, work),
+            Entry::Busy | Entry::Closed => Ok(()),
         }
     }
 

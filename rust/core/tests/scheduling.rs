@@ -80,7 +80,7 @@ fn a_caller_runs_the_vat_on_its_own_thread_and_first_what_came_before() {
     assert_eq!(get(&actor), 0);
     assert_eq!(here.try_recv(), Ok(this_thread()));
     assert!(outcome(&queued).is_some());
-    for waits in [|vat: &ToyVat| vat.drain((), None).unwrap(), |vat: &ToyVat| vat.help(())] {
+    for waits in [|vat: &ToyVat| vat.drain((), None).unwrap(), |vat: &ToyVat| vat.help(()).unwrap()] {
         tell(&actor, "do", ask.clone());
         waits(&vat);
         assert_eq!(here.try_recv(), Ok(this_thread()));

@@ -240,6 +240,15 @@ pub(crate) fn call_with<'py>(
     Args::Packed(&args, None).call(function)
 }
 
+/// Calls a function of a module of ours, or a method, that may run any code of the user.
+pub(crate) fn call_attribute<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &str,
+    args: impl IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error: Into<PyErr>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    call_with(&object.getattr(name)?, args)
+}
+
 /// What came out of a coroutine.
 pub(crate) enum Sent<'py> {
     Yielded(Bound<'py, PyAny>),

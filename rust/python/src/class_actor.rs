@@ -20,7 +20,7 @@ use pyo3::types::{
 
 use crate::bcom::Become;
 use crate::behavior::{Constructor, is_behavior, type_name};
-use crate::calls::Args;
+use crate::calls::{self, Args};
 use crate::collections::Collection;
 use crate::containers::may_change;
 use crate::copies::deep_copy;
@@ -432,7 +432,7 @@ pub(crate) fn fill<'py>(
         let name = field.to_string_lossy();
         let value = match stored(&name) {
             Some(value) => value,
-            None => match info.default.bind(py).call1((field,)) {
+            None => match calls::call_with(info.default.bind(py), (field,)) {
                 Err(error) if error.is_instance_of::<pyo3::exceptions::PyLookupError>(py) => {
                     return Err(missing(&name));
                 }

@@ -117,7 +117,7 @@ pub(crate) fn is_of_library(label: &str) -> bool {
 /// The collection of a kind with this root; there is one object for each that is in memory.
 pub(crate) fn collection<'py>(kind: u8, root: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     match REGISTERED.get(root.py()) {
-        Some(registered) => registered.make.bind(root.py()).call1((kind, root)).map(Some),
+        Some(registered) => calls::call_with(registered.make.bind(root.py()), (kind, root)).map(Some),
         None => Ok(None),
     }
 }

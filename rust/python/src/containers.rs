@@ -14,8 +14,9 @@ use pyo3::types::{PyByteArray, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 use crate::alike::alike;
 use crate::copies::Copies;
 use crate::handing_out;
+use crate::interrupts;
 use crate::shapes::{self, Held, Shape};
-use crate::undoing::Undoing;
+use crate::undoing::{Undoing, undisturbed};
 
 /// Whether a value can be changed in place, or may hold what can.
 pub(crate) fn may_change(value: &Bound<'_, PyAny>) -> bool {
@@ -232,10 +233,20 @@ impl Contents {
                 list.set_slice(0, list.len(), held.bind(py))
             }
             Self::Dict(dict, held) => {
-                let dict = dict.bind(py);
-                undoing.drop_later(dict.copy()?.into_any().unbind());
+                let (dict, held) = (dict.bind(py), held.bind(py));
+                undoing.drop_later(dict.items().into_any().unbind());
                 dict.clear();
-                dict.update(held.bind(py).as_mapping())
+                // No key is hashed anew, but some may be compared, and a signal may come up in that.
+                let Err(error) = dict.update(held.as_mapping()) else {
+                    return Ok(());
+                };
+                let (dict, held) = (dict.clone().unbind(), held.clone().unbind());
+                undisturbed(py, move |py| {
+                    dict.bind(py).clear();
+                    dict.bind(py).update(held.bind(py).as_mapping())
+                })?;
+                interrupts::write_unraisable(py, error, None);
+                Ok(())
             }
             Self::Set(set, held) => {
                 let set = set.bind(py);

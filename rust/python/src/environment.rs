@@ -11,6 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::behavior::{Constructor, Parameter, ParameterKind, same_version, version_bytes};
+use crate::calls;
 use crate::cbor;
 use crate::class_actor::ClassInfo;
 use crate::collections::library_labels;
@@ -238,7 +239,7 @@ impl Upgrade {
         let Some(begins) = upgrade.bind(py).getattr_opt(intern!(py, "_begins"))? else {
             return Ok(Self::Any);
         };
-        let versions = begins.call0()?.try_iter()?.map(|version| version_bytes(&version?));
+        let versions = calls::call_with(&begins, ())?.try_iter()?.map(|version| version_bytes(&version?));
         Ok(Self::From(versions.collect::<PyResult<_>>()?))
     }
 }

@@ -16,9 +16,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyTraceback, PyType};
 
-use crate::calls::{Args, call_with};
+use crate::calls::{self, Args, call_with};
 use crate::cbor::Problem;
 use crate::host::PyHost;
+use crate::interrupts::{again_if_interrupted, is_interrupt, write_unraisable};
 
 macro_rules! error_classes {
     ($($function:ident => $name:literal),* $(,)?) => {
@@ -65,7 +66,8 @@ fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
 
 /// The exception that stands for the problem of a broken promise (ASY-17).
 pub(crate) fn as_exception(problem: Bound<'_, PyAny>) -> PyResult<PyErr> {
-    Ok(PyErr::from_value(module(problem.py())?.call_method1("as_exception", (problem,))?))
+    let module = module(problem.py())?;
+    Ok(PyErr::from_value(calls::call_attribute(module, "as_exception", (problem,))?))
 }
 
 /// An instance of a class of `goblins._errors`, with attributes.
@@ -144,7 +146,8 @@ impl Fault {
 
     /// The error as that of a promise: one that says that a task is cancelled would cancel whoever waits.
     pub(crate) fn of_a_promise(self, py: Python<'_>) -> Self {
-        if self.0.error.bind(py).is_instance_of::<PyException>() {
+        let error = self.0.error.bind(py);
+        if error.is_instance_of::<PyException>() || is_interrupt(py, error) {
             return self;
         }
         match as_exception(self.0.error.bind(py).clone().into_any()) {
@@ -362,24 +365,24 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
 
 /// Logs an error that nobody will get to see, on the logger `goblins`.
 pub(crate) fn log_unheard(py: Python<'_>, message: &str, error: &Fault) {
-    let logged = (|| -> PyResult<()> {
+    let log = || -> PyResult<()> {
         let logger = module(py)?.getattr("logger")?;
         let error = error.value(py);
         let keywords: Bound<'_, PyDict> = [("exc_info", error)].into_py_dict(py)?;
         Args::Packed(&("%s", message).into_pyobject(py)?, Some(&keywords)).call(&logger.getattr("error")?)?;
         Ok(())
-    })();
-    if let Err(failure) = logged {
-        failure.write_unraisable(py, None);
+    };
+    if let Err(failure) = again_if_interrupted(py, log) {
+        write_unraisable(py, failure, None);
     }
 }
 
 /// Logs that an error went unheard which can't be looked into any more.
 pub(crate) fn log_without_error(py: Python<'_>, message: &str) {
-    let logged =
-        module(py).and_then(|module| module.getattr("logger")?.call_method1("error", ("%s", message)));
+    let logged = module(py)
+        .and_then(|module| calls::call_attribute(&module.getattr("logger")?, "error", ("%s", message)));
     if let Err(failure) = logged {
-        failure.write_unraisable(py, None);
+        write_unraisable(py, failure, None);
     }
 }
 
@@ -389,7 +392,7 @@ pub(crate) fn log_slow_turn(py: Python<'_>, vat: &str, thread: u64, lasting: std
         .and_then(|module| module.getattr("log_slow_turn"))
         .and_then(|log| call_with(&log, (vat, thread, lasting.as_secs_f64())));
     if let Err(failure) = logged {
-        failure.write_unraisable(py, None);
+        write_unraisable(py, failure, None);
     }
 }
 
@@ -399,7 +402,7 @@ pub(crate) fn log_warning(py: Python<'_>, message: &str) {
         .and_then(|module| module.getattr("logger")?.getattr("warning"))
         .and_then(|log| call_with(&log, ("%s", message)));
     if let Err(failure) = logged {
-        failure.write_unraisable(py, None);
+        write_unraisable(py, failure, None);
     }
 }
 
@@ -415,7 +418,8 @@ pub(crate) fn log_large_field(class: &str, field: &Bound<'_, PyString>, entries:
 
 /// Says in the error of a portrait how its actor is reached.
 pub(crate) fn add_trail(py: Python<'_>, error: &Fault, way: &str, actor: &str) {
-    let told = module(py).and_then(|module| module.call_method1("add_trail", (error.value(py), way, actor)));
+    let told =
+        again_if_interrupted(py, || module(py)?.call_method1("add_trail", (error.value(py), way, actor)));
     // An error that can't be changed goes on as it is.
     drop(told);
 }
@@ -433,7 +437,7 @@ pub(crate) fn aside(py: Python<'_>, code: impl FnOnce(Python<'_>)) {
 /// Adds a note to an error.
 pub(crate) fn add_note(py: Python<'_>, error: &Fault, text: &str) {
     // An error that takes no notes goes on without.
-    drop(error.value(py).bind(py).call_method1("add_note", (text,)));
+    drop(again_if_interrupted(py, || error.value(py).bind(py).call_method1("add_note", (text,))));
 }
 
 /// Notes in an error where it left a turn, unless an earlier turn has done so.
@@ -451,7 +455,7 @@ pub(crate) fn note(py: Python<'_>, error: &Fault, place: &Place<'_, PyHost>) {
     if let Some(event) = place.event {
         text += &format!(", event {event} of its log");
     }
-    let noted = module(py).and_then(|module| module.call_method1("add_place", (error.value(py), text)));
+    let noted = again_if_interrupted(py, || module(py)?.call_method1("add_place", (error.value(py), &text)));
     // An error that takes no notes goes on without.
     drop(noted);
 }

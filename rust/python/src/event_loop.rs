@@ -12,9 +12,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
-use crate::calls::Args;
+use crate::calls::{self, Args};
 use crate::errors::{aside, kernel_error, log_unheard};
 use crate::host::PyHost;
+use crate::interrupts;
 
 /// The threads of this process that run a loop and wait.
 static WAITS: LazyLock<Waits> = LazyLock::new(Waits::new);
@@ -55,14 +56,17 @@ impl EventLoop {
 
     /// Tells the loop to run the vat.
     pub(crate) fn call_soon(&self, py: Python<'_>, vat: &Arc<KernelVat<PyHost>>) {
-        let told =
-            Bound::new(py, Work { vat: vat.clone(), called: AtomicBool::new(false) }).and_then(|work| {
+        let tell = || {
+            let Some(home) = self.object(py) else {
                 // What a loop that is gone has not called tells the vat, as with one that is closed.
-                let home = self.object(py);
-                home.map(|home| home.call_method1(intern!(py, "call_soon_threadsafe"), (work,))).transpose()
-            });
+                return Bound::new(py, Work { vat: vat.clone(), called: AtomicBool::new(false) }).map(drop);
+            };
+            let work = Bound::new(py, Work { vat: vat.clone(), called: AtomicBool::new(false) })?;
+            let call_soon = home.getattr(intern!(py, "call_soon_threadsafe"))?;
+            interrupts::again_if_interrupted(py, || calls::call_with(&call_soon, (&work,))).map(drop)
+        };
         // If it is closed, the vat has been told: by what was not called.
-        if let (Err(error), false) = (told, self.is_closed(py)) {
+        if let (Err(error), false) = (tell(), self.is_closed(py)) {
             log_unheard(
                 py,
                 &format!("vat {}: its event loop takes no more messages", vat.name()),
@@ -89,9 +93,9 @@ struct Work {
 
 #[pymethods]
 impl Work {
-    fn __call__(&self, py: Python<'_>) {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         self.called.store(true, Ordering::Relaxed);
-        self.vat.work(py);
+        Ok(self.vat.work(py)?)
     }
 
     fn __repr__(&self) -> String {

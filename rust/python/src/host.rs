@@ -30,6 +30,7 @@ use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard, log_warning};
 use crate::event_loop::EventLoop;
 use crate::handing_out;
+use crate::interrupts;
 use crate::joining::Values;
 use crate::leaf;
 use crate::listening::part_of;
@@ -240,7 +241,7 @@ impl Host for PyHost {
         py: Python<'_>,
         churn: &Rc<Churn<Self>>,
         actor: &Py<Ref>,
-        message: Message,
+        message: &Message,
     ) -> Result<Py<PyAny>, Fault> {
         let method = message.method.as_ref().map(|method| method.bind(py));
         let kwargs = message.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
@@ -254,13 +255,21 @@ impl Host for PyHost {
     fn react(
         py: Python<'_>,
         churn: &Rc<Churn<Self>>,
-        handler: Handler,
+        handler: &mut Option<Handler>,
         outcome: Option<Outcome<Self>>,
     ) -> Result<Py<PyAny>, Fault> {
+        if matches!(handler, Some(Handler::Close(_)))
+            && let Some(Handler::Close(closing)) = handler.take()
+        {
+            return Ok(closing.run(py)?.unbind());
+        }
+        let Some(handler) = &*handler else {
+            return Ok(py.None());
+        };
         let answer = match (handler, outcome) {
-            (Handler::Part(key), Some(Outcome::Fulfilled(value))) => part_of(value.bind(py), &key),
+            (Handler::Part(key), Some(Outcome::Fulfilled(value))) => part_of(value.bind(py), key),
             (Handler::Part(_), Some(Outcome::Broken(error))) => return Err(error),
-            (Handler::Close(closing), _) => return Ok(closing.run(py)?.unbind()),
+            (Handler::Close(_), _) => return Ok(py.None()),
             (Handler::Call(function) | Handler::Part(function), None) => {
                 calls::call_with(function.bind(py), ())
             }
@@ -316,13 +325,12 @@ impl Host for PyHost {
             }
             (Waker::Callback(callback), outcome) => (callback, outcome),
         };
-        let called = match callback {
-            (callback, Outcome::Fulfilled(value)) => calls::call_with(callback.bind(py), (value, py.None())),
-            (callback, Outcome::Broken(error)) => {
-                calls::call_with(callback.bind(py), (py.None(), error.value(py)))
-            }
+        let (callback, value, error) = match callback {
+            (callback, Outcome::Fulfilled(value)) => (callback, value, py.None()),
+            (callback, Outcome::Broken(error)) => (callback, py.None(), error.value(py).into_any()),
         };
-        if let Err(error) = called {
+        let call = || calls::call_with(callback.bind(py), (&value, &error));
+        if let Err(error) = interrupts::again_if_interrupted(py, call) {
             log_unheard(py, "a function that waited for a promise failed", &error.into());
         }
         None
@@ -469,6 +477,10 @@ impl Host for PyHost {
 
     fn attached<R>(f: impl for<'a> FnOnce(Python<'a>) -> R) -> Option<R> {
         Python::try_attach(f)
+    }
+
+    fn is_interrupt(py: Python<'_>, error: &Fault) -> bool {
+        interrupts::is_interrupt(py, error.value(py).bind(py))
     }
 
     fn interrupted(py: Python<'_>) -> Result<(), Fault> {

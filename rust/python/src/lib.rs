@@ -24,6 +24,7 @@ mod flatly;
 mod handing_out;
 mod host;
 mod identifiers;
+mod interrupts;
 mod joining;
 mod leaf;
 mod listening;

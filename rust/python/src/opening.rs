@@ -171,7 +171,7 @@ pub(crate) fn new_roots(
     let stored = stored_version(py, vat, record)?;
     let old = PyTuple::new(py, old)?;
     let module = py.import("goblins._migrations")?;
-    let made = module.call_method1("upgrade_roots", (upgrade, stored, old, version))?;
+    let made = calls::call_attribute(&module, "upgrade_roots", (upgrade, stored, old, version))?;
     if let Ok(pair) = made.cast::<PyTuple>()
         && pair.len() == 2
         && !pair.get_item(0)?.is_instance_of::<Ref>()

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::behavior::{self, Parameter, ParameterKind, Source, version_bytes};
-use crate::calls::Args;
+use crate::calls::{self, Args};
 use crate::cbor::{self, Handle, NotPortable, Refs};
 use crate::class_actor::{self, ActorBase};
 use crate::environment::{Environment, Maker, name};
@@ -340,9 +340,9 @@ fn given_fields<'py>(
     place: &Place<'_, 'py>,
 ) -> PyResult<(Arc<Shape>, Vec<Bound<'py, PyAny>>)> {
     let py = given.py();
-    let read = py
-        .import("goblins._migrations")?
-        .call_method1("read_portrait", (given, names, version, place.actor.describe(py)))?;
+    let module = py.import("goblins._migrations")?;
+    let args = (given, names, version, place.actor.describe(py));
+    let read = calls::call_attribute(&module, "read_portrait", args)?;
     let (version, fields) = read.extract::<(Bound<'py, PyAny>, Bound<'py, PyDict>)>()?;
     let mut shape = Shape {
         label: place.shape.label.clone(),

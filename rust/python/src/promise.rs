@@ -176,7 +176,7 @@ impl Promise {
             return outcome_result(outcome);
         }
         if let (true, Some(sent)) = (this.helped, &this.sent) {
-            sent.vat.help(py);
+            sent.vat.help(py)?;
             // What that ran may have forked.
             crate::runtime::check()?;
         }

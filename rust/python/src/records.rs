@@ -12,6 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyString, PyTuple, PyType};
 
+use crate::calls;
 use crate::cbor::Head;
 use crate::copies::deep_copy;
 use crate::shapes::{self, Shape};
@@ -163,7 +164,7 @@ impl RecordClass {
             let name = field.to_str()?;
             let value = match stored(name) {
                 Some(value) => value,
-                None => match self.default.bind(py).call1((instance.as_ref(), field)) {
+                None => match calls::call_with(self.default.bind(py), (instance.as_ref(), field)) {
                     Err(error) if error.is_instance_of::<PyLookupError>(py) => {
                         return Ok(Err(name.to_owned()));
                     }

@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::arguments::{Named, arguments};
 use crate::behavior::{self, Behavior, Constructor, not_a_behavior, same_version};
-use crate::calls::Args;
+use crate::calls::{self, Args};
 use crate::cbor::{self, Actors, DecodeError};
 use crate::class_actor::{self, ClassInfo};
 use crate::collections;
@@ -109,10 +109,9 @@ impl<'a> Today<'a> {
         for (name, value) in shape.fields.iter().zip(fields) {
             dict.set_item(name, value)?;
         }
-        let made = py
-            .import("goblins._migrations")?
-            .call_method1("upgrade_fields", (upgrade, stored, dict, version, place()))?
-            .cast_into::<PyDict>()?;
+        let module = py.import("goblins._migrations")?;
+        let args = (upgrade, stored, dict, version, place());
+        let made = calls::call_attribute(&module, "upgrade_fields", args)?.cast_into::<PyDict>()?;
         let mut names = Vec::with_capacity(made.len());
         let mut values = Vec::with_capacity(made.len());
         for (name, value) in made {

@@ -20,6 +20,7 @@ use crate::current::current;
 use crate::errors::{behavior_error, log_large_field, no_turn_error};
 use crate::handing_out;
 use crate::host::PyHost;
+use crate::interrupts;
 use crate::leaf;
 use crate::refs::Ref;
 use crate::sharing;
@@ -369,7 +370,7 @@ impl Saved {
             self.let_go(py);
             forget_kept(instance);
             if let Some(error) = undoing.into_error() {
-                error.write_unraisable(py, Some(instance.as_any()));
+                interrupts::write_unraisable(py, error, Some(instance.as_any()));
             }
         });
     }

@@ -1,5 +1,6 @@
 //! What comes up while containers get back what they held.
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
@@ -112,4 +113,20 @@ impl Undoing {
         }
         Ok(found.then_some(others))
     }
+}
+
+/// Does something on a thread of its own: signals are handled on the main thread only.
+pub(crate) fn undisturbed(
+    py: Python<'_>,
+    does: impl FnOnce(Python<'_>) -> PyResult<()> + Send,
+) -> PyResult<()> {
+    py.detach(|| {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("goblins-undo".to_owned());
+            let ended = || PyRuntimeError::new_err("the interpreter is shutting down: nothing can be undone");
+            let work = move || Python::try_attach(does).unwrap_or_else(|| Err(ended()));
+            let done = thread.spawn_scoped(scope, work).map(|thread| thread.join());
+            done.map_err(PyErr::from)?.unwrap_or_else(|_| Err(PyRuntimeError::new_err("a panic in an undo")))
+        })
+    })
 }

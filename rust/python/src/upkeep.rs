@@ -12,6 +12,7 @@ use goblins_core::storage::Storage;
 use goblins_core::store::StoreError;
 use pyo3::prelude::*;
 
+use crate::calls;
 use crate::current::occupied;
 use crate::errors::{deadlock, kernel_error, store_error};
 use crate::host::PyHost;
@@ -66,7 +67,7 @@ fn look_around(py: Python<'_>, progress: Option<&Py<PyAny>>, now: Progress) -> P
         Phase::Sweeping => "sweeping",
         Phase::Compacting => "compacting",
     };
-    progress.call1(py, (phase, now.done, now.total)).map(drop)
+    calls::call_with(progress.bind(py), (phase, now.done, now.total)).map(drop)
 }
 
 fn as_report(py: Python<'_>, report: Report) -> PyResult<Bound<'_, PyAny>> {

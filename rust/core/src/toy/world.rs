@@ -48,7 +48,7 @@ impl<'a> Turn<'a> {
         if !self.churn.is_near(actor) {
             return Err(Fault::Raised(format!("{actor:?} is far")));
         }
-        Toy::deliver((), self.churn, actor, Message { method, value })
+        Toy::deliver((), self.churn, actor, &Message { method, value })
     }
 
     /// Sends a message to an actor or to a promise for one.
@@ -164,7 +164,7 @@ pub fn spawn(vat: &Arc<Vat<Toy>>, behavior: Behavior) -> Result<Actor, Fault> {
 /// Calls an actor from outside: a turn of its own, durable on return.
 pub fn call(actor: &Actor, method: &'static str, value: Value) -> Result<Value, Fault> {
     let vat = Toy::actor_cell(actor).vat();
-    vat.run((), |churn| Toy::deliver((), churn, actor, Message { method, value }))
+    vat.run((), |churn| Toy::deliver((), churn, actor, &Message { method, value }))
 }
 
 /// Sends a message from outside.

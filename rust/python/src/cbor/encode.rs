@@ -20,6 +20,7 @@ use crate::collections::Collection;
 use crate::containers::{each_inner, may_change};
 use crate::current::current;
 use crate::host::PyHost;
+use crate::interrupts::again_if_interrupted;
 use crate::records::{Kind, RecordClass, Records};
 use crate::shapes;
 
@@ -306,6 +307,7 @@ impl<'py> Writer<'_, 'py> {
             }
             Ok(())
         };
+        let hash = || again_if_interrupted(member.py(), hash);
         let hashed: PyResult<()> = match current() {
             Some(churn) => churn.paused(hash),
             None => hash(),

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::decode::{Actors, DecodeError, decode, malformed, valid};
 use super::encode::NotPortable;
+use crate::calls;
 use crate::errors::broken_promise;
 use crate::host::PyHost;
 use crate::promise::Promise;
@@ -18,7 +19,8 @@ pub(super) const BROKEN: u8 = 2;
 
 /// What is kept of the error of a broken promise, as plain values.
 pub(super) fn broken_error<'py>(error: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, NotPortable> {
-    Ok(error.py().import("goblins._broken")?.call_method1("describe", (error,))?)
+    let module = error.py().import("goblins._broken")?;
+    Ok(calls::call_attribute(module.as_any(), "describe", (error,))?)
 }
 
 /// Appends what was written of the promises of an actor, in the order of their numbers; nothing if there are none.

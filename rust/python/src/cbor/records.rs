@@ -10,6 +10,7 @@ use pyo3::types::PyString;
 use super::decode::{Actors, DecodeError, array_of, item, malformed};
 use super::encode::{NotPortable, Writer};
 use super::tags;
+use crate::calls;
 use crate::errors::goblins_error;
 use crate::records::{Kind, RecordClass};
 
@@ -213,6 +214,6 @@ pub(super) fn read_member<'py>(
     }
     match flags {
         Some(flags) => Ok(flags),
-        None => Ok(record.class.bind(py).call1((0,))?),
+        None => Ok(calls::call_with(record.class.bind(py), (0,))?),
     }
 }

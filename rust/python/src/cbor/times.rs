@@ -16,6 +16,7 @@ use super::decode::{DecodeError, array_of, malformed, valid};
 use super::encode::NotPortable;
 use super::{known, tags};
 use crate::behavior::type_name;
+use crate::calls;
 
 const MINUTE: i64 = 60_000_000;
 const SECONDS_OF_A_DAY: i64 = 86_400;
@@ -105,7 +106,7 @@ fn zone(tzinfo: Option<Bound<'_, PyTzInfo>>) -> Result<Zone, NotPortable> {
     };
     let py = tzinfo.py();
     if known::TIMEZONE.is_type_of(&tzinfo) {
-        let made_of = tzinfo.call_method0(intern!(py, "__getinitargs__"))?;
+        let made_of = calls::call_attribute(tzinfo.as_any(), "__getinitargs__", ())?;
         let made_of = made_of.cast::<PyTuple>().map_err(PyErr::from)?;
         let distance = made_of.get_item(0)?;
         let distance = distance.cast::<PyDelta>().map_err(PyErr::from)?;
@@ -221,7 +222,7 @@ fn read_zone<'py>(
         Type::String => {
             let name = from.str()?;
             let class = known::ZONE_INFO.get(py)?;
-            let made = class.call1((name,)).map_err(|error| {
+            let made = calls::call_with(&class, (name,)).map_err(|error| {
                 // What is no name of a zone at all is a ValueError.
                 if error.is_instance_of::<PyValueError>(py) {
                     return DecodeError::Malformed(error.to_string());
