@@ -94,6 +94,7 @@ lint: tools ## Check format and lints
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) tools/notices.py --check
+	$(PY) tools/mutants.py --list > /dev/null
 	$(RUN) cargo clippy --workspace --all-targets -- -D warnings
 
 test-rust: tools ## Run the Rust tests only

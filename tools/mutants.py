@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import tomllib
 from dataclasses import dataclass
@@ -26,7 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / "tools" / "mutants.toml"
 # A mutant may hang: that is noticed too.
-PATIENCE = 300
+PATIENCE = 120
+KILLED, LIVED, BROKEN = "killed", "LIVED", "DOES NOT BUILD"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Copy:
             "CARGO_TARGET_DIR": str(self.target),
             "CARGO_PROFILE_DEV_OPT_LEVEL": "1",
             "CARGO_PROFILE_DEV_DEBUG": "false",
+            "CARGO_INCREMENTAL": "1",
+            "PYO3_PYTHON": sys.executable,
             "PYTHONPATH": str(folder / "python"),
             "PYTHONWARNINGS": "ignore:goblins was built without",
         }
@@ -76,65 +81,106 @@ class Copy:
 
     def run(self, *command: str, timeout: float = PATIENCE) -> int:
         """The return code of a command, or 124 if it took too long; what it wrote is kept in `output`."""
-        try:
-            done = subprocess.run(
+        with tempfile.TemporaryFile() as output:
+            # In a group of its own, all of which ends should it hang.
+            process = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env=self.environment,
-                stdout=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
                 stderr=subprocess.STDOUT,
-                timeout=timeout,
+                start_new_session=True,
             )
-        except subprocess.TimeoutExpired:
-            self.output = f"took more than {timeout} s"
-            return 124
-        self.output = done.stdout.decode(errors="replace")
-        return done.returncode
+            try:
+                code = process.wait(timeout)
+            except BaseException as error:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                code = 124
+            output.seek(0)
+            self.output = output.read().decode(errors="replace")
+        return code
 
-    def build(self) -> bool:
-        command = ["cargo", "build", "--quiet", "--locked", "--package", "goblins-python", "--lib"]
-        if self.run(sys.executable, "tools/rocksdb.py", "run", "--", *command, timeout=3600):
+    def cargo(self, *command: str, timeout: float = 3600) -> int:
+        return self.run(sys.executable, "tools/rocksdb.py", "run", "--", "cargo", *command, timeout=timeout)
+
+    def build(self, tests: tuple[str, ...]) -> bool:
+        """Builds what the tests need."""
+        for group in {of_core(test) for test in tests if is_of_core(test)}:
+            if self.cargo("test", "--quiet", *group, "--no-run"):
+                return False
+        if all(map(is_of_core, tests)):
+            return True
+        # Half of the time goes into optimising the binding.
+        level = "profile.dev.package.goblins-python.opt-level=0"
+        if self.cargo("build", "--quiet", "--locked", "-p", "goblins-python", "--lib", "--config", level):
             return False
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
         library = "lib_goblins.dylib" if sys.platform == "darwin" else "lib_goblins.so"
-        shutil.copyfile(
-            self.target / "debug" / library, self.folder / "python" / "goblins" / f"_goblins{suffix}"
+        built, place = (
+            self.target / "debug" / library,
+            self.folder / "python" / "goblins" / f"_goblins{suffix}",
         )
+        new = place.with_suffix(".new")
+        shutil.copyfile(built, new)
+        new.replace(place)
         return True
 
     def passes(self, tests: tuple[str, ...]) -> bool:
         """Whether all of the tests pass."""
-        python = [test for test in tests if test.partition("::")[0].endswith(".py")]
-        if python and self.run(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *python):
-            if "no tests ran" in self.output or "not found" in self.output:
-                sys.exit(f"there is no such test: {python}\n{self.output[-2000:]}")
-            return False
-        for test in tests:
-            file, _, name = test.partition("::")
-            if file.endswith(".rs"):
-                command = [
-                    "cargo",
-                    "test",
-                    "--quiet",
-                    "--package",
-                    "goblins-core",
-                    "--test",
-                    file[:-3],
-                    "--",
-                    name,
-                ]
-                if self.run(sys.executable, "tools/rocksdb.py", "run", "--", *command, timeout=900):
-                    return False
-                if "test result: ok. 0 passed" in self.output:
-                    sys.exit(f"there is no such test: {test}")
-        return True
+        of_files: dict[tuple[str, ...], list[str]] = {}
+        for test in filter(is_of_core, tests):
+            of_files.setdefault(of_core(test), []).append(test.partition("::")[2])
+        for file, names in of_files.items():
+            only = names if all(names) else []
+            if self.cargo("test", *file, "--", *only, timeout=PATIENCE):
+                return False
+            for name in filter(None, names):
+                if f"{name} ... ok" not in self.output:
+                    sys.exit(f"there is no test {name} in {file[-1]}")
+        python = [test for test in tests if not is_of_core(test)]
+        if not python:
+            return True
+        failed = self.run(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *python)
+        # Nothing was collected, or there is no such test.
+        if failed in (4, 5):
+            sys.exit(f"pytest can't run {python}:\n{self.output[-2000:]}")
+        return not failed
+
+    def judge(self, mutant: Mutant) -> str:
+        """Makes the mutant, tries it, and takes it back."""
+        path = self.folder / mutant.file
+        text = path.read_text(encoding="utf-8")
+        path.write_text(mutated(text, mutant), encoding="utf-8")
+        try:
+            if not mutant.file.endswith(".py") and not self.build(mutant.tests):
+                return BROKEN
+            return LIVED if self.passes(mutant.tests) else KILLED
+        finally:
+            path.write_text(text, encoding="utf-8")
+
+
+def is_of_core(test: str) -> bool:
+    """Whether it is a test of the core: `file.rs::test`, and `lib.rs::test` for those beside the code."""
+    return test.partition("::")[0].endswith(".rs")
+
+
+def of_core(test: str) -> tuple[str, ...]:
+    """What tells cargo where it is."""
+    file = test.partition("::")[0].removesuffix(".rs")
+    return ("--locked", "-p", "goblins-core", *(("--lib",) if file == "lib" else ("--test", file)))
 
 
 def mutated(text: str, mutant: Mutant) -> str:
     parts = text.split(mutant.old)
     count = len(parts) - 1
     if not (count == 1 if mutant.which is None else mutant.which < count):
-        sys.exit(f"mutant {mutant.name}: its text stands {count} times in {mutant.file}; mend {LIST.name}")
+        sys.exit(f"{LIST.name}: the text of '{mutant.name}' stands {count} times in {mutant.file}")
+    if mutant.new == mutant.old:
+        sys.exit(f"{LIST.name}: '{mutant.name}' changes nothing")
     at = (mutant.which or 0) + 1
     return mutant.old.join(parts[:at]) + mutant.new + mutant.old.join(parts[at:])
 
@@ -150,6 +196,8 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     chosen = [m for m in mutants() if not arguments.words or any(word in m.name for word in arguments.words)]
+    for mutant in chosen:
+        mutated((ROOT / mutant.file).read_text(encoding="utf-8"), mutant)
     if arguments.list:
         for mutant in chosen:
             print(f"{mutant.name}: {mutant.file}, {', '.join(mutant.tests)}")
@@ -157,32 +205,24 @@ def main() -> int:
     copy = Copy(arguments.folder.resolve())
     copy.renew()
     print("the tests as they are ...", flush=True)
-    if not copy.build():
-        sys.exit(f"the copy does not build:\n{copy.output}")
     every = tuple(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
+    if not copy.build(every):
+        sys.exit(f"the copy does not build:\n{copy.output}")
     if not copy.passes(every):
         sys.exit(f"a test fails without any mutant:\n{copy.output[-4000:]}")
-    lived = []
+    failed = 0
     for number, mutant in enumerate(chosen, 1):
         started = time.monotonic()
-        path = copy.folder / mutant.file
-        text = path.read_text(encoding="utf-8")
-        path.write_text(mutated(text, mutant), encoding="utf-8")
-        try:
-            if not copy.build():
-                sys.exit(f"mutant {mutant.name} does not build:\n{copy.output[-3000:]}")
-            killed = not copy.passes(mutant.tests)
-        finally:
-            path.write_text(text, encoding="utf-8")
-        if not killed:
-            lived.append(mutant.name)
-        verdict = "killed" if killed else "LIVED"
+        verdict = copy.judge(mutant)
         print(
-            f"{number:2}/{len(chosen)} {verdict} {mutant.name} ({time.monotonic() - started:.0f} s)",
+            f"{number:3}/{len(chosen)} {verdict} {mutant.name} ({time.monotonic() - started:.0f} s)",
             flush=True,
         )
-    print(f"{len(chosen) - len(lived)} passed, {len(lived)} failed")
-    return bool(lived)
+        if verdict == BROKEN:
+            print(copy.output[-3000:], flush=True)
+        failed += verdict != KILLED
+    print(f"{len(chosen) - failed} passed, {failed} failed")
+    return bool(failed)
 
 
 if __name__ == "__main__":
