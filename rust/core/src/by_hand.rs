@@ -61,7 +61,7 @@ impl<H: Host> Vat<H> {
         let by_hand = self.persistence().is_some_and(|persistence| persistence.by_hand.is_set());
         let actors = work.saving.as_ref().map_or(0, |saving| saving.records.len());
         if by_hand && actors > 0 && self.failure().is_none() {
-            let unsaved = H::error(cx, KernelError::Unsaved { vat: self.name().to_owned(), actors });
+            let unsaved = H::error(cx, KernelError::Unsaved { vat: self.title().into_owned(), actors });
             H::report(cx, self, "closed without a save", &unsaved);
         }
     }

@@ -10,6 +10,7 @@ use crate::fork::is_forked;
 use crate::history::{History, Purpose};
 use crate::host::Host;
 use crate::ids::{Address, PartId, Slot};
+use crate::naming::Named;
 use crate::parts;
 use crate::record::{Record, Shape, VatRecord};
 use crate::schema::{self, Kind};
@@ -27,6 +28,8 @@ pub struct Claim<H: Host> {
     history: Mutex<Option<History>>,
     /// The lowest slot never used, as far as it is written.
     next_slot: AtomicU64,
+    /// Its vat among the names, while that is open.
+    named: Mutex<Option<Named>>,
 }
 
 impl<H: Host> Claim<H> {
@@ -38,6 +41,7 @@ impl<H: Host> Claim<H> {
             released: AtomicBool::new(false),
             history: Mutex::new(None),
             next_slot: AtomicU64::new(0),
+            named: Mutex::new(None),
         }
     }
 
@@ -51,6 +55,12 @@ impl<H: Host> Claim<H> {
         if !self.released.swap(true, Ordering::Relaxed) {
             self.storage.free(self.part);
         }
+        drop(self.named.lock().take());
+    }
+
+    /// Keeps the name of its vat.
+    pub(crate) fn set_named(&self, named: Named) {
+        *self.named.lock() = Some(named);
     }
 
     /// The part's number.

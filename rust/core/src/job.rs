@@ -93,11 +93,13 @@ impl<H: Host> Job<H> {
             Task::React { reaction, .. } => reaction.refuse(cx, vat, why, next),
             // Nobody waits for its answer, and the outcome is still to come.
             Task::Update { hearer, value } => drop((hearer, value)),
-            Task::Keep { actor, for_vat, .. } => {
+            Task::Keep { actor, for_vat, foreign } => {
                 if !H::actor_cell(&actor).is_stored() {
                     let actor = H::describe_actor(cx, &actor);
-                    let what =
-                        format!("{actor}, to which vat {for_vat} refers in its state, could not be stored");
+                    let elsewhere = if foreign { " of another store" } else { "" };
+                    let what = format!(
+                        "{actor}, to which vat {for_vat}{elsewhere} refers in its state, could not be stored"
+                    );
                     H::report(cx, vat, &what, &H::error(cx, why));
                 }
             }

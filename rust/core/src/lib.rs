@@ -29,6 +29,7 @@ pub mod log;
 mod lookback;
 pub mod mailbox;
 pub mod memory;
+mod naming;
 pub mod overlay;
 mod own_settlements;
 pub mod partial;

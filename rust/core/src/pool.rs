@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::fork::is_forked;
 use crate::host::Host;
 use crate::ids::VatId;
+use crate::naming::Names;
 use crate::storage::SLICE;
 use crate::sync::Monitor;
 use crate::vat::Vat;
@@ -28,6 +29,7 @@ pub struct Runtime<H: Host> {
     threads: Mutex<Vec<JoinHandle<()>>>,
     next_vat: AtomicU64,
     watch: Arc<Watch<H>>,
+    names: Arc<Names>,
     max_workers: usize,
     stack_size: Option<usize>,
     /// How many workers there may be before more of them are reported.
@@ -71,6 +73,7 @@ impl<H: Host> Runtime<H> {
             threads: Mutex::new(Vec::new()),
             next_vat: AtomicU64::new(0),
             watch: Watch::new(runtime.clone()),
+            names: Arc::default(),
             max_workers,
             stack_size,
             unreported: AtomicUsize::new(max_workers),
@@ -83,6 +86,10 @@ impl<H: Host> Runtime<H> {
 
     pub(crate) fn watch(&self) -> &Arc<Watch<H>> {
         &self.watch
+    }
+
+    pub(crate) fn names(&self) -> &Arc<Names> {
+        &self.names
     }
 
     /// Puts a vat that has work into the queue.

@@ -171,7 +171,7 @@ impl<H: Host> Churn<H> {
             return Ok(actor);
         }
         let vat = self.vat();
-        let not_stored = || KernelError::NotStored { slot: slot.0, vat: vat.name().to_owned() };
+        let not_stored = || KernelError::NotStored { slot: slot.0, vat: vat.title().into_owned() };
         let Some(persistence) = vat.persistence() else {
             return Err(H::error(cx, not_stored()));
         };
@@ -235,8 +235,9 @@ impl<H: Host> Churn<H> {
             saving.export(H::actor_cell(actor).slot(), for_vat);
         }
         if let Err(error) = kept {
+            let elsewhere = if foreign { " of another store" } else { "" };
             let what = format!(
-                "{} can't be stored, though vat {for_vat} refers to it in its state: after a restart that reference will \
+                "{} can't be stored, though vat {for_vat}{elsewhere} refers to it in its state: after a restart that reference will \
                  lead nowhere",
                 H::describe_actor(cx, actor)
             );

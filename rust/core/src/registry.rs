@@ -310,7 +310,7 @@ impl<H: Host> Vat<H> {
             for promise in taken {
                 // It was not wrong to ask.
                 H::promise_cell(&promise).state().heard = true;
-                let why = KernelError::VatClosed { vat: self.name().to_owned() };
+                let why = KernelError::VatClosed { vat: self.title().into_owned() };
                 next.push_back((promise, Outcome::Broken(H::error(cx, why)), false));
             }
         });

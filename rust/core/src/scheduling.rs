@@ -98,7 +98,7 @@ impl<H: Host> Vat<H> {
     pub fn check_room(&self) -> Result<(), KernelError> {
         let limit = self.inbox_limit.get();
         if limit != usize::MAX && self.mailbox().backlog() >= limit {
-            return Err(KernelError::InboxFull { vat: self.name().to_owned(), limit });
+            return Err(KernelError::InboxFull { vat: self.title().into_owned(), limit });
         }
         Ok(())
     }

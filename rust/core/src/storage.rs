@@ -148,6 +148,10 @@ impl<H: Host> Storage<H> {
         &self.store
     }
 
+    pub(crate) fn is_view(&self) -> bool {
+        self.is_view
+    }
+
     pub(crate) fn id(&self) -> StoreId {
         StoreId(std::ptr::from_ref(self) as usize)
     }

@@ -17,6 +17,7 @@ use crate::ids::{PermanentId, Slot, VatId};
 use crate::job::Job;
 use crate::log::{Cause, EventKind, Log};
 use crate::mailbox::{Closed, Entry, Mailbox, Posted};
+use crate::naming::Named;
 use crate::partial;
 use crate::persistence::{Persistence, Saving};
 use crate::pool::Runtime;
@@ -72,19 +73,13 @@ pub struct Opened<H: Host> {
     pub record: Option<VatRecord>,
 }
 
-impl From<StoreError> for OpenError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(Box::new(error))
-    }
-}
-
 /// Why a vat could not be opened from a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The store failed.
     #[error(transparent)]
-    Store(Box<StoreError>),
+    Store(#[from] StoreError),
     /// A label is not in the environment.
     #[error(
         "the store {store} has {} actor(s) with the label {:?} (slot {} for one), which is not in the environment; \
@@ -169,6 +164,9 @@ impl<H: Host> Vat<H> {
         if let Some(record) = &record {
             vat.permanent.get_or_init(|| PermanentId(record.id));
         }
+        if let Some(persistence) = vat.persistence() {
+            persistence.claim.set_named(Named::new(&vat, &storage));
+        }
         storage.adopt(&vat);
         Ok(Opened { vat, record })
     }
@@ -218,7 +216,7 @@ impl<H: Host> Vat<H> {
         }
         match self.poison.get() {
             Some(_) => self.poisoned_error(),
-            None => KernelError::VatClosed { vat: self.name.clone() },
+            None => KernelError::VatClosed { vat: self.title().into_owned() },
         }
     }
 
@@ -227,8 +225,8 @@ impl<H: Host> Vat<H> {
             return KernelError::Forked;
         }
         match self.failure() {
-            Some(cause) => KernelError::Poisoned { vat: self.name.clone(), cause },
-            None => KernelError::VatClosed { vat: self.name.clone() },
+            Some(cause) => KernelError::Poisoned { vat: self.title().into_owned(), cause },
+            None => KernelError::VatClosed { vat: self.title().into_owned() },
         }
     }
 
@@ -243,7 +241,7 @@ impl<H: Host> Vat<H> {
     /// Stops the vat for good: what is in memory can't be trusted (guarantee G9).
     pub(crate) fn poison(&self, error: Arc<StoreError>) -> KernelError {
         let cause = self.poison.get_or_init(|| error).clone();
-        KernelError::Poisoned { vat: self.name.clone(), cause }
+        KernelError::Poisoned { vat: self.title().into_owned(), cause }
     }
 
     /// Its event log.

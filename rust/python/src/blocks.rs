@@ -175,8 +175,8 @@ pub(crate) fn of_another(py: Python<'_>, vat: &KernelVat<PyHost>, churn: &Rc<Chu
     deadlock(format!(
         "vat {} can't be entered: a `with vat:` block of vat {} is open on this thread, and who opened it waits in it: \
          {owner}. A block is one turn, so await outside of it, or use `await vat.run_async(...)`",
-        vat.name(),
-        churn.vat().name(),
+        vat.title(),
+        churn.vat().title(),
     ))
 }
 

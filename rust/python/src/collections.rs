@@ -55,8 +55,8 @@ impl Collection {
             Some(churn) => Err(far_call(format!(
                 "this {} is in vat {}, and this is a turn of vat {}: send a message to an actor there",
                 slf.get_type().name()?,
-                vat.name(),
-                churn.vat().name()
+                vat.title(),
+                churn.vat().title()
             ))),
         }
     }
@@ -160,7 +160,7 @@ pub(crate) fn _page_most(page: &Bound<'_, Ref>) -> PyResult<u64> {
 fn page_turn(page: &Bound<'_, Ref>) -> PyResult<Rc<Churn<PyHost>>> {
     let churn = current_turn("a Map, a List or a Set")?;
     if !churn.is_near(page.as_unbound()) {
-        let vat = page.get().cell.vat().name();
+        let vat = page.get().cell.vat().title();
         return Err(far_call(format!("a page of a collection of vat {vat} in a turn of another vat")));
     }
     Ok(churn)

@@ -451,7 +451,7 @@ pub(crate) fn note(py: Python<'_>, error: &Fault, place: &Place<'_, PyHost>) {
         }
         text += ", ";
     }
-    text += &format!("turn {} of vat {}", place.turn, place.vat.name());
+    text += &format!("turn {} of vat {}", place.turn, place.vat.title());
     if let Some(event) = place.event {
         text += &format!(", event {event} of its log");
     }

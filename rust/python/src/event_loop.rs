@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use goblins_core::error::KernelError;
-use goblins_core::fork::is_forked;
 use goblins_core::scheduling::Scheduling;
 use goblins_core::vat::Vat as KernelVat;
 use goblins_core::waits::{LoopId, Waiting, Waits};
@@ -106,7 +105,7 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if self.called.load(Ordering::Relaxed) || is_forked() {
+        if self.called.load(Ordering::Relaxed) {
             return;
         }
         // At exit nobody waits any more.
@@ -147,7 +146,7 @@ pub(crate) fn wait_for(
     let thread = py.import(intern!(py, "threading"))?.call_method0(intern!(py, "current_thread"))?;
     let name: String = thread.getattr(intern!(py, "name"))?.extract()?;
     let id = |home: *mut pyo3::ffi::PyObject| LoopId(home as u64);
-    let waiting = WAITS.begin(id(here.as_ptr()), &format!("thread {name}"), id(home.as_ptr()), vat.name());
+    let waiting = WAITS.begin(id(here.as_ptr()), &format!("thread {name}"), id(home.as_ptr()), &vat.title());
     waiting.map(Some).map_err(|error| kernel_error(&error))
 }
 
@@ -169,7 +168,7 @@ impl<'a, 'py> Elsewhere<'a, 'py> {
             return Ok(None);
         };
         let Some(home) = home.object(py) else {
-            return Err(kernel_error(&KernelError::VatClosed { vat: vat.name().to_owned() }));
+            return Err(kernel_error(&KernelError::VatClosed { vat: vat.title().into_owned() }));
         };
         let here = running_loop(py)?;
         Ok((!here.is(&home)).then_some(Self { home, vat }))

@@ -464,7 +464,7 @@ impl Host for PyHost {
     }
 
     fn report(py: Python<'_>, vat: &Vat<Self>, what: &str, error: &Fault) {
-        log_unheard(py, &format!("vat {}: {what}", vat.name()), error);
+        log_unheard(py, &format!("vat {}: {what}", vat.title()), error);
     }
 
     fn set_current(churn: Option<Rc<Churn<Self>>>) -> Option<Rc<Churn<Self>>> {

@@ -165,14 +165,14 @@ impl Log {
             return Err(far_call(format!(
                 "{} is in another vat than the event: an event of vat {} shows the actors of that vat only",
                 actor.get().describe(py),
-                vat.name()
+                vat.title()
             )));
         }
         if let Some(churn) = occupied() {
             return Err(deadlock(format!(
                 "peek(...) needs vat {} at rest, and this is a turn of vat {}: look back outside of turns",
-                vat.name(),
-                churn.vat().name()
+                vat.title(),
+                churn.vat().title()
             )));
         }
         crate::runtime::check()?;

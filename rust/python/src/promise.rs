@@ -164,7 +164,7 @@ impl Promise {
         if let Some(churn) = occupied() {
             return Err(deadlock(format!(
                 "result() would block the vat {} that must go on for the promise to settle: use on(...) or await",
-                churn.vat().name()
+                churn.vat().title()
             )));
         }
         crate::runtime::check()?;

@@ -101,7 +101,7 @@ pub(crate) fn describe(
     vat: &Vat<PyHost>,
     slot: Slot,
 ) -> String {
-    format!("{} of vat {}", title(py, name, vat, slot), vat.name())
+    format!("{} of vat {}", title(py, name, vat, slot), vat.title())
 }
 
 /// An actor's name and number. One without a name has not been used: its store knows more.
@@ -233,7 +233,7 @@ fn call_from_elsewhere<'py>(
         Some(churn) if churn.in_turn() => Err(far_call(format!(
             "{} is in another vat than the one whose turn this is ({}): use send(...), and on(...) or await for the answer",
             actor.get().describe(py),
-            churn.vat().name()
+            churn.vat().title()
         ))),
         Some(_) => Err(no_turn_error(format!(
             "{} can't be called from a finalizer that runs between two turns: use send(...) or tell(...)",

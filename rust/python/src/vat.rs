@@ -78,8 +78,8 @@ impl Vat {
             Some(churn) if Arc::ptr_eq(churn.vat(), &self.vat) => Ok(true),
             Some(churn) => Err(far_call(format!(
                 "{what} of vat {} can't be used in a turn of vat {}: use send(...) to its actors",
-                self.vat.name(),
-                churn.vat().name()
+                self.vat.title(),
+                churn.vat().title()
             ))),
         }
     }
@@ -95,8 +95,8 @@ impl Vat {
             None => check(),
             Some(churn) => Err(deadlock(format!(
                 "{what} of vat {} would block vat {}, whose turn this is",
-                self.vat.name(),
-                churn.vat().name()
+                self.vat.title(),
+                churn.vat().title()
             ))),
         }
     }
@@ -418,7 +418,7 @@ impl Vat {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Vat {}{}>", self.vat.name(), if self.vat.is_closed() { " (closed)" } else { "" })
+        format!("<Vat {}{}>", self.vat.title(), if self.vat.is_closed() { " (closed)" } else { "" })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
