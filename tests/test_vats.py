@@ -566,7 +566,7 @@ class TestBadArguments:
     def test_a_limit_of_waiting_messages_that_is_none_changes_nothing(self):
         vat = Vat(inbox_limit=5)
         for limit, error in ((0, ValueError), (-1, ValueError), ("5", TypeError)):
-            with pytest.raises(error, match="inbox_limit"):
+            with pytest.raises(error, match=r"inbox_limit .*, not \S+$"):
                 vat.inbox_limit = limit
         assert vat.inbox_limit == 5
 

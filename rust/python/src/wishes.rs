@@ -67,6 +67,7 @@ fn count(wanted: &Bound<'_, PyAny>, rule: &str) -> PyResult<usize> {
                     Err(PyTypeError::new_err(message))
                 }
                 Ok(_) => Err(PyValueError::new_err(message)),
+                Err(_) if wanted.lt(0)? => Err(PyValueError::new_err(message)),
                 Err(_) => Err(PyValueError::new_err(format!("{message}: no process holds as many"))),
             }
         }

@@ -65,7 +65,8 @@ pub(super) fn write(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Result<bool,
         for part in [intern!(py, "_numerator"), intern!(py, "_denominator")] {
             let before = out.len();
             part_of(value, part, out)?;
-            if (out.len() - before) as u64 > MOST_BYTES {
+            // In front of so many bytes stand a tag and their number.
+            if (out.len() - before) as u64 > MOST_BYTES + 4 {
                 return Err(NotPortable::new(format!(
                     "a Fraction with a part of more than {MOST_BYTES} bytes, which would take too long to read: keep the \
                      two numbers instead"
