@@ -9,11 +9,12 @@ from typing import final
 class lru:
     """Actors that were not used lately go to sleep: for ``sleep=`` of ``spawn_persistent_vat`` (SLP-01).
 
-    After each churn, while more is awake than may be, actors are put to sleep, those first that were not
-    used for long. One that sleeps is a ghost again, as all are when a vat is opened: its behavior is released
-    and the refs that it held, its ``Ref`` stays the same object, and its next use reads its record from the
-    store. Only an actor that is in the store as it is may sleep, and none during a turn; ``docs/sleep.md``
-    says which ones stay awake.
+    After each churn, while more is awake than may be, actors are put to sleep. Which ones is an approximation
+    of "least recently used": a clock goes round the awake actors and takes those that were not used since
+    its last round. One that sleeps is a ghost again, as all are when a vat is opened: its behavior is
+    released and the refs that it held, its ``Ref`` stays the same object, and its next use reads its record
+    from the store. Only an actor that is in the store as it is may sleep, and none during a turn;
+    ``docs/sleep.md`` says which ones stay awake.
 
     Args:
         max_actors: so many actors may be awake after a churn; 0 puts all to sleep.

@@ -193,10 +193,9 @@ def reap():
 armed = 0
 
 
-def on_sigint(_number, frame):
+def on_sigint(_number, _frame):
     global armed
-    # What starts and ends an attempt can't be interrupted itself.
-    if armed > 0 and frame is not None and frame.f_code is not attempt.__code__:
+    if armed > 0:
         armed -= 1
         raise KeyboardInterrupt
 
@@ -231,7 +230,9 @@ def attempt(do, strikes):
         if os.getpid() != PARENT:
             end_child(error)
         raise
-    armed = 0
+    while armed:
+        with contextlib.suppress(KeyboardInterrupt):
+            armed = 0
     if os.getpid() != PARENT:
         end_child(None)
     return finished
