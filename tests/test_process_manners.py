@@ -51,6 +51,8 @@ def test_no_signal_handler_is_installed(tmp_path):
     [
         "endless messages",
         "endless turn",
+        "endless upgrade",
+        "endless default",
         "waiting thread",
         "unheard promise",
         "open store",

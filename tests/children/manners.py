@@ -8,10 +8,13 @@ import threading
 from pathlib import Path
 
 from goblins import (
+    Actor,
+    Migrations,
     PersistenceEnv,
     RocksStore,
     Vat,
     actor,
+    field,
     promise_and_resolver,
     send,
     spawn,
@@ -140,6 +143,41 @@ match case:
         cycle.append(cycle)
         promise, resolver = promise_and_resolver()
         vat.spawn(lambda bcom: lambda: keep)
+        say("done")
+    case "endless upgrade" | "endless default":
+        entered = threading.Event()
+
+        def spin(**_fields):
+            entered.set()
+            while True:
+                pass
+
+        class Box(Actor):
+            def look(self):
+                pass
+
+        with RocksStore(folder / "s") as store:
+            spawn_persistent_vat(PersistenceEnv("test", Box), lambda: spawn(Box), store)
+        if case == "endless upgrade":
+            migrations = Migrations()
+            migrations.to(1)(spin)
+
+            class Box(Actor, version=1, upgrade=migrations):
+                def look(self):
+                    pass
+        else:
+
+            class Box(Actor):
+                new: object = field(default_factory=spin)
+
+                def look(self):
+                    pass
+
+        home, box = spawn_persistent_vat(
+            PersistenceEnv("test", Box), lambda: spawn(Box), RocksStore(folder / "s")
+        )
+        tell(box.look)
+        entered.wait()
         say("done")
     case "block left open":
         vat.__enter__()

@@ -193,9 +193,10 @@ def reap():
 armed = 0
 
 
-def on_sigint(_number, _frame):
+def on_sigint(_number, frame):
     global armed
-    if armed > 0:
+    # What starts and ends an attempt can't be interrupted itself.
+    if armed > 0 and frame is not None and frame.f_code is not attempt.__code__:
         armed -= 1
         raise KeyboardInterrupt
 
@@ -230,9 +231,7 @@ def attempt(do, strikes):
         if os.getpid() != PARENT:
             end_child(error)
         raise
-    while armed:
-        with contextlib.suppress(KeyboardInterrupt):
-            armed = 0
+    armed = 0
     if os.getpid() != PARENT:
         end_child(None)
     return finished

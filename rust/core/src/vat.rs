@@ -73,13 +73,19 @@ pub struct Opened<H: Host> {
     pub record: Option<VatRecord>,
 }
 
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
 /// Why a vat could not be opened from a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Box<StoreError>),
     /// A label is not in the environment.
     #[error(
         "the store {store} has {} actor(s) with the label {:?} (slot {} for one), which is not in the environment; \

@@ -70,7 +70,7 @@ fn use_all(reins: &Reins) -> Result<(), Fault> {
     let storage = Storage::<Toy>::open(reins.clone()).map_err(fault)?;
     let opened = try_open(&runtime(), storage.claim("main").map_err(fault)?, Env::default());
     let opened = opened.map_err(|error| match error {
-        OpenError::Store(error) => fault(error),
+        OpenError::Store(error) => fault(*error),
         other => panic!("{other}"),
     })?;
     let roots = opened.vat.roots((), &opened.record.unwrap())?;

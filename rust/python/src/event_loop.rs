@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use goblins_core::error::KernelError;
+use goblins_core::fork::is_forked;
 use goblins_core::scheduling::Scheduling;
 use goblins_core::vat::Vat as KernelVat;
 use goblins_core::waits::{LoopId, Waiting, Waits};
@@ -105,7 +106,7 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if self.called.load(Ordering::Relaxed) {
+        if self.called.load(Ordering::Relaxed) || is_forked() {
             return;
         }
         // At exit nobody waits any more.
