@@ -17,6 +17,7 @@ use goblins_core::recording::Heading;
 use goblins_core::session::Session;
 use goblins_core::vat::Vat as KernelVat;
 use pyo3::exceptions::PyGeneratorExit;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyWeakrefMethods, PyWeakrefReference};
@@ -24,6 +25,7 @@ use pyo3::types::{PyDict, PyWeakrefMethods, PyWeakrefReference};
 use crate::current;
 use crate::errors::{deadlock, log_unheard, no_turn_error};
 use crate::host::PyHost;
+use crate::once::once;
 use crate::runtime::check;
 
 /// A `with vat:` block of this thread.
@@ -123,24 +125,37 @@ impl Owner {
 fn running(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     static ASYNCIO: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
     static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    let (running_loop, current_task) = ASYNCIO.get_or_try_init(py, || {
-        let asyncio = py.import("asyncio")?;
-        let function = |name| asyncio.getattr(name).map(Bound::unbind);
-        PyResult::Ok((function("_get_running_loop")?, function("current_task")?))
-    })?;
-    let home = running_loop.bind(py).call0()?;
-    if !home.is_none() {
-        let task = current_task.bind(py).call1((&home,))?;
-        return Ok(Some(if task.is_none() { home } else { task }));
+    let modules =
+        once(py, &MODULES, || Ok(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind()))?;
+    let modules = modules.bind(py);
+    let asyncio = match ASYNCIO.get(py) {
+        Some(asyncio) => Some(asyncio),
+        None => match functions_of_asyncio(modules)? {
+            Some(found) => Some(ASYNCIO.get_or_init(py, || found)),
+            None => None,
+        },
+    };
+    if let Some((running_loop, current_task)) = asyncio {
+        let home = running_loop.bind(py).call0()?;
+        if !home.is_none() {
+            let task = current_task.bind(py).call1((&home,))?;
+            return Ok(Some(if task.is_none() { home } else { task }));
+        }
     }
-    let modules = MODULES.get_or_try_init(py, || {
-        PyResult::Ok(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind())
-    })?;
-    if !modules.bind(py).contains("trio")? {
+    if !modules.contains("trio")? {
         return Ok(None);
     }
     let task = py.import("goblins._asyncio")?.call_method0("trio_task")?;
     Ok((!task.is_none()).then_some(task))
+}
+
+/// What asyncio has to tell who runs here; nothing before it has been imported as a whole, since no loop runs then.
+fn functions_of_asyncio(modules: &Bound<'_, PyDict>) -> PyResult<Option<(Py<PyAny>, Py<PyAny>)>> {
+    let py = modules.py();
+    let Some(asyncio) = modules.get_item(intern!(py, "asyncio"))? else { return Ok(None) };
+    let running_loop = asyncio.getattr_opt(intern!(py, "_get_running_loop"))?;
+    let current_task = asyncio.getattr_opt(intern!(py, "current_task"))?;
+    Ok(running_loop.zip(current_task).map(|(home, task)| (home.unbind(), task.unbind())))
 }
 
 /// Whether this code has to do with a churn that this thread runs. Called while a task has a block open here.

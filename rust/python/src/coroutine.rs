@@ -15,7 +15,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyString;
+use pyo3::types::{PyList, PyString};
 
 use crate::blocks;
 use crate::calls::{self, Sent};
@@ -244,12 +244,13 @@ impl Drop for Closing {
 /// Has the collector of garbage say when it works: it closes the coroutines that it finds, in the midst of any turn.
 fn watch_collections(py: Python<'_>) -> PyResult<()> {
     static WATCHED: PyOnceLock<()> = PyOnceLock::new();
-    WATCHED
-        .get_or_try_init(py, || {
-            let told = py.import("goblins._goblins")?.getattr("_collecting")?;
-            py.import("gc")?.getattr("callbacks")?.call_method1("append", (told,)).map(drop)
-        })
-        .copied()
+    if WATCHED.get(py).is_some() {
+        return Ok(());
+    }
+    // To import may run any code, also this.
+    let told = py.import("goblins._goblins")?.getattr("_collecting")?;
+    let callbacks = py.import("gc")?.getattr("callbacks")?.cast_into::<PyList>()?;
+    WATCHED.get_or_try_init(py, || callbacks.append(told)).copied()
 }
 
 fn step<'py>(coroutine: &Bound<'py, PyAny>, outcome: Option<Outcome<PyHost>>) -> PyResult<Step<'py>> {

@@ -15,6 +15,7 @@ use crate::calls;
 use crate::cbor;
 use crate::class_actor::ClassInfo;
 use crate::collections::library_labels;
+use crate::once::once;
 use crate::records::Records;
 
 /// Version 0, which a constructor has if it names none, as it is stored.
@@ -292,7 +293,7 @@ impl Environment {
             let origin = py.import("goblins._persistence")?.getattr("cell_env")?;
             Self::new(&origin).map(Arc::new)
         };
-        EMPTY.get_or_try_init(py, empty).cloned()
+        once(py, &EMPTY, empty).cloned()
     }
 
     /// The label under which what this makes is stored.

@@ -20,6 +20,7 @@ use crate::calls::{self, Args, call_with};
 use crate::cbor::Problem;
 use crate::host::PyHost;
 use crate::interrupts::{again_if_interrupted, is_interrupt, write_unraisable};
+use crate::once::once;
 
 macro_rules! error_classes {
     ($($function:ident => $name:literal),* $(,)?) => {
@@ -61,7 +62,7 @@ pub(crate) fn _first_modules(py: Python<'_>) -> &Bound<'_, PyDict> {
 }
 
 fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
-    MODULE.get_or_try_init(py, || Ok(py.import("goblins._errors")?.unbind())).map(|module| module.bind(py))
+    once(py, &MODULE, || Ok(py.import("goblins._errors")?.unbind())).map(|module| module.bind(py))
 }
 
 /// The exception that stands for the problem of a broken promise (ASY-17).

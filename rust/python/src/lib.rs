@@ -31,6 +31,7 @@ mod listening;
 mod log;
 mod messages;
 mod methods;
+mod once;
 mod opening;
 mod origin;
 mod portrait;

@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyType};
 
+use crate::once::once;
+
 /// A class of a module.
 pub(super) struct Known {
     module: &'static str,
@@ -30,7 +32,8 @@ impl Known {
 
     /// The class. Its module is imported if it must be.
     pub(super) fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyType>> {
-        self.class.import(py, self.module, self.name)
+        let find = || Ok(py.import(self.module)?.getattr(self.name)?.cast_into::<PyType>()?.unbind());
+        once(py, &self.class, find).map(|class| class.bind(py))
     }
 
     /// Whether a value is of this class, and of none below it. Nothing is imported, and hence no Python code runs
