@@ -1,4 +1,4 @@
-"""Calls of actors that nest deeper than the stack of the thread allows."""
+"""Calls of actors that nest deeper than the stack of the thread allows, and then some that must find room."""
 
 import sys
 import threading
@@ -48,7 +48,7 @@ def body():
         attempt(method.go, DEPTH),
         attempt(function, function, DEPTH),
         attempt(vat.spawn, nested, DEPTH),
-        attempt(method.go, 50),
+        attempt(method.go, int(sys.argv[2])),
     )
 
 
