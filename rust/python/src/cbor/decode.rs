@@ -1,5 +1,7 @@
 //! From bytes to Python values. The bytes may be anything: nothing here trusts them.
 
+use std::collections::HashSet;
+
 use minicbor::Decoder;
 use minicbor::data::Type;
 use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError};
@@ -217,16 +219,70 @@ fn map<'py>(
     let Some(count) = from.map()? else {
         return malformed("a map without length");
     };
+    let start = from.position();
     let dict = PyDict::new(py);
     for read in 0..count {
         let key = item(py, from, actors, depth + 1).map_err(|error| error.below(|| "<key>".to_owned()))?;
         let value = item(py, from, actors, depth + 1).map_err(|error| error.below(|| item_step(&key)))?;
         hashed(dict.set_item(key, value))?;
         if dict.len() as u64 != read + 1 {
-            return malformed("a map has a key twice");
+            return Err(twice(from, start, read + 1, 2, "two keys of a dict").unwrap_or_else(|error| error));
         }
     }
     Ok(dict)
+}
+
+/// The members of a set; `make` makes it of them.
+fn members<'py, T>(
+    py: Python<'py>,
+    from: &mut Decoder<'_>,
+    actors: &dyn Actors,
+    depth: usize,
+    make: impl FnOnce(Vec<Bound<'py, PyAny>>) -> PyResult<Bound<'py, T>>,
+) -> Result<Bound<'py, PyAny>, DecodeError> {
+    let start = from.position();
+    let members = items(py, from, actors, depth)?;
+    let count = members.len();
+    let set = hashed(make(members))?.into_any();
+    if set.len()? != count {
+        from.set_position(start);
+        from.array()?;
+        let first = from.position();
+        return Err(twice(from, first, count as u64, 1, "two members of a set").unwrap_or_else(|error| error));
+    }
+    Ok(set)
+}
+
+/// What is wrong with so many members or keys, `step` items apart, two of which are equal: the same bytes twice were
+/// never written, and other ones became equal since the code of today compares them otherwise.
+fn twice(
+    from: &mut Decoder<'_>,
+    start: usize,
+    count: u64,
+    step: usize,
+    which: &str,
+) -> Result<DecodeError, DecodeError> {
+    from.set_position(start);
+    let mut seen = HashSet::new();
+    for _ in 0..count {
+        let begin = from.position();
+        from.skip()?;
+        if !seen.insert(&from.input()[begin..from.position()]) {
+            return malformed(format!("{which} are the same"));
+        }
+        for _ in 1..step {
+            if from.datatype().is_ok() {
+                from.skip()?;
+            }
+        }
+    }
+    Ok(DecodeError::Record {
+        steps: Vec::new(),
+        problem: Problem::Changed(format!(
+            "has {which} that were different when they were stored, and are equal by the code of today: use the code \
+             that compared them otherwise, and change them there"
+        )),
+    })
 }
 
 fn tagged<'py>(
@@ -273,8 +329,8 @@ fn tagged<'py>(
             }
         }
         tags::TUPLE => PyTuple::new(py, items(py, from, actors, depth)?)?.into_any(),
-        tags::SET => hashed(PySet::new(py, items(py, from, actors, depth)?))?.into_any(),
-        tags::FROZENSET => hashed(PyFrozenSet::new(py, items(py, from, actors, depth)?))?.into_any(),
+        tags::SET => members(py, from, actors, depth, |members| PySet::new(py, members))?,
+        tags::FROZENSET => members(py, from, actors, depth, |members| PyFrozenSet::new(py, members))?,
         tags::BYTEARRAY => PyByteArray::new(py, from.bytes()?).into_any(),
         tags::RECORD => records::read(py, from, actors, depth)?,
         tags::MEMBER => records::read_member(py, from, actors)?,

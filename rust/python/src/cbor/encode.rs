@@ -250,10 +250,10 @@ impl<'py> Writer<'_, 'py> {
             self.dict(dict, out)
         } else if let Ok(set) = value.cast_exact::<PySet>() {
             to.tag(Tag::new(tags::SET))?.array(set.len() as u64)?;
-            self.set(set.iter(), out)
+            self.set(value, set.iter(), out)
         } else if let Ok(set) = value.cast_exact::<PyFrozenSet>() {
             to.tag(Tag::new(tags::FROZENSET))?.array(set.len() as u64)?;
-            self.set(set.iter(), out)
+            self.set(value, set.iter(), out)
         } else if scalar(value, out)? {
             Ok(())
         } else if let Some(record) = self.refs.records().and_then(|records| records.of(value)) {
@@ -281,12 +281,59 @@ impl<'py> Writer<'_, 'py> {
     fn dict(&mut self, dict: &Bound<'py, PyDict>, out: &mut Vec<u8>) -> Result<(), NotPortable> {
         // Code of the user may change it meanwhile.
         let dict = if shapes::any_own_hash() { dict.copy()? } else { dict.clone() };
-        for (key, item) in dict {
+        for (key, item) in &dict {
             self.check_hash(&key).map_err(|error| error.below(|| format!("<key {}>", brief(&key))))?;
             self.value(&key, out).map_err(|error| error.below(|| format!("<key {}>", brief(&key))))?;
             self.value(&item, out).map_err(|error| error.below(|| item_step(&key)))?;
         }
+        if shapes::any_in_sets() {
+            self.check_found(dict.as_any(), &dict.keys())?;
+        }
         Ok(())
+    }
+
+    /// Members and keys that were changed in place may hash otherwise than when they came in, or be equal to others. So
+    /// what is made again would not be what is there.
+    fn check_found(
+        &self,
+        container: &Bound<'py, PyAny>,
+        members: &Bound<'py, PyList>,
+    ) -> Result<(), NotPortable> {
+        let changing: Vec<_> = members.iter().filter(may_change).collect();
+        if changing.is_empty() || self.refs.records().is_none() {
+            return Ok(());
+        }
+        let lost = || -> PyResult<Option<Bound<'py, PyAny>>> {
+            for member in changing {
+                if !container.contains(&member)? {
+                    return Ok(Some(member));
+                }
+            }
+            let again = PySet::empty(members.py())?;
+            for member in members {
+                let before = again.len();
+                again.add(&member)?;
+                if again.len() == before {
+                    return Ok(Some(member));
+                }
+            }
+            Ok(None)
+        };
+        let lost = match current() {
+            Some(churn) => churn.paused(lost),
+            None => lost(),
+        }?;
+        lost.map_or(Ok(()), |member| {
+                Err(NotPortable::new(format!(
+                "{}, which was changed where it stands, so that it is not found there any more: take it out first, \
+                 change it, and put it back",
+                type_name(&member)
+            ))
+            .below(|| match container.is_instance_of::<PyDict>() {
+                true => format!("<key {}>", brief(&member)),
+                false => "<member>".to_owned(),
+            }))
+        })
     }
 
     /// When a set or a dict is made again its members are hashed, and perhaps compared, before any actor can answer.
@@ -324,16 +371,20 @@ impl<'py> Writer<'_, 'py> {
     /// Members in the order of their bytes, so that equal sets give equal bytes.
     fn set(
         &mut self,
+        set: &Bound<'py, PyAny>,
         members: impl Iterator<Item = Bound<'py, PyAny>>,
         out: &mut Vec<u8>,
     ) -> Result<(), NotPortable> {
         let mut encoded = Vec::new();
         let members: Vec<_> = members.collect();
-        for member in members {
-            self.check_hash(&member).map_err(|error| error.below(|| "<member>".to_owned()))?;
+        for member in &members {
+            self.check_hash(member).map_err(|error| error.below(|| "<member>".to_owned()))?;
             let mut bytes = Vec::new();
-            self.value(&member, &mut bytes).map_err(|error| error.below(|| "<member>".to_owned()))?;
+            self.value(member, &mut bytes).map_err(|error| error.below(|| "<member>".to_owned()))?;
             encoded.push(bytes);
+        }
+        if shapes::any_in_sets() {
+            self.check_found(set, &PyList::new(set.py(), &members)?)?;
         }
         encoded.sort_unstable();
         out.extend(encoded.into_iter().flatten());
