@@ -293,12 +293,14 @@ pub(crate) fn damaged_actor(cell: &ActorCell<PyHost>, reason: &str) -> PyErr {
 /// Warns of what was collected without having been closed.
 pub(crate) fn warn_unclosed(py: Python<'_>, what: &str) {
     let message = format!("unclosed {what}: close it, or open it in a `with` block");
-    let warned = CString::new(message.replace('\0', " "))
-        .map_err(PyErr::from)
-        .and_then(|message| PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &message, 1));
-    if let Err(error) = warned {
-        error.write_unraisable(py, None);
-    }
+    aside(py, |py| {
+        let warned = CString::new(message.replace('\0', " "))
+            .map_err(PyErr::from)
+            .and_then(|message| PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &message, 1));
+        if let Err(error) = warned {
+            error.write_unraisable(py, None);
+        }
+    });
 }
 
 pub(crate) fn store_error(error: &StoreError) -> PyErr {
@@ -399,12 +401,14 @@ pub(crate) fn log_slow_turn(py: Python<'_>, vat: &str, thread: u64, lasting: std
 
 /// Logs what is no error, on the logger `goblins`.
 pub(crate) fn log_warning(py: Python<'_>, message: &str) {
-    let logged = module(py)
-        .and_then(|module| module.getattr("logger")?.getattr("warning"))
-        .and_then(|log| call_with(&log, ("%s", message)));
-    if let Err(failure) = logged {
-        write_unraisable(py, failure, None);
-    }
+    aside(py, |py| {
+        let logged = module(py)
+            .and_then(|module| module.getattr("logger")?.getattr("warning"))
+            .and_then(|log| call_with(&log, ("%s", message)));
+        if let Err(failure) = logged {
+            write_unraisable(py, failure, None);
+        }
+    });
 }
 
 /// Logs that turns copy much to be able to undo changes of a field.

@@ -17,7 +17,7 @@ use crate::blocks;
 use crate::calls::Args;
 use crate::coroutine;
 use crate::current::{check_entry, current};
-use crate::errors::{deadlock, far_call, kernel_error, no_turn_error};
+use crate::errors::{aside, deadlock, far_call, kernel_error, no_turn_error};
 use crate::event_loop::{Elsewhere, EventLoop};
 use crate::handing_out;
 use crate::host::{Handler, PyHost};
@@ -452,10 +452,10 @@ impl Drop for Vat {
             return;
         }
         log::forget(self.vat.id());
-        let _ = Python::try_attach(|py| self.vat.give_up_steps(py));
+        Python::try_attach(|py| aside(py, |py| self.vat.give_up_steps(py)));
         // Nobody can look at the log any more. What it holds holds the kernel's vat, so it would stay for ever.
         self.vat.log().set_on(false);
-        Python::try_attach(|py| self.vat.log().clear(py));
+        Python::try_attach(|py| aside(py, |py| self.vat.log().clear(py)));
     }
 }
 
