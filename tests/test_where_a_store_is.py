@@ -11,6 +11,7 @@ import pytest
 from goblins import (
     GoblinsError,
     RocksStore,
+    StoreCorruptError,
     StoreError,
     StoreLockedError,
     copy_store,
@@ -290,3 +291,11 @@ def test_a_store_that_this_process_has_open_is_named(tmp_path):
         assert repr(store) in str(caught.value)
         assert "till" in str(caught.value)
         assert ticks() == 0
+
+
+def test_a_note_of_what_was_synced_that_has_no_end_is_refused_at_once(tmp_path):
+    with RocksStore(tmp_path / "store"):
+        pass
+    os.truncate(tmp_path / "store" / "SYNCED", 8 << 40)
+    with pytest.raises(StoreCorruptError, match="SYNCED"):
+        RocksStore(tmp_path / "store")

@@ -60,9 +60,10 @@ impl Noted {
         }
     }
 
-    fn read_from(folder: &Path, mut file: &File) -> Result<Self, StoreError> {
+    fn read_from(folder: &Path, file: &File) -> Result<Self, StoreError> {
         let mut value = Vec::new();
-        file.read_to_end(&mut value).map_err(|error| failed(folder, &error))?;
+        // A file that is longer is none that was written here, and may have no end.
+        file.take(PIECE as u64).read_to_end(&mut value).map_err(|error| failed(folder, &error))?;
         // It is empty if the machine lost power soon after it was made.
         if value.is_empty() {
             return Ok(Self::default());
