@@ -298,7 +298,7 @@ pub(crate) fn warn_unclosed(py: Python<'_>, what: &str) {
             .map_err(PyErr::from)
             .and_then(|message| PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &message, 1));
         if let Err(error) = warned {
-            error.write_unraisable(py, None);
+            write_unraisable(py, error, None);
         }
     });
 }
