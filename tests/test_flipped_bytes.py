@@ -4,13 +4,15 @@ The suite takes samples. All bytes: ``GOBLINS_ALL_BYTES=1 pytest tests/test_flip
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from support import CHILDREN
+from goblins import RocksStore, StoreCorruptError, spawn, spawn_persistent_vat
+from support import CHILDREN, collect
 
 ALL = os.environ.get("GOBLINS_ALL_BYTES") == "1"
 # Of the files that RocksDB reads when it opens a store, and of those that it only writes.
@@ -20,7 +22,7 @@ UNREAD = ("LOG", "OPTIONS", "IDENTITY", "OWNER", "LOCK")
 PATIENCE = 4 * 3600 if ALL else 240
 
 sys.path.insert(0, str(CHILDREN))
-from flipped_store import EXPECTED, make, read  # noqa: E402
+from flipped_store import ENV, EXPECTED, cell, make, read  # noqa: E402
 
 
 def positions(file: Path) -> str:
@@ -48,8 +50,6 @@ def flip(pristine: Path, work: Path, bits: int, files: list[Path]) -> list[str]:
 
 
 def test_the_store_is_read_right_when_nothing_is_damaged(pristine, tmp_path):
-    import shutil
-
     shutil.copytree(pristine, tmp_path / "copy")
     assert read(tmp_path / "copy") == EXPECTED
 
@@ -76,3 +76,20 @@ def test_a_flipped_byte_gives_the_right_value_or_an_error(pristine, tmp_path, bi
     assert any(line.split()[0].endswith(".log") for line in refused)
     assert any(line.split()[0].endswith(".sst") for line in refused)
     assert all(line.split()[3] in ("StoreCorruptError", "StoreError") for line in refused), set(refused)
+
+
+def test_a_list_of_files_that_was_cut_off_is_refused(tmp_path):
+    """RocksDB takes it for one that a loss of power has torn, and would go on without some of its files."""
+    with RocksStore(tmp_path / "store") as store:
+        vat, box = spawn_persistent_vat(ENV, lambda: spawn(cell, 1), store)
+        vat.run(lambda: box.put(spawn(cell, 0)))
+        box.put(2)
+        collect()
+        # That makes a table of what stands in the log.
+        assert store.collect().removed == 1
+        box.put(3)
+        shutil.copytree(tmp_path / "store", tmp_path / "cut off")
+    manifest = max((tmp_path / "cut off").glob("MANIFEST-*"))
+    os.truncate(manifest, manifest.stat().st_size - 1)
+    with pytest.raises(StoreCorruptError, match=manifest.name):
+        RocksStore(tmp_path / "cut off")

@@ -9,7 +9,7 @@ import signal
 import socket
 
 import pytest
-from goblins import RocksStore, StoreError, StoreLockedError, spawn, spawn_persistent_vat
+from goblins import RocksStore, StoreError, StoreLockedError, rehearse, spawn, spawn_persistent_vat
 from support import ENV, counter, must_not_run, run_child, running_child
 
 
@@ -92,3 +92,18 @@ def test_a_holder_that_ends_without_closing_frees_it(tmp_path):
     with RocksStore(path) as store:
         _, ticks = spawn_persistent_vat(ENV, must_not_run, store)
         assert ticks() == 1
+
+
+def test_a_folder_that_is_rehearsed_is_locked_for_others(tmp_path):
+    """RocksDB locks no folder that it only reads."""
+    with RocksStore(tmp_path / "s") as store:
+        spawn_persistent_vat(ENV, lambda: spawn(counter), store)
+    told = []
+
+    def try_it(label, ref):
+        with pytest.raises(StoreLockedError):
+            RocksStore(tmp_path / "s")
+        told.append(json.loads(run_child("try_store.py", tmp_path / "s").stdout)["error"])
+
+    assert rehearse(ENV, tmp_path / "s", check=try_it).ok
+    assert told == ["StoreLockedError"]

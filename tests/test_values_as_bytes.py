@@ -217,6 +217,9 @@ def test_bytes_are_what_the_registered_tags_say(value, stored):
         (datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
          datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(0)))),
         ({3, 1, 2}, {1, 2, 3}),
+        # These collide: a set has them in the order in which they came.
+        ({0, 8}, {8, 0}),
+        (frozenset([0, 8]), frozenset([8, 0])),
         (float("nan"), -float("nan")),
     ],
     ids=repr,

@@ -28,7 +28,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / "tools" / "mutants.toml"
 # A mutant may hang: that is noticed too.
-PATIENCE = 120
+PATIENCE = 300
+# Most of the time would go into optimising these again and again.
+UNOPTIMISED = [
+    word
+    for crate in ("core", "store-rocksdb", "python")
+    for word in ("--config", f"profile.dev.package.goblins-{crate}.opt-level=0")
+]
 KILLED, LIVED, BROKEN = "killed", "LIVED", "DOES NOT BUILD"
 
 
@@ -110,13 +116,11 @@ class Copy:
     def build(self, tests: tuple[str, ...]) -> bool:
         """Builds what the tests need."""
         for group in {of_core(test) for test in tests if is_of_core(test)}:
-            if self.cargo("test", "--quiet", *group, "--no-run"):
+            if self.cargo("test", "--quiet", *group, "--no-run", *UNOPTIMISED):
                 return False
         if all(map(is_of_core, tests)):
             return True
-        # Half of the time goes into optimising the binding.
-        level = "profile.dev.package.goblins-python.opt-level=0"
-        if self.cargo("build", "--quiet", "--locked", "-p", "goblins-python", "--lib", "--config", level):
+        if self.cargo("build", "--quiet", "--locked", "-p", "goblins-python", "--lib", *UNOPTIMISED):
             return False
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
         library = "lib_goblins.dylib" if sys.platform == "darwin" else "lib_goblins.so"
@@ -136,7 +140,7 @@ class Copy:
             of_files.setdefault(of_core(test), []).append(test.partition("::")[2])
         for file, names in of_files.items():
             only = names if all(names) else []
-            if self.cargo("test", *file, "--", *only, timeout=PATIENCE):
+            if self.cargo("test", *file, *UNOPTIMISED, "--", *only, timeout=PATIENCE):
                 return False
             for name in filter(None, names):
                 if f"{name} ... ok" not in self.output:

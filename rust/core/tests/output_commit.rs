@@ -47,9 +47,8 @@ fn a_result_is_not_returned_before_its_sync_came_back() {
     let (reins, runtime) = (Reins::default(), runtime());
     let storage = reins.storage();
     let (_vat, [tally]) = found(&runtime, &storage, "main", [counter(0)]);
-    reins.sync_gate.close();
     let (done, returned) = channel();
-    std::thread::scope(|scope| {
+    reins.sync_gate.closed(|scope| {
         scope.spawn(|| done.send(add(&tally, 1)).unwrap());
         reins.sync_gate.wait_for_one();
         assert!(not_yet(&returned));
@@ -67,7 +66,7 @@ fn a_caller_that_only_reads_waits_for_what_it_has_read() {
     reins.sync_gate.close();
     let written = send(&tally, "add", Value::Int(1));
     let (done, returned) = channel();
-    std::thread::scope(|scope| {
+    reins.sync_gate.closed(|scope| {
         reins.sync_gate.wait_for_one();
         scope.spawn(|| done.send(get(&tally)).unwrap());
         // The vat is free while the sync runs: the call is made, but its result is not returned.
@@ -96,8 +95,7 @@ fn messages_to_vats_of_the_store_go_before_the_sync_all_others_after_it() {
     let outside = wait(&promise);
     let heard = run(vat_of(&of_store), |turn| Ok(turn.on(&promise, |_, result| result))).unwrap();
 
-    reins.sync_gate.close();
-    std::thread::scope(|scope| {
+    reins.sync_gate.closed(|scope| {
         scope.spawn(|| {
             run(&here, |turn| {
                 for (number, to) in [&in_memory, &of_other, &of_store].into_iter().enumerate() {
@@ -142,8 +140,7 @@ fn what_a_vat_learnt_from_another_of_its_store_waits_for_that_ones_sync() {
     )
     .unwrap();
 
-    reins.sync_gate.close();
-    std::thread::scope(|scope| {
+    reins.sync_gate.closed(|scope| {
         let here = vat_of(&tally);
         scope.spawn(|| {
             run(here, |turn| {
@@ -179,7 +176,7 @@ fn one_sync_serves_all_who_wait() {
     let (_vat, [tally]) = found(&runtime, &storage, "main", [counter(0)]);
     reins.sync_gate.close();
     let before = reins.syncs.load(SeqCst);
-    std::thread::scope(|scope| {
+    reins.sync_gate.closed(|scope| {
         let (done, returned) = channel();
         let leader = done.clone();
         let first = &tally;
@@ -244,7 +241,7 @@ fn output_held_at_close_goes_out() {
             turn.call(&tally, "add", Value::Int(1))
         }
     });
-    std::thread::scope(|scope| {
+    reins.sync_gate.closed(|scope| {
         tell(&helper, "do", tell_it);
         reins.sync_gate.wait_for_one();
         let closing = scope.spawn(|| storage.close(()));

@@ -171,8 +171,7 @@ fn an_update_is_seen_in_its_store_when_it_is_written_and_elsewhere_when_it_is_du
     let in_memory = vat(&runtime, "durable-memory");
     let promise = Promise::default();
     let (at_store, at_memory) = (receive(&of_store, &promise), receive(&in_memory, &promise));
-    reins.sync_gate.close();
-    std::thread::scope(|scope| {
+    reins.sync_gate.closed(|scope| {
         scope.spawn(|| {
             run(&here, |turn| {
                 turn.update(&promise, Value::Int(1));

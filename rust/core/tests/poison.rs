@@ -238,8 +238,7 @@ fn a_failed_sync_is_that_of_all_who_waited_for_it() {
     let memory = spawn(&vat(&runtime, "memory"), counter(0)).unwrap();
     reins.take_batches();
     let before = reins.syncs.load(SeqCst);
-    reins.sync_gate.close();
-    std::thread::scope(|scope| {
+    reins.sync_gate.closed(|scope| {
         let callers: Vec<_> = vats.iter().map(|(_, [tally])| scope.spawn(|| add(tally, 1))).collect();
         let mut written = 0;
         while written < CALLERS {
@@ -294,8 +293,7 @@ fn output_that_waited_for_a_sync_that_failed_never_gets_out() {
     let (promise, listening) = (Promise::default(), Promise::default());
     let outside = wait(&promise);
     let heard = run(&memory, |turn| Ok(turn.on(&promise, |_, result| result))).unwrap();
-    reins.sync_gate.close();
-    let returned = std::thread::scope(|scope| {
+    let returned = reins.sync_gate.closed(|scope| {
         let caller = scope.spawn(|| {
             run(&here, |turn| {
                 turn.call(&tally, "add", Value::Int(1))?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::Scope;
 use std::time::Duration;
 
 use goblins_core::pool::Runtime;
@@ -158,6 +159,15 @@ pub struct Gate {
     changed: Condvar,
 }
 
+/// Opens a gate when it is dropped.
+struct Opening<'a>(&'a Gate);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
 #[derive(Default)]
 struct GateState {
     closed: bool,
@@ -174,12 +184,23 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    /// Runs code with the gate closed. It is open in the end, whatever comes of that: no thread of the scope stays there.
+    pub fn closed<'env, T>(&self, body: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T) -> T {
+        self.close();
+        std::thread::scope(|scope| {
+            let _opening = Opening(self);
+            body(scope)
+        })
+    }
+
     /// Waits until a thread is held up here.
     pub fn wait_for_one(&self) {
         let state = self.state.lock().unwrap();
         let (state, timeout) =
             self.changed.wait_timeout_while(state, PATIENCE, |state| state.inside == 0).unwrap();
-        assert!(!timeout.timed_out() && state.inside > 0, "nobody came to the gate");
+        let came = !timeout.timed_out() && state.inside > 0;
+        drop(state);
+        assert!(came, "nobody came to the gate");
     }
 
     pub fn pass(&self) {
