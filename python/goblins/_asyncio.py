@@ -183,9 +183,9 @@ def has_ended(owner: Any) -> bool:
     """Whether a task, or a loop of asyncio, will never go on."""
     asyncio: Any = sys.modules.get("asyncio")
     if asyncio and isinstance(owner, asyncio.AbstractEventLoop):
-        return owner.is_closed()
+        return bool(owner.is_closed())
     if asyncio and isinstance(owner, asyncio.Future):
-        return owner.done()
+        return bool(owner.done())
     coroutine = getattr(owner, "coro", None)
     return inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 

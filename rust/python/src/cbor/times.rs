@@ -222,7 +222,7 @@ fn read_zone<'py>(
         Type::String => {
             let name = from.str()?;
             let class = known::ZONE_INFO.get(py)?;
-            let made = calls::call_with(&class, (name,)).map_err(|error| {
+            let made = calls::call_with(class, (name,)).map_err(|error| {
                 // What is no name of a zone at all is a ValueError.
                 if error.is_instance_of::<PyValueError>(py) {
                     return DecodeError::Malformed(error.to_string());
