@@ -431,3 +431,39 @@ class TestCopies:
         name = persistable_id(keeper)
         assert copy.copy(name) is name
         assert copy.deepcopy([name])[0] is name
+
+
+@pytest.mark.parametrize("value", [([],), (1, ({},)), (1, deque())], ids=repr)
+def test_a_tuple_is_shared_state_if_what_is_in_it_can_be_changed(value):
+    with pytest.raises(BehaviorError, match=r"Item\.kept would be shared by all actors"):
+
+        class Item(Actor):
+            kept = value
+
+
+@pytest.mark.parametrize("value", [(), (1, ("two",)), frozenset({(1, deque)})], ids=repr)
+def test_one_of_plain_values_may_be_shared(value):
+    class Item(Actor):
+        kept = value
+
+    assert Item.kept is value
+
+
+@pytest.mark.parametrize("slots", ["n", ("n",), ["n", "other"]])
+def test_a_field_that_is_a_slot_too_is_refused(slots):
+    with pytest.raises(BehaviorError, match=r"Item\.n can't be a field and a slot"):
+
+        class Item(Actor):
+            __slots__ = slots
+            n: int
+
+
+def test_empty_slots_do_no_harm():
+    class Item(Actor):
+        __slots__ = ()
+        n: int = 5
+
+        def get(self):
+            return self.n
+
+    assert opened(Item)[1].get() == 5

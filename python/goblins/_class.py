@@ -65,6 +65,7 @@ class Actor(_ActorBase):
         cls, *, label: str | None = None, version: Any = 0, upgrade: Any = None, **others: Any
     ) -> None:
         super().__init_subclass__(**others)
+        _refuse_slots(cls)
         _guard_vars(cls)
         _copy_mutable_defaults(cls)
         _forget_guards(cls)
@@ -94,6 +95,14 @@ class Actor(_ActorBase):
             [one.name for one in fields if _has_no_default(one)],
             frozenset(_caches(cls)),
         )
+
+
+def _refuse_slots(cls: type) -> None:
+    """A field is in the dict of its instance."""
+    slots = vars(cls).get("__slots__", ())
+    for name in (slots,) if isinstance(slots, str) else slots:
+        if name in annotations_of(cls):
+            raise BehaviorError(f"{cls.__name__}.{name} can't be a field and a slot: leave out __slots__")
 
 
 def _guard_vars(cls: type) -> None:
@@ -170,6 +179,8 @@ def _refuse_shared_state(cls: type, fields: set[str]) -> None:
 def _is_state(value: Any) -> bool:
     if isinstance(value, list | dict | set | bytearray | deque | array | _Collection):
         return True
+    if isinstance(value, tuple | frozenset):
+        return any(map(_is_state, value))
     cls = type(value)
     params = getattr(cls, "__dataclass_params__", None)
     return params is not None and not params.frozen and not hasattr(cls, "__get__")
