@@ -15,6 +15,7 @@ from goblins import (
     Actor,
     BehaviorError,
     GoblinsError,
+    MemoryStore,
     MigrationError,
     NoSuchMethodError,
     NotPortableError,
@@ -29,9 +30,10 @@ from goblins import (
     send,
     spawn,
     spawn_named,
+    spawn_persistent_vat,
     tell,
 )
-from support import Boom, caller, cell, collect, echo
+from support import Boom, caller, cell, collect, echo, must_not_run
 
 
 class Account(Actor):
@@ -751,3 +753,86 @@ def test_the_public_names_are_there():
     assert {"Actor", "field"} <= set(goblins.__all__)
     assert issubclass(BehaviorError, GoblinsError)
     assert methods is goblins.methods
+
+
+class TestTwoActors:
+    """An instance is the behavior of one actor."""
+
+    class Blank(Actor):
+        n: int = 0
+
+        def become_this(self, give):
+            return self.become(give(), "done")
+
+        def change(self):
+            self.n += 1
+            return self.n
+
+    def test_cant_become_the_same_instance(self, vat):
+        blank = self.Blank()
+        one, two = vat.spawn(self.Blank), vat.spawn(self.Blank)
+        assert one.become_this(lambda: blank) == "done"
+        with pytest.raises(BehaviorError, match="make a new instance"):
+            two.become_this(lambda: blank)
+        assert (one.change(), two.change(), one.change()) == (1, 1, 2)
+
+    def test_but_one_may_become_it_again_and_so_may_others_when_that_one_is_gone(self, vat):
+        blank = self.Blank()
+        one, two = vat.spawn(self.Blank), vat.spawn(self.Blank)
+        assert one.become_this(lambda: blank) == one.become_this(lambda: blank) == "done"
+        del one
+        gc.collect()
+        assert two.become_this(lambda: blank) == "done"
+        assert two.change() == 1
+
+    def test_cant_be_made_of_the_same_instance(self, vat):
+        class Single(Actor):
+            n: int = 0
+            made: ClassVar[list] = []
+
+            def __new__(cls):
+                cls.made.append(cls.made[0] if cls.made else super().__new__(cls))
+                return cls.made[-1]
+
+        one = vat.spawn(Single)
+        with pytest.raises(BehaviorError, match="make a new instance"):
+            vat.spawn(Single)
+        del one
+
+
+class Tally(Actor):
+    n: int = 0
+    items: list = []
+
+    def add(self, *, fail: bool = False):
+        self.n += 1
+        self.items.append(self.n)
+        if fail:
+            raise Boom
+        return self.ref
+
+    def get(self):
+        return self.n, self.items
+
+
+def tally(bcom):
+    return Tally(5)
+
+
+@pytest.mark.parametrize("constructor", [tally, actor(tally)], ids=["plain", "decorated"])
+class TestAnInstanceThatAConstructorReturns:
+    """It is an actor like one that was spawned of its class."""
+
+    def test_is_undone_with_its_turn_and_has_a_ref(self, vat, constructor):
+        one = vat.spawn(constructor)
+        with pytest.raises(Boom):
+            one.add(fail=True)
+        assert one.add() is one
+        assert one.get() == (6, [6])
+
+    def test_is_stored(self, constructor):
+        env, store = PersistenceEnv({"tally": constructor, "Tally": Tally}), MemoryStore()
+        vat, one = spawn_persistent_vat(env, lambda: spawn(constructor), store)
+        one.add()
+        vat.close()
+        assert spawn_persistent_vat(env, must_not_run, store)[1].get() == (6, [6])

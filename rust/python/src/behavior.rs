@@ -196,14 +196,17 @@ impl Constructor {
 }
 
 impl Constructor {
-    /// The behavior with its portrait, from what the function returned: a Ref or the behavior of another
-    /// constructor is passed on.
+    /// The behavior with its portrait, from what the function returned: a Ref, the behavior of another constructor, or an
+    /// instance of a class of actors is passed on.
     pub(crate) fn wrap<'py>(
         slf: &Bound<'py, Self>,
         made: Bound<'py, PyAny>,
         args: Args<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if made.is_exact_instance_of::<Ref>() || made.is_exact_instance_of::<Behavior>() {
+            return Ok(made);
+        }
+        if !made.is_exact_instance_of::<PyFunction>() && class_actor::instance(&made).is_some() {
             return Ok(made);
         }
         let py = slf.py();

@@ -380,6 +380,21 @@ pub(crate) fn blank<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, Acto
     Ok(made.cast_into::<ActorBase>()?)
 }
 
+/// Refuses an instance that belongs to another actor: what one of the two changes would be stored for the other only.
+pub(crate) fn check_free(instance: &Bound<'_, ActorBase>, slot: Slot, vat: &Vat<PyHost>) -> PyResult<()> {
+    let Some(owner) = instance.get().owner() else { return Ok(()) };
+    let is_own = owner.slot == slot && owner.vat.id() == vat.id();
+    if is_own || owner.vat.is_closed() || actor(instance.py(), &owner).is_none() {
+        return Ok(());
+    }
+    Err(behavior_error(format!(
+        "this instance of {} belongs to actor {} of vat {} already, and two actors can't share one: make a new instance",
+        instance.get_type().name()?,
+        owner.slot.0,
+        owner.vat.name()
+    )))
+}
+
 /// Makes an instance the behavior of an actor.
 pub(crate) fn bind(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>) -> PyResult<()> {
     let cell = &actor.get().cell;

@@ -317,6 +317,9 @@ pub(crate) fn become_told<'py>(
     if let Ok(next) = token.behavior.bind(py).cast_exact::<Portrayed>() {
         next.get().follows(behavior.bind(py));
     }
+    if let Some(instance) = class_actor::instance(token.behavior.bind(py)) {
+        class_actor::check_free(instance, cell.slot(), cell.vat())?;
+    }
     change(churn, actor, behavior, code, &token.behavior)?;
     if let Some(instance) = class_actor::instance(token.behavior.bind(py)) {
         class_actor::bind(instance, actor)?;

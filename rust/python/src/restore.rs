@@ -334,6 +334,7 @@ fn from_class<'py>(
     place: &dyn Fn() -> String,
 ) -> PyResult<Py<PyAny>> {
     let instance = class_actor::blank(class)?;
+    class_actor::check_free(&instance, actor.get().cell.slot(), actor.get().cell.vat())?;
     let mut stored = Named::new(names, fields);
     let grown = class_actor::fill(
         &instance,

@@ -21,6 +21,7 @@ use crate::messages::BoundMessage;
 use crate::portrayed::Portrayed;
 use crate::promise::{Promise, Sent};
 use crate::refs::{Name, Ref, Target, not_a_target};
+use crate::saved;
 use crate::stack;
 
 /// Makes an actor in the vat whose turn this is (ACT-01).
@@ -93,8 +94,16 @@ fn make<'py>(
         Some(name) => Name { text: name.unbind(), given: true },
         None => Name { text: constructor_name(constructor)?.unbind(), given: false },
     };
+    let instance = class_actor::instance(&behavior).cloned();
+    if let Some(instance) = &instance {
+        class_actor::check_free(instance, slot, vat)?;
+    }
     let actor = calls::make(py, Ref::live(py, vat.clone(), slot, behavior.unbind(), name))?;
     churn.spawned(py, actor.as_unbound());
+    if let Some(instance) = instance {
+        class_actor::bind(&instance, &actor)?;
+        saved::note_new(&churn, &instance, &actor)?;
+    }
     Ok(actor)
 }
 
@@ -109,6 +118,7 @@ fn spawn_class<'py>(
 ) -> PyResult<Bound<'py, Ref>> {
     let py = class.py();
     let instance = class_actor::blank(class)?;
+    class_actor::check_free(&instance, slot, churn.vat())?;
     let name = match name {
         Some(name) => Name { text: name.unbind(), given: true },
         None => Name { text: instance.get().info().get().name.clone_ref(py), given: false },
