@@ -23,7 +23,7 @@ from goblins import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ENV, Boom, caller, cell, counter, failing, must_not_run
+from support import ENV, Boom, caller, cell, counter, failing, must_not_run, run_child
 
 
 def in_turn(vat, body):
@@ -471,3 +471,9 @@ def quiet_log():
         yield
     finally:
         logger.disabled = False
+
+
+def test_a_turn_that_runs_out_of_memory_is_undone_as_a_whole():
+    pytest.importorskip("_testcapi")
+    child = run_child("no_memory.py", 120)
+    assert (child.returncode, child.stdout) == (0, "all or nothing\n"), child.stderr[-2000:]

@@ -114,6 +114,17 @@ impl Contents {
         }
     }
 
+    fn address(&self) -> usize {
+        let container = match self {
+            Self::List(list, _) => list.as_ptr(),
+            Self::Dict(dict, _) => dict.as_ptr(),
+            Self::Set(set, _) => set.as_ptr(),
+            Self::Bytes(bytes, _) => bytes.as_ptr(),
+            Self::Record(record, ..) => record.as_ptr(),
+        };
+        container as usize
+    }
+
     /// Whether the container holds the same objects still, in the same order.
     fn is_same(&self, py: Python<'_>) -> PyResult<bool> {
         Ok(match self {
@@ -371,9 +382,9 @@ impl Containers {
     }
 
     /// Takes those of another one, too.
-    pub(crate) fn join(&mut self, py: Python<'_>, other: Self) {
+    pub(crate) fn join(&mut self, other: Self) {
         for contents in other.contents {
-            let address = contents.container(py).as_ptr() as usize;
+            let address = contents.address();
             if self.known.insert(address) {
                 self.contents.push(contents);
             }

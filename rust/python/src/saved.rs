@@ -1,13 +1,14 @@
 //! What is needed to undo changes of an instance of a class of actors, and to see at the end of a turn what has changed.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use goblins_core::actor::Life;
 use goblins_core::churn::Churn;
 use parking_lot::Mutex;
-use pyo3::exceptions::PyAttributeError;
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
@@ -54,16 +55,27 @@ impl Kept {
     }
 
     /// Does something with the containers. They are not locked meanwhile: code of the user may run, and come back here.
-    fn with_containers<T>(&self, py: Python<'_>, body: impl FnOnce(&mut Containers) -> T) -> T {
-        let mut containers = self.containers.lock().take().unwrap_or_default();
-        let result = body(&mut containers);
-        if !containers.is_empty() {
-            let others = self.containers.lock().replace(containers);
-            if let (Some(others), Some(containers)) = (others, &mut *self.containers.lock()) {
-                containers.join(py, *others);
-            }
+    fn with_containers<T>(&self, body: impl FnOnce(&mut Containers) -> T) -> T {
+        let mut lent = Lent { kept: self, containers: self.containers.lock().take() };
+        body(lent.containers.get_or_insert_default())
+    }
+}
+
+/// Containers that go back whatever becomes of who has them, a panic too: they are needed to undo the turn.
+struct Lent<'a> {
+    kept: &'a Kept,
+    containers: Option<Box<Containers>>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let Some(containers) = self.containers.take().filter(|containers| !containers.is_empty()) else {
+            return;
+        };
+        let others = self.kept.containers.lock().replace(containers);
+        if let (Some(others), Some(containers)) = (others, &mut *self.kept.containers.lock()) {
+            containers.join(*others);
         }
-        result
     }
 }
 
@@ -206,7 +218,7 @@ fn keep_field(
     value: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = instance.py();
-    let copied = kept.with_containers(py, |containers| containers.keep(value))?;
+    let copied = kept.with_containers(|containers| containers.keep(value))?;
     if copied > MANY_ENTRIES {
         let info = instance.get().info.get();
         if info.first_of(name) {
@@ -265,7 +277,7 @@ impl Saved {
         if self.kept.containers.lock().is_none() {
             return self.compare_with(py, None);
         }
-        self.kept.with_containers(py, |containers| self.compare_with(py, Some(containers)))
+        self.kept.with_containers(|containers| self.compare_with(py, Some(containers)))
     }
 
     fn compare_with(&self, py: Python<'_>, containers: Option<&Containers>) -> PyResult<bool> {
@@ -329,7 +341,7 @@ impl Saved {
     pub(crate) fn exchange(self, py: Python<'_>) -> PyResult<Self> {
         let instance = self.instance.bind(py);
         let now = fields(instance)?;
-        let mut containers = self.kept.with_containers(py, |containers| containers.same_now(py))?;
+        let mut containers = self.kept.with_containers(|containers| containers.same_now(py))?;
         for (_, value) in now.copy()? {
             containers.keep(&value)?;
         }
@@ -363,13 +375,25 @@ impl Saved {
     pub(crate) fn restore(self) {
         Python::attach(|py| {
             let instance = self.instance.bind(py);
-            let mut undoing = Undoing::default();
-            if let Err(error) = self.put_back(py, &mut undoing) {
-                undoing.failed(error);
+            // What fails for want of memory may well succeed when it is done again.
+            let mut attempts = [Undoing::default(), Undoing::default()];
+            for undoing in &mut attempts {
+                let done = catch_unwind(AssertUnwindSafe(|| self.put_back(py, undoing)));
+                match done {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => undoing.failed(error),
+                    Err(_) => undoing.failed(PyRuntimeError::new_err("a panic in an undo")),
+                }
+                if undoing.is_whole() {
+                    break;
+                }
             }
             self.let_go(py);
             forget_kept(instance);
-            if let Some(error) = undoing.into_error() {
+            let [first, second] = attempts;
+            if !first.is_whole()
+                && let Some(error) = second.into_error()
+            {
                 interrupts::write_unraisable(py, error, Some(instance.as_any()));
             }
         });
@@ -382,7 +406,7 @@ impl Saved {
             now.clear();
             now.update(fields.bind(py).as_mapping())?;
         }
-        self.kept.with_containers(py, |containers| containers.restore(py, undoing));
+        self.kept.with_containers(|containers| containers.restore(py, undoing));
         undoing.put_replacements(now.as_any())
     }
 }

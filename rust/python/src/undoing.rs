@@ -31,6 +31,10 @@ impl Undoing {
         self.error.get_or_insert(error);
     }
 
+    pub(crate) fn is_whole(&self) -> bool {
+        self.error.is_none()
+    }
+
     /// The first error that there was.
     pub(crate) fn into_error(self) -> Option<PyErr> {
         self.error
