@@ -325,13 +325,25 @@ impl Model {
         first.into_iter().chain(then).for_each(|waiter| self.wake(waiter, end.clone()));
     }
 
-    fn leads_to(&self, mut here: usize, goal: usize) -> bool {
-        while here != goal {
+    /// Whether a promise waits for another one: as a link of a chain, or as the answer of a message that waits for it.
+    fn leads_to(&self, from: usize, goal: usize) -> bool {
+        let (mut seen, mut open) = ([false; PROMISES], vec![from]);
+        while let Some(here) = open.pop() {
+            if here == goal {
+                return true;
+            }
+            if std::mem::replace(&mut seen[here], true) {
+                continue;
+            }
             match self.promises[here].progress {
-                Progress::Chained(next) => here = next,
-                _ => return false,
+                Progress::Chained(next) => open.push(next),
+                Progress::Pending => open.extend((0..PROMISES).filter(|&next| {
+                    let is_answer = |waiter: &Waiter| matches!(waiter, Waiter::Forward { answer, .. } if *answer == Some(here));
+                    self.promises[next].waiters.iter().any(is_answer)
+                })),
+                Progress::Settled(_) => {}
             }
         }
-        true
+        false
     }
 }
