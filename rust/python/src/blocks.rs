@@ -130,10 +130,7 @@ fn running(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     let modules = modules.bind(py);
     let asyncio = match ASYNCIO.get(py) {
         Some(asyncio) => Some(asyncio),
-        None => match functions_of_asyncio(modules)? {
-            Some(found) => Some(ASYNCIO.get_or_init(py, || found)),
-            None => None,
-        },
+        None => functions_of_asyncio(modules)?.map(|found| ASYNCIO.get_or_init(py, || found)),
     };
     if let Some((running_loop, current_task)) = asyncio {
         let home = running_loop.bind(py).call0()?;
