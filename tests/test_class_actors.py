@@ -836,3 +836,21 @@ class TestAnInstanceThatAConstructorReturns:
         one.add()
         vat.close()
         assert spawn_persistent_vat(env, must_not_run, store)[1].get() == (6, [6])
+
+
+def test_a_function_that_was_an_actor_of_its_own_may_return_an_instance_in_the_next_release():
+    def function(bcom, n):
+        return methods(get=lambda: n)
+
+    store, made = MemoryStore(), actor(function, label="tally.tally")
+    vat, one = spawn_persistent_vat(PersistenceEnv("t", made), lambda: spawn(made, 5), store)
+    vat.close()
+    made = actor(lambda bcom, n: Tally(n), label="tally.tally")
+    env = PersistenceEnv("t", made, Tally)
+    for n in (6, 7):
+        vat, one = spawn_persistent_vat(env, must_not_run, store)
+        with pytest.raises(Boom):
+            one.add(fail=True)
+        one.add()
+        assert one.get()[0] == n
+        vat.close()

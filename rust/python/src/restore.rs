@@ -260,6 +260,12 @@ fn from_function<'py>(
     let args = Args::Packed(&args, kwargs.as_ref());
     let made = args.call(constructor.get().function.bind(py))?;
     let made = Constructor::wrap(constructor, made, args)?;
+    if let Some(instance) = class_actor::instance(&made) {
+        // Records of such a function know of its arguments only. What is stored next is a record of the class.
+        class_actor::check_free(instance, actor.get().cell.slot(), actor.get().cell.vat())?;
+        class_actor::bind(instance, actor)?;
+        return Ok(made.unbind());
+    }
     match made.cast_into_exact::<Behavior>() {
         Ok(behavior) => Ok(behavior.into_any().unbind()),
         Err(error) => {
