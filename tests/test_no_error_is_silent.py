@@ -197,6 +197,14 @@ class TestBrokenPromises:
         del promise
         assert log() == []
 
+    def test_one_that_had_broken_before_its_result_was_asked_is_not_logged(self, vat, log):
+        promise = send(vat.spawn(failing), Boom("heard"))
+        vat.drain(timeout=30)
+        with pytest.raises(Boom):
+            promise.result(timeout=30)
+        del promise
+        assert log() == []
+
     async def test_one_that_was_awaited_is_not_logged(self, vat, log):
         with pytest.raises(Boom):
             await send(vat.spawn(failing), Boom("heard"))

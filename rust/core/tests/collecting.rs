@@ -172,6 +172,26 @@ fn a_reference_in_memory_protects_an_actor_and_all_that_it_reaches() {
 }
 
 #[test]
+fn a_reference_in_memory_protects_what_it_reaches_in_whatever_order_they_were_made() {
+    let world = World::new(StorageOptions::default());
+    {
+        let (vat, root) = world.open("main");
+        let first = grow(&root);
+        call(&grow(&root), "link", Value::Actor(first)).unwrap();
+        vat.close(()).unwrap();
+    }
+    let (_vat, root) = world.open("main");
+    // What it refers to is in the store only.
+    let held = actor(call(&root, "at", Value::Int(1)).unwrap());
+    cut(&root, 1);
+    let first = cut(&root, 0);
+    let one_at_a_time = Pace { page: 1, ..Pace::default() };
+    let report = world.storage.collect(one_at_a_time, &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
+    assert_eq!(report.parts[0].removed, 0);
+    assert_eq!(slot(&actor(call(&held, "at", Value::Int(0)).unwrap())), first);
+}
+
+#[test]
 fn a_part_without_a_vat_is_collected_too() {
     let world = World::new(StorageOptions::default());
     let (vat, root) = world.open("idle");
