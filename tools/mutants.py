@@ -7,7 +7,7 @@
 
 Each mutant stands in `mutants.toml`: a file, the text in it and what takes its place, and tests, of which at
 least one must fail. It is made in a copy of the clone, uncommitted changes included, so nothing here is
-touched. The tests pass there before the first mutant. `make mutants` runs this, half a minute for each.
+touched. The tests pass there before the first mutant. `make mutants` runs this, up to half a minute for each.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Copy:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, copy)
 
-    def run(self, *command: str, timeout: float = PATIENCE) -> int:
+    def run(self, *command: str, timeout: float) -> int:
         """The return code of a command, or 124 if it took too long; what it wrote is kept in `output`."""
         with tempfile.TemporaryFile() as output:
             # In a group of its own, all of which ends should it hang.
@@ -133,14 +133,14 @@ class Copy:
         new.replace(place)
         return True
 
-    def passes(self, tests: tuple[str, ...]) -> bool:
+    def passes(self, tests: tuple[str, ...], patience: float = PATIENCE) -> bool:
         """Whether all of the tests pass."""
         of_files: dict[tuple[str, ...], list[str]] = {}
         for test in filter(is_of_core, tests):
             of_files.setdefault(of_core(test), []).append(test.partition("::")[2])
         for file, names in of_files.items():
             only = names if all(names) else []
-            if self.cargo("test", *file, *UNOPTIMISED, "--", *only, timeout=PATIENCE):
+            if self.cargo("test", *file, *UNOPTIMISED, "--", *only, timeout=patience):
                 return False
             for name in filter(None, names):
                 if f"{name} ... ok" not in self.output:
@@ -148,7 +148,9 @@ class Copy:
         python = [test for test in tests if not is_of_core(test)]
         if not python:
             return True
-        failed = self.run(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *python)
+        failed = self.run(
+            sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *python, timeout=patience
+        )
         # Nothing was collected, or there is no such test.
         if failed in (4, 5):
             sys.exit(f"pytest can't run {python}:\n{self.output[-2000:]}")
@@ -212,7 +214,7 @@ def main() -> int:
     every = tuple(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
     if not copy.build(every):
         sys.exit(f"the copy does not build:\n{copy.output}")
-    if not copy.passes(every):
+    if not copy.passes(every, 3600):
         sys.exit(f"a test fails without any mutant:\n{copy.output[-4000:]}")
     failed = 0
     for number, mutant in enumerate(chosen, 1):

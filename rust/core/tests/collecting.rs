@@ -16,7 +16,9 @@ use goblins_core::pool::Runtime;
 use goblins_core::schema::{Kind, id_of};
 use goblins_core::storage::{Fit, Storage, StorageOptions};
 use goblins_core::store::{Store, StoreError};
-use goblins_core::toy::{Act, Actor, Behavior, Env, Fault, Message, Reply, Sketch, Toy, Turn, Value, call};
+use goblins_core::toy::{
+    Act, Actor, Behavior, Env, Fault, Message, Reply, Sketch, Toy, Turn, Value, call, result, spawn,
+};
 use goblins_core::vat::Vat;
 use proptest::prelude::*;
 
@@ -85,18 +87,37 @@ impl World {
         let roots = match opened.record {
             Some(record) => opened.vat.roots((), &record).unwrap(),
             None => {
-                let made = opened.vat.found((), [7; 16], Vec::new(), |churn| {
-                    Ok(vec![Turn::new(churn).spawn(node(Vec::new()))])
-                });
+                let mut id = [7; 16];
+                part.bytes().zip(&mut id).for_each(|(byte, place)| *place = byte);
+                let made = opened
+                    .vat
+                    .found((), id, Vec::new(), |churn| Ok(vec![Turn::new(churn).spawn(node(Vec::new()))]));
                 made.unwrap()
             }
         };
+        opened.vat.publish(());
         (opened.vat, roots.into_iter().next().unwrap())
     }
 
     fn collect(&self) -> Report {
         let go_on = &mut |_| ControlFlow::Continue(());
         self.storage.collect(Pace::default(), go_on).unwrap().unwrap()
+    }
+
+    /// Collects record by record, and does something when the walk has come to the first one.
+    fn collect_slowly(&self, meanwhile: impl FnOnce()) -> Report {
+        let mut meanwhile = Some(meanwhile);
+        let pace = Pace { step: 1, page: 1, ..Pace::default() };
+        let report = self.storage.collect(pace, &mut |progress| {
+            if progress.done > 1
+                && let Some(meanwhile) = meanwhile.take()
+            {
+                assert_eq!(progress.phase, Phase::Marking);
+                meanwhile();
+            }
+            ControlFlow::Continue(())
+        });
+        report.unwrap().unwrap()
     }
 
     /// Slots of the actors that are stored in the part with this number.
@@ -185,10 +206,80 @@ fn a_reference_in_memory_protects_what_it_reaches_in_whatever_order_they_were_ma
     let held = actor(call(&root, "at", Value::Int(1)).unwrap());
     cut(&root, 1);
     let first = cut(&root, 0);
-    let one_at_a_time = Pace { page: 1, ..Pace::default() };
-    let report = world.storage.collect(one_at_a_time, &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
+    let report = world.collect_slowly(|| ());
     assert_eq!(report.parts[0].removed, 0);
     assert_eq!(slot(&actor(call(&held, "at", Value::Int(0)).unwrap())), first);
+}
+
+#[test]
+fn an_actor_that_comes_into_memory_during_a_walk_protects_what_it_reaches() {
+    let world = World::new(StorageOptions::default());
+    {
+        let (vat, root) = world.open("main");
+        let first = grow(&root);
+        let second = grow(&root);
+        call(&second, "link", Value::Actor(first)).unwrap();
+        call(&grow(&root), "link", Value::Actor(second)).unwrap();
+        cut(&root, 1);
+        cut(&root, 0);
+        grow(&root);
+        vat.close(()).unwrap();
+    }
+    let (_vat, root) = world.open("main");
+    let mut held = None;
+    // The walk has come to the root, and not to what is below.
+    let report = world.collect_slowly(|| {
+        let below = actor(call(&root, "at", Value::Int(0)).unwrap());
+        held = Some(actor(call(&below, "cut", Value::Int(0)).unwrap()));
+    });
+    assert_eq!(report.parts[0].removed, 0);
+    call(&actor(call(&held.unwrap(), "at", Value::Int(0)).unwrap()), "count", Value::Unit).unwrap();
+}
+
+#[test]
+fn an_actor_that_is_first_stored_during_a_walk_is_kept() {
+    let world = World::new(StorageOptions::default());
+    {
+        let (vat, root) = world.open("main");
+        (0..3).for_each(|_| drop(grow(&root)));
+        vat.close(()).unwrap();
+    }
+    let (vat, root) = world.open("main");
+    let fresh = spawn(&vat, node(Vec::new())).unwrap();
+    // The walk has come to the root, which then leaves memory together with it.
+    let report = world.collect_slowly(|| {
+        call(&root, "link", Value::Actor(fresh)).unwrap();
+        drop(root);
+        vat.run((), |_| Ok(())).unwrap();
+    });
+    assert_eq!(report.parts[0].removed, 0);
+    vat.close(()).unwrap();
+    let (_vat, root) = world.open("main");
+    call(&actor(call(&root, "at", Value::Int(3)).unwrap()), "count", Value::Unit).unwrap();
+}
+
+#[test]
+fn an_actor_of_a_vat_that_is_not_open_is_kept_as_long_as_somebody_waits_for_it() {
+    let world = World::new(StorageOptions::default());
+    {
+        let ((there, far), (here, root)) = (world.open("there"), world.open("here"));
+        call(&grow(&root), "link", Value::Actor(grow(&far))).unwrap();
+        cut(&far, 0);
+        here.close(()).unwrap();
+        there.close(()).unwrap();
+    }
+    let (_here, root) = world.open("here");
+    let mut awaited = None;
+    let report = world.collect_slowly(|| {
+        let below = actor(call(&root, "at", Value::Int(0)).unwrap());
+        awaited = Some(call(&below, "cut", Value::Int(0)).unwrap());
+    });
+    assert!(report.parts.iter().all(|part| part.removed == 0), "{report:?}");
+    let (_there, _far) = world.open("there");
+    let Some(Value::Promise(promise)) = awaited else {
+        panic!("{awaited:?} is no promise");
+    };
+    call(&actor(result(&promise).unwrap()), "count", Value::Unit).unwrap();
 }
 
 #[test]

@@ -537,6 +537,21 @@ fn many_that_are_woken_in_order_are_read_in_portions_as_they_are() {
     assert!(all.iter().all(|actor| get(actor) == 3));
 }
 
+#[test]
+fn a_record_that_was_read_ahead_is_not_used_once_its_actor_has_changed() {
+    let reins = Reins::default();
+    let (vat, all) = counters::<40>(&reins, actors(0));
+    run(&vat, |_| Ok(())).unwrap();
+    run(&vat, |turn| {
+        turn.call(&all[10], "add", Value::Int(1))?;
+        // Its record is read once more together with theirs, as it was before.
+        all[..5].iter().try_for_each(|actor| turn.call(actor, "get", Value::Unit).map(drop))
+    })
+    .unwrap();
+    assert!(is_ghost(&all[10]));
+    assert_eq!(get(&all[10]), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
