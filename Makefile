@@ -118,6 +118,7 @@ bench-quick: build ## Run each bench for a moment
 	$(PY) benches/peers.py --quick
 	$(PY) benches/large_store.py --quick
 	$(PY) benches/log_cost.py --quick
+	$(PY) benches/paired.py --quick
 
 tools: $(TOOLS) ## Make .venv with the tools that all of this needs
 
