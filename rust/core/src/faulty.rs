@@ -7,8 +7,10 @@ use parking_lot::Mutex;
 
 use crate::store::{Batch, Store, StoreError, Visit};
 
+/// A key, and code that is run once before its value is read.
+type Before = (Vec<u8>, Box<dyn FnOnce() + Send>);
+
 /// Wraps a store; counts, records and fails calls.
-#[derive(Debug)]
 pub struct FaultyStore<S> {
     inner: S,
     writes_left: AtomicU64,
@@ -18,7 +20,14 @@ pub struct FaultyStore<S> {
     batches: Mutex<Vec<Batch>>,
     keeps: AtomicBool,
     panics: AtomicBool,
+    before: Mutex<Option<Before>>,
     syncing: bool,
+}
+
+impl<S: std::fmt::Debug> std::fmt::Debug for FaultyStore<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FaultyStore({:?})", self.inner)
+    }
 }
 
 impl<S: Store> FaultyStore<S> {
@@ -33,6 +42,7 @@ impl<S: Store> FaultyStore<S> {
             batches: Mutex::new(Vec::new()),
             keeps: AtomicBool::new(false),
             panics: AtomicBool::new(false),
+            before: Mutex::new(None),
             syncing,
         }
     }
@@ -55,6 +65,11 @@ impl<S: Store> FaultyStore<S> {
     /// From now on a write that fails is cut off by a panic.
     pub fn panic_at_failed_writes(&self) {
         self.panics.store(true, Ordering::SeqCst);
+    }
+
+    /// Runs code once, when the value of a key is asked for: before it is read.
+    pub fn before_get(&self, key: Vec<u8>, code: impl FnOnce() + Send + 'static) {
+        *self.before.lock() = Some((key, Box::new(code)));
     }
 
     /// The batches written so far.
@@ -96,6 +111,10 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.gets.fetch_add(1, Ordering::SeqCst);
+        let due = self.before.lock().take_if(|(at, _)| at == key);
+        if let Some((_, code)) = due {
+            code();
+        }
         self.inner.get(key)
     }
 

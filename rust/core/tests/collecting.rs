@@ -11,9 +11,10 @@ use common::{ToyVat, named, occupy, puppet, runtime};
 use goblins_core::collecting::{LEAST_GROWTH, Pace, Phase, Report};
 use goblins_core::faulty::FaultyStore;
 use goblins_core::host::Host;
+use goblins_core::ids::PartId;
 use goblins_core::memory::MemoryStore;
 use goblins_core::pool::Runtime;
-use goblins_core::schema::{Kind, id_of};
+use goblins_core::schema::{Kind, actor_key, id_of};
 use goblins_core::storage::{Fit, Storage, StorageOptions};
 use goblins_core::store::{Store, StoreError};
 use goblins_core::toy::{
@@ -256,6 +257,33 @@ fn an_actor_that_is_first_stored_during_a_walk_is_kept() {
     vat.close(()).unwrap();
     let (_vat, root) = world.open("main");
     call(&actor(call(&root, "at", Value::Int(3)).unwrap()), "count", Value::Unit).unwrap();
+}
+
+#[test]
+fn an_actor_that_is_moved_while_a_walk_comes_to_its_place_is_kept() {
+    let world = World::new(StorageOptions::default());
+    let place = {
+        let (vat, root) = world.open("main");
+        let first = grow(&root);
+        let place = grow(&root);
+        call(&place, "link", Value::Actor(first)).unwrap();
+        cut(&root, 0);
+        vat.close(()).unwrap();
+        Toy::actor_cell(&place).slot()
+    };
+    let (vat, root) = world.open("main");
+    let here = vat.clone();
+    world.store.before_get(actor_key(PartId(1), place), move || {
+        let place = actor(call(&root, "at", Value::Int(0)).unwrap());
+        let first = call(&place, "cut", Value::Int(0)).unwrap();
+        call(&root, "link", first).unwrap();
+        drop((place, root));
+        here.run((), |_| Ok(())).unwrap();
+    });
+    assert_eq!(world.collect().parts[0].removed, 0);
+    vat.close(()).unwrap();
+    let (_vat, root) = world.open("main");
+    call(&actor(call(&root, "at", Value::Int(1)).unwrap()), "count", Value::Unit).unwrap();
 }
 
 #[test]
