@@ -105,6 +105,16 @@ fn a_churn_whose_write_fails_is_taken_back_as_a_whole() {
 }
 
 #[test]
+fn a_call_that_has_sent_and_settled_nothing_is_taken_back_too() {
+    let (store, storage) = faulty(true);
+    let (_vat, [tally]) = found(&runtime(), &storage, "main", [counter(0)]);
+    let before = now(&tally).unwrap();
+    store.fail_write_after(0);
+    assert!(is_failed_write(add(&tally, 1)));
+    assert!(Toy::same_behavior(&now(&tally).unwrap(), &before));
+}
+
+#[test]
 fn after_a_failed_write_everybody_is_told() {
     let runtime = runtime();
     let (store, storage) = faulty(true);
