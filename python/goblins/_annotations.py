@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, get_args, get_origin
 
@@ -36,7 +36,7 @@ def special_form(cls: type, kind: Any) -> Any:
 
 
 @contextmanager
-def telling_annotations(cls: type) -> Iterator[None]:
+def telling_annotations(cls: type) -> Generator[None, None, None]:
     """Where the module ``dataclasses`` would not see a special form, the class has one that it sees.
 
     That is so for texts with names which it does not look up, and within ``Annotated``.
@@ -44,7 +44,7 @@ def telling_annotations(cls: type) -> Iterator[None]:
     kinds = annotations_of(cls)
     forms = {name: special_form(cls, kind) for name, kind in kinds.items()}
     hidden = {
-        name: ClassVar if form is ClassVar else dataclasses.InitVar(Any)
+        name: ClassVar if form is ClassVar else dataclasses.InitVar(object)
         for name, form in forms.items()
         if form is not None and (isinstance(kinds[name], str) or get_origin(kinds[name]) is Annotated)
     }
