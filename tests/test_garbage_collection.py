@@ -534,7 +534,7 @@ def test_collecting_while_other_threads_run_vats_is_safe(vat):
     for thread in threads:
         thread.start()
     try:
-        for _ in range(200):
+        for _ in range(50):
             gc.collect()
     finally:
         stop.set()
