@@ -280,7 +280,7 @@ def durable_churn_of_many(number: int = 1000) -> Iterator[Loop]:
             for ref in refs:
                 ref.add(1)
 
-        yield lambda rounds: [vat.run(change) for _ in range(max(1, rounds // number))]
+        yield repeated(lambda: vat.run(change))
 
 
 # What stands beside them.
@@ -302,6 +302,12 @@ def closure_with_a_successor() -> Iterator[Loop]:
             behavior, _ = behavior()
 
     yield loop
+
+
+@contextmanager
+def thousand_closures() -> Iterator[Loop]:
+    with closure_with_a_successor() as loop:
+        yield lambda rounds: loop(1000 * rounds)
 
 
 class Plain:
@@ -443,7 +449,7 @@ PAIRS: list[tuple[str, Any, Any]] = [
     ("durable: sync / SQLite FULL", lambda: durable(True), lambda: sqlite("FULL")),
     ("durable: no sync / SQLite NORMAL", lambda: durable(False), lambda: sqlite("NORMAL")),
     ("durable: beside 10,000 others / beside none", lambda: durable(False, 10_000), lambda: durable(False)),
-    ("durable: 1,000 a churn / closure", durable_churn_of_many, closure_with_a_successor),
+    ("durable: a churn of 1,000 / 1,000 closures", durable_churn_of_many, thousand_closures),
 ]
 
 
