@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
 use crate::containers::may_change;
 use crate::errors::too_deep;
+use crate::rebuilding;
 use crate::selves;
 use crate::shapes::{self, Shape};
 
@@ -187,15 +188,7 @@ fn copied_record<'py>(
     let Some(copies) = copied_items(value, &shape.values(value)?, depth, made, stop)? else {
         return Ok(value.clone());
     };
-    let copy = match shape {
-        Shape::Tuple { .. } => shapes::tuple(&value.get_type(), copies)?,
-        Shape::Fields { .. } => {
-            let copy = shape.copy(value)?;
-            let mut copies = copies.into_iter();
-            shape.replace(&copy, |_| Ok(copies.next()))?;
-            copy
-        }
-    };
+    let copy = rebuilding::record(value, shape, copies)?;
     made.insert(address, copy.clone());
     Ok(copy)
 }

@@ -37,6 +37,7 @@ mod origin;
 mod portrait;
 mod portrayed;
 mod promise;
+mod rebuilding;
 mod records;
 mod refs;
 mod refusals;

@@ -9,7 +9,8 @@ use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
 use crate::containers::{each_inner, may_change};
 use crate::copies::{MAX_DEPTH, counted_copy};
 use crate::errors::{too_deep, too_many_copies};
-use crate::shapes::{self, Shape};
+use crate::rebuilding::{others, rebuilt};
+use crate::shapes;
 
 /// Puts a copy into each place of some fields where a container stands that was met before, in their order. A container
 /// that contains itself is left as it is.
@@ -61,7 +62,7 @@ impl Walk {
             }
             let placed = self.placed.len();
             self.above.push(address);
-            let other = self.in_constant(value);
+            let other = rebuilt(value, |part| self.place(part));
             self.above.pop();
             let other = other?;
             if other.is_none() && placed == self.placed.len() {
@@ -111,52 +112,15 @@ impl Walk {
         } else if let Ok(set) = value.cast_exact::<PySet>() {
             if shapes::any_in_sets() {
                 let members: Vec<_> = set.iter().collect();
-                if let Some(others) = self.each(&members)? {
+                if let Some(members) = others(&members, |member| self.place(member))? {
                     set.clear();
-                    others.into_iter().try_for_each(|member| set.add(member))?;
+                    members.into_iter().try_for_each(|member| set.add(member))?;
                 }
             }
         } else if let Some(shape) = shapes::of(value) {
             shape.replace(value, |inner| self.place(inner))?;
         }
         Ok(())
-    }
-
-    fn in_constant<'py>(&mut self, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = value.py();
-        if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-            let items = self.each(&tuple.iter().collect::<Vec<_>>())?;
-            return items.map(|items| Ok(PyTuple::new(py, items)?.into_any())).transpose();
-        }
-        if let Ok(set) = value.cast_exact::<PyFrozenSet>() {
-            let members = self.each(&set.iter().collect::<Vec<_>>())?;
-            return members.map(|members| Ok(PyFrozenSet::new(py, members)?.into_any())).transpose();
-        }
-        let Some(shape) = shapes::of(value) else {
-            return Ok(None);
-        };
-        let Some(items) = self.each(&shape.values(value)?)? else {
-            return Ok(None);
-        };
-        if let Shape::Tuple { .. } = *shape {
-            return shapes::tuple(&value.get_type(), items).map(Some);
-        }
-        let copy = shape.copy(value)?;
-        let mut items = items.into_iter();
-        shape.replace(&copy, |_| Ok(items.next()))?;
-        Ok(Some(copy))
-    }
-
-    /// The same values with copies of those that have a place; `None` if there are none.
-    fn each<'py>(&mut self, values: &[Bound<'py, PyAny>]) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
-        let mut found = false;
-        let mut others = Vec::with_capacity(values.len());
-        for value in values {
-            let other = self.place(value)?;
-            found |= other.is_some();
-            others.push(other.unwrap_or_else(|| value.clone()));
-        }
-        Ok(found.then_some(others))
     }
 }
 

@@ -2,9 +2,10 @@
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
+use pyo3::types::{PyByteArray, PyDict, PyList, PySet};
 
-use crate::shapes::{self, Shape};
+use crate::rebuilding::rebuilt;
+use crate::shapes;
 
 /// Whatever happens to one container, the others are restored.
 #[derive(Default)]
@@ -76,46 +77,7 @@ impl Undoing {
         if let Some((_, fresh)) = self.replaced.iter().find(|(old, _)| old.is(value)) {
             return Ok(Some(fresh.bind(py).clone().into_any()));
         }
-        if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-            let items: Vec<_> = tuple.iter().collect();
-            return match self.others(&items)? {
-                Some(items) => Ok(Some(PyTuple::new(py, items)?.into_any())),
-                None => Ok(None),
-            };
-        }
-        if let Ok(set) = value.cast_exact::<PyFrozenSet>() {
-            let members: Vec<_> = set.iter().collect();
-            return match self.others(&members)? {
-                Some(members) => Ok(Some(PyFrozenSet::new(py, members)?.into_any())),
-                None => Ok(None),
-            };
-        }
-        match shapes::of(value) {
-            Some(shape) if !shape.is_mutable() => {
-                let Some(items) = self.others(&shape.values(value)?)? else {
-                    return Ok(None);
-                };
-                if let Shape::Tuple { .. } = *shape {
-                    return shapes::tuple(&value.get_type(), items).map(Some);
-                }
-                let copy = shape.copy(value)?;
-                let mut items = items.into_iter();
-                shape.replace(&copy, |_| Ok(items.next()))?;
-                Ok(Some(copy))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    fn others<'py>(&self, values: &[Bound<'py, PyAny>]) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
-        let mut found = false;
-        let mut others = Vec::with_capacity(values.len());
-        for value in values {
-            let other = self.instead(value)?;
-            found |= other.is_some();
-            others.push(other.unwrap_or_else(|| value.clone()));
-        }
-        Ok(found.then_some(others))
+        rebuilt(value, |part| self.instead(part))
     }
 }
 
