@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from goblins import _errors
 from goblins._errors import BrokenPromiseError, GoblinsError, NotPortableError
-from goblins._goblins import _encode
+from goblins._goblins import _decode, _encode
 
 # The name of the class, its text, its arguments if it is made of them again, its notes, and the problem of a
 # BrokenPromiseError.
@@ -58,6 +58,23 @@ def revive(kept: Kept) -> BaseException:
     for note in notes:
         error.add_note(note)
     return error
+
+
+def copy_if_it_changes(error: BaseException) -> BaseException | None:
+    """Another error that is stored in the same way, if this one has containers in it."""
+    _, _, args, _, problem = kept = describe(error)
+    if not _may_change((args, problem)):
+        return None
+    copy = revive(cast("Kept", _decode(_encode(kept))))
+    copy.__cause__, copy.__context__ = error.__cause__, error.__context__
+    copy.__suppress_context__ = error.__suppress_context__
+    return copy
+
+
+def _may_change(value: object) -> bool:
+    if isinstance(value, tuple | frozenset):
+        return any(map(_may_change, value))
+    return isinstance(value, list | dict | set | bytearray)
 
 
 def _is_kept(kept: object) -> bool:

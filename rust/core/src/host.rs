@@ -94,6 +94,10 @@ pub trait Host: Sized + 'static {
 
     /// The promise that a value is, if it is one.
     fn as_promise(cx: Self::Cx<'_>, value: &Self::Value) -> Option<Self::Promise>;
+    /// An outcome that is no other promise, as it is to stand in a promise.
+    fn settled_with(_cx: Self::Cx<'_>, _promise: &Self::Promise, outcome: Outcome<Self>) -> Outcome<Self> {
+        outcome
+    }
     /// The actor that a value is a reference to, if it is one.
     fn as_actor(cx: Self::Cx<'_>, value: &Self::Value) -> Option<Self::Actor>;
     /// A reference to an actor, as a value.

@@ -251,7 +251,7 @@ pub(crate) fn chain<H: Host>(cx: H::Cx<'_>, promise: &H::Promise, outcome: Outco
         Outcome::Broken(_) => None,
     };
     let Some(other) = other else {
-        return Step::Settle(outcome);
+        return Step::Settle(H::settled_with(cx, promise, outcome));
     };
     let chaining = CHAINING.lock();
     let (end, mut kept) = end_of_chain::<H>(cx, &other);

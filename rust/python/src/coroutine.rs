@@ -27,6 +27,7 @@ use crate::host::{Handler, PyHost};
 use crate::promise::Promise;
 use crate::refs::{Ref, become_told};
 use crate::saved;
+use crate::sealed;
 use crate::selves;
 
 /// A coroutine that waits for a promise.
@@ -257,7 +258,7 @@ fn step<'py>(coroutine: &Bound<'py, PyAny>, outcome: Option<Outcome<PyHost>>) ->
     let py = coroutine.py();
     let mut step = match outcome {
         None => calls::send_into(coroutine, &py.None().into_bound(py)),
-        Some(Outcome::Fulfilled(value)) => calls::send_into(coroutine, value.bind(py)),
+        Some(Outcome::Fulfilled(value)) => calls::send_into(coroutine, &sealed::opened(py, value)?),
         Some(Outcome::Broken(error)) => throw(coroutine, error.into()),
     };
     loop {

@@ -104,6 +104,8 @@ pub(crate) struct Fault(Box<Kept>);
 struct Kept {
     error: Py<PyBaseException>,
     traceback: Option<Py<PyTraceback>>,
+    /// It belongs to the state of an actor, and can be changed: others get copies.
+    sealed: bool,
 }
 
 impl Fault {
@@ -114,12 +116,12 @@ impl Fault {
             Bound::from_owned_ptr_or_opt(error.py(), traceback)
         };
         let traceback = traceback.and_then(|traceback| Some(traceback.cast_into().ok()?.unbind()));
-        Self(Box::new(Kept { error: error.unbind(), traceback }))
+        Self(Box::new(Kept { error: error.unbind(), traceback, sealed: false }))
     }
 
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         let traceback = self.0.traceback.as_ref().map(|traceback| traceback.clone_ref(py));
-        Self(Box::new(Kept { error: self.0.error.clone_ref(py), traceback }))
+        Self(Box::new(Kept { error: self.0.error.clone_ref(py), traceback, sealed: self.0.sealed }))
     }
 
     /// The exception, with its first traceback.
@@ -129,9 +131,27 @@ impl Fault {
             .traceback
             .as_ref()
             .map_or_else(|| py.None(), |traceback| traceback.clone_ref(py).into_any());
+        let own = if self.0.sealed { copy_if_it_changes(py, &self.0.error) } else { None };
+        let error = own.unwrap_or_else(|| self.0.error.clone_ref(py));
         // SAFETY: an exception, and a traceback or None. With these it can't fail.
-        unsafe { ffi::PyException_SetTraceback(self.0.error.as_ptr(), traceback.as_ptr()) };
-        self.0.error.clone_ref(py)
+        unsafe { ffi::PyException_SetTraceback(error.as_ptr(), traceback.as_ptr()) };
+        error
+    }
+
+    /// The error as that of a promise in the state of an actor: who asks for it can't change what is stored.
+    pub(crate) fn sealed(mut self, py: Python<'_>) -> Self {
+        if !self.0.sealed
+            && let Some(copy) = copy_if_it_changes(py, &self.0.error)
+        {
+            self.0.error = copy;
+            self.0.sealed = true;
+        }
+        self
+    }
+
+    /// Whether both are the same exception.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0.error.is(&other.0.error)
     }
 
     /// The name of its class, which can be had of an exception that the collector has emptied as well.
@@ -156,6 +176,17 @@ impl Fault {
             Err(_) => self,
         }
     }
+}
+
+/// A copy of an error that is stored with containers in it; `None` for others.
+#[cold]
+fn copy_if_it_changes(py: Python<'_>, error: &Py<PyBaseException>) -> Option<Py<PyBaseException>> {
+    let copy = || {
+        let module = py.import("goblins._broken")?;
+        let copy = calls::call_attribute(module.as_any(), "copy_if_it_changes", (error,))?;
+        PyResult::Ok(copy.cast_into::<PyBaseException>().ok().map(Bound::unbind))
+    };
+    again_if_interrupted(py, copy).ok().flatten()
 }
 
 impl From<PyErr> for Fault {

@@ -40,6 +40,7 @@ use crate::refs::{Ref, invoke};
 use crate::resolver::Right;
 use crate::restore::{self, Far};
 use crate::saved::Saved;
+use crate::sealed;
 use crate::sleep;
 use crate::trail;
 
@@ -201,6 +202,10 @@ impl Host for PyHost {
         Some(value.bind(py).cast_exact::<Promise>().ok()?.clone().unbind())
     }
 
+    fn settled_with(py: Python<'_>, promise: &Py<Promise>, outcome: Outcome<Self>) -> Outcome<Self> {
+        if promise.get().was_stored_unsettled() { sealed::sealed(py, outcome) } else { outcome }
+    }
+
     fn as_actor(py: Python<'_>, value: &Py<PyAny>) -> Option<Py<Ref>> {
         Some(value.bind(py).cast_exact::<Ref>().ok()?.clone().unbind())
     }
@@ -210,7 +215,7 @@ impl Host for PyHost {
     }
 
     fn describe_value(py: Python<'_>, value: &Py<PyAny>) -> String {
-        describe_value(value.bind(py))
+        describe_value(&sealed::inside(py, value))
     }
 
     fn describe_promise(py: Python<'_>, promise: &Py<Promise>) -> String {
@@ -267,14 +272,14 @@ impl Host for PyHost {
             return Ok(py.None());
         };
         let answer = match (handler, outcome) {
-            (Handler::Part(key), Some(Outcome::Fulfilled(value))) => part_of(value.bind(py), key),
+            (Handler::Part(key), Some(Outcome::Fulfilled(value))) => part_of(py, &value, key),
             (Handler::Part(_), Some(Outcome::Broken(error))) => return Err(error),
             (Handler::Close(_), _) => return Ok(py.None()),
             (Handler::Call(function) | Handler::Part(function), None) => {
                 calls::call_with(function.bind(py), ())
             }
             (Handler::Call(function), Some(Outcome::Fulfilled(value))) => {
-                calls::call_with(function.bind(py), (value,))
+                sealed::opened(py, value).and_then(|value| calls::call_with(function.bind(py), (value,)))
             }
             (Handler::Call(function), Some(Outcome::Broken(error))) => {
                 calls::call_with(function.bind(py), (error.value(py),))
@@ -316,17 +321,23 @@ impl Host for PyHost {
                 return Some((promise, Outcome::Broken(error)));
             }
             (Waker::Part { key, part }, Outcome::Fulfilled(value)) => {
-                let found = part_of(value.bind(py), &key).map(Bound::unbind).map_err(Fault::from);
+                let found = part_of(py, &value, &key).map(Bound::unbind).map_err(Fault::from);
                 return Some((part, found.into()));
             }
             (Waker::All { index, values, joined }, Outcome::Fulfilled(value)) => {
-                let all = values.get().put(py, index, value)?;
+                let all = match sealed::opened(py, value) {
+                    Ok(value) => values.get().put(py, index, value.unbind())?,
+                    Err(error) => Err(error),
+                };
                 return Some((joined, all.map_err(Fault::from).into()));
             }
             (Waker::Callback(callback), outcome) => (callback, outcome),
         };
         let (callback, value, error) = match callback {
-            (callback, Outcome::Fulfilled(value)) => (callback, value, py.None()),
+            (callback, Outcome::Fulfilled(value)) => match sealed::opened(py, value) {
+                Ok(value) => (callback, value.unbind(), py.None()),
+                Err(error) => (callback, py.None(), error.into_value(py).into_any()),
+            },
             (callback, Outcome::Broken(error)) => (callback, py.None(), error.value(py).into_any()),
         };
         let call = || calls::call_with(callback.bind(py), (&value, &error));

@@ -48,6 +48,7 @@ mod resolver;
 mod restore;
 mod runtime;
 mod saved;
+mod sealed;
 mod selves;
 mod send;
 mod shapes;

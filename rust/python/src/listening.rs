@@ -9,6 +9,7 @@ use crate::current::{current, current_turn};
 use crate::host::{Handler, PyHost, Waker};
 use crate::promise::Promise;
 use crate::refs::Ref;
+use crate::sealed;
 
 /// Calls a handler in a later turn of this vat, once a promise has settled (ASY-19 to ASY-26).
 #[pyfunction]
@@ -84,8 +85,12 @@ pub(crate) fn part(promise: &Bound<'_, Promise>, key: Py<PyAny>) -> PyResult<Py<
 }
 
 /// The part of a value that a promise was fulfilled with.
-pub(crate) fn part_of<'py>(value: &Bound<'py, PyAny>, key: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = value.py();
+pub(crate) fn part_of<'py>(
+    py: Python<'py>,
+    value: &Py<PyAny>,
+    key: &Py<PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let value = sealed::opened(py, value.clone_ref(py))?;
     if let Ok(actor) = value.cast_exact::<Ref>() {
         let text = format!(
             "the promise became {}, an actor, which has no parts: send it a message instead",

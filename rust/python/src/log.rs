@@ -18,6 +18,7 @@ use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
 use crate::promise::Promise;
 use crate::refs::{Ref, Target, invoke};
+use crate::sealed;
 use crate::send::resolve;
 use crate::vat::Vat;
 
@@ -190,7 +191,7 @@ impl Log {
                 return Ok(answer);
             }
             match churn.outcome(py, promise.as_unbound()) {
-                Some(Outcome::Fulfilled(value)) => Ok(value.into_bound(py)),
+                Some(Outcome::Fulfilled(value)) => Ok(sealed::opened(py, value)?),
                 Some(Outcome::Broken(error)) => Err(error),
                 None => Err(no_turn_error(format!(
                     "{} answered with a promise of something it sent or waits for; in a look back nothing is sent, \

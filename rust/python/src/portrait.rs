@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use goblins_core::ids::{Address, ShapeId};
-use goblins_core::promise::Outcome;
+use goblins_core::promise::{Outcome, Progress};
 use goblins_core::record::{FarReference, Portrait, Record, Shape};
 use goblins_core::references::{Kept, Reference, kept, reference};
 use goblins_core::vat::Vat;
@@ -24,6 +24,7 @@ use crate::portrayed::Portrayed;
 use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::Ref;
+use crate::sealed;
 
 /// A portrait of an actor in Python.
 type Taken = Portrait<Py<Ref>, Py<Promise>>;
@@ -130,15 +131,20 @@ impl<'a> Collected<'a> {
         if let Some(number) = self.numbers.get(&(promise.as_ptr() as usize)) {
             return Handle::Promise(*number);
         }
+        let for_the_store = !self.trying && self.as_is.is_none();
         let outcome = match outcome {
-            Some(Outcome::Fulfilled(value))
-                if promise.get().was_stored_unsettled() && !self.trying && self.as_is.is_none() =>
-            {
+            Some(outcome) if for_the_store => Some(sealed::keep(py, promise.as_unbound(), outcome)),
+            other => other,
+        };
+        let outcome = match outcome {
+            Some(Outcome::Fulfilled(value)) if for_the_store && promise.get().was_stored_unsettled() => {
                 Some(self.storable(promise, value))
             }
             other => other,
         };
-        if outcome.is_none() && !self.trying {
+        let on_its_way =
+            outcome.is_some() && matches!(promise.get().cell.state().progress, Progress::Chained { .. });
+        if (outcome.is_none() || on_its_way) && !self.trying {
             self.unsettled.push(promise.clone().unbind());
             promise.get().note_stored_unsettled();
         }
@@ -150,7 +156,7 @@ impl<'a> Collected<'a> {
     /// Somebody else may have chosen the value, and whoever holds the promise must be able to go on.
     fn storable(&self, promise: &Bound<'_, Promise>, value: Py<PyAny>) -> Outcome<PyHost> {
         let py = promise.py();
-        let Err(error) = self.try_out(value.bind(py), self.records, None) else {
+        let Err(error) = self.try_out(&sealed::inside(py, &value), self.records, None) else {
             return Outcome::Fulfilled(value);
         };
         if promise.get().note_lost() {
@@ -167,9 +173,10 @@ impl<'a> Collected<'a> {
         let Kept::Settled(Outcome::Fulfilled(value)) = kept else {
             return false;
         };
+        let value = sealed::inside(py, value);
         let can_be_stored = |records| {
             let list = RefCell::new(Vec::new());
-            self.try_out(value.bind(py), records, Some(&list)).is_ok()
+            self.try_out(&value, records, Some(&list)).is_ok()
         };
         self.trying || (can_be_stored(self.records) && !can_be_stored(&Records::default()))
     }

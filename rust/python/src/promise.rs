@@ -25,6 +25,7 @@ use crate::listening;
 use crate::messages::{self, BoundMessage};
 use crate::origin::Origin;
 use crate::refs::{self, Ref, Target, invoke, is_hidden, own_attribute};
+use crate::sealed;
 
 /// A value that is still to come.
 #[pyclass(frozen, weakref, module = "goblins", name = "Promise")]
@@ -173,7 +174,7 @@ impl Promise {
             timeout.map(seconds).transpose()?.flatten().and_then(|wait| Instant::now().checked_add(wait));
         let this = slf.get();
         if let Some(outcome) = this.cell.outcome(py, None) {
-            return outcome_result(outcome);
+            return Ok(outcome_result(py, outcome)?.unbind());
         }
         if let (true, Some(sent)) = (this.helped, &this.sent) {
             sent.vat.help(py)?;
@@ -184,7 +185,7 @@ impl Promise {
         wait_outside::<PyHost>(py, slf.as_unbound(), Waiter::Outside(Waker::Latch(latch.clone())));
         let result = loop {
             if let Some(outcome) = this.cell.outcome(py, None) {
-                return outcome_result(outcome);
+                return Ok(outcome_result(py, outcome)?.unbind());
             }
             let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
@@ -453,9 +454,9 @@ fn not_there_yet() -> PyErr {
     )
 }
 
-fn outcome_result(outcome: Outcome<PyHost>) -> PyResult<Py<PyAny>> {
+fn outcome_result(py: Python<'_>, outcome: Outcome<PyHost>) -> PyResult<Bound<'_, PyAny>> {
     match outcome {
-        Outcome::Fulfilled(value) => Ok(value),
+        Outcome::Fulfilled(value) => sealed::opened(py, value),
         Outcome::Broken(error) => Err(error.into()),
     }
 }
@@ -469,7 +470,7 @@ pub(crate) fn call<'py>(
     let py = promise.py();
     let churn = current_turn("calling a promise")?;
     let value = match churn.outcome(py, promise.as_unbound()) {
-        Some(outcome) => outcome_result(outcome)?.into_bound(py),
+        Some(outcome) => outcome_result(py, outcome)?,
         None => {
             return Err(no_turn_error(
                 "the promise has not settled yet, so it can't be called: use send(...), on(...) or await",

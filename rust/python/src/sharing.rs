@@ -27,6 +27,11 @@ pub(crate) fn separate(fields: &Bound<'_, PyDict>, names: &[Py<PyString>]) -> Py
     Ok(())
 }
 
+/// A value in which each container has one place.
+pub(crate) fn separated(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    Ok(Walk::default().place(&value)?.unwrap_or(value))
+}
+
 /// How many containers may be copied in one turn of an actor: each level of `[x, x]` doubles them.
 const MOST_COPIES: usize = 1_000_000;
 
@@ -125,7 +130,7 @@ impl Walk {
 }
 
 /// Whether a container can be changed itself.
-fn is_mutable(value: &Bound<'_, PyAny>) -> bool {
+pub(crate) fn is_mutable(value: &Bound<'_, PyAny>) -> bool {
     !value.is_exact_instance_of::<PyTuple>()
         && !value.is_exact_instance_of::<PyFrozenSet>()
         && shapes::of(value).is_none_or(|shape| shape.is_mutable())

@@ -22,6 +22,7 @@ use crate::current::current;
 use crate::host::PyHost;
 use crate::interrupts::again_if_interrupted;
 use crate::records::{Kind, RecordClass, Records};
+use crate::sealed;
 use crate::shapes;
 
 /// What stands for a reference or a promise.
@@ -176,7 +177,7 @@ impl<'py> Writer<'_, 'py> {
             Some(Outcome::Fulfilled(value)) => {
                 to.array(2)?.u8(FULFILLED)?;
                 let floor = std::mem::replace(&mut self.floor, self.above.len());
-                let written = self.value(value.bind(py), &mut entry);
+                let written = self.value(&sealed::inside(py, &value), &mut entry);
                 self.floor = floor;
                 written.map_err(|error| error.below(|| ".<value>".to_owned()))?;
             }

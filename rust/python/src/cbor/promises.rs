@@ -9,9 +9,10 @@ use pyo3::prelude::*;
 use super::decode::{Actors, DecodeError, decode, malformed, valid};
 use super::encode::NotPortable;
 use crate::calls;
-use crate::errors::broken_promise;
+use crate::errors::{Fault, broken_promise};
 use crate::host::PyHost;
 use crate::promise::Promise;
+use crate::sealed;
 
 pub(super) const UNSETTLED: u8 = 0;
 pub(super) const FULFILLED: u8 = 1;
@@ -83,11 +84,11 @@ fn outcome(
             )
             .into(),
         ),
-        (FULFILLED, Some(2)) => Outcome::Fulfilled(decode(py, from, actors)?.unbind()),
+        (FULFILLED, Some(2)) => Outcome::Fulfilled(valid(sealed::seal(decode(py, from, actors)?))?),
         (BROKEN, Some(2)) => {
             let kept = decode(py, from, actors)?;
             let error = valid(py.import("goblins._broken")?.call_method1("revive", (kept,)))?;
-            Outcome::Broken(PyErr::from_value(error).into())
+            Outcome::Broken(Fault::from(PyErr::from_value(error)).sealed(py))
         }
         _ => return malformed("a promise ended in no known way"),
     };
