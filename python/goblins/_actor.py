@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any, NamedTuple, overload
 
-from goblins import _goblins
+from goblins import _goblins, _texts
 from goblins._errors import BehaviorError
 from goblins._goblins import Constructor
 
@@ -67,10 +67,13 @@ def actor(
 
     Raises:
         BehaviorError: the function has no parameter for ``bcom``.
+        ValueError: the label has lone surrogates, which can't be stored.
     """
     for name, value in (("portrait", portrait), ("restore", restore)):
         if value is not None and not callable(value):
             raise BehaviorError(f"@actor({name}=...) is a function, not {value!r}")
+    if label is not None:
+        _texts.checked("the label of a constructor", label)
     options = _Options(label, version, upgrade, portrait, restore)
     if fn is None:
         return lambda function: _constructor(function, options)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import InitVar
 from typing import Any, ClassVar, cast, dataclass_transform
 
+from goblins import _texts
 from goblins._annotations import annotations_of, special_form, telling_annotations
 from goblins._errors import BehaviorError
 from goblins._goblins import (
@@ -65,6 +66,8 @@ class Actor(_ActorBase):
         cls, *, label: str | None = None, version: Any = 0, upgrade: Any = None, **others: Any
     ) -> None:
         super().__init_subclass__(**others)
+        if label is not None:
+            _texts.checked("the label of a class", label)
         _refuse_slots(cls)
         _guard_vars(cls)
         _copy_mutable_defaults(cls)

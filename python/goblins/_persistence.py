@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, cast, get_origin, overload
 
+from goblins import _texts
 from goblins._actor import hand_made
 from goblins._cells import CELLS
 from goblins._class import Actor
@@ -58,6 +59,7 @@ class PersistenceEnv:
             a label begins with ``goblins.``, as those of the library do.
         BehaviorError: something given can't be a constructor here, or can't be a record; or an alias stands
             for what is not in the environment.
+        ValueError: a namespace, a label or a name has lone surrogates, which can't be stored.
     """
 
     __slots__ = ("_aliases", "_constructors", "_hand_made", "_records", "_rehydrators")
@@ -78,6 +80,7 @@ class PersistenceEnv:
         # What was stored under the first name has the second one today.
         self._aliases: dict[str, str] = {}
         if isinstance(namespace, str):
+            _texts.checked("the namespace", namespace)
             for constructor in map(without_parameters, constructors):
                 _check(constructor)
                 self._add(_label(namespace, constructor), constructor)
@@ -87,6 +90,7 @@ class PersistenceEnv:
             for label, given in namespace.items():
                 self._add(label, *_pair(label, given))
         for name, record in _named(namespace, records):
+            _texts.checked("the name of a record", name)
             self._add_record(describe(name, record))
         for other in (extends,) if isinstance(extends, PersistenceEnv) else extends:
             self._take_over(other)
@@ -126,6 +130,7 @@ class PersistenceEnv:
     def _check_label(self, what: str, label: str) -> None:
         if not isinstance(label, str):
             raise BehaviorError(f"the {what} is a text, not {label!r}")
+        _texts.checked(f"the {what}", label)
         if label.startswith("goblins."):
             raise DuplicateLabelError(
                 f"the {what} {label!r} is taken: what begins with 'goblins.' is that of goblins itself"

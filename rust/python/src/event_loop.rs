@@ -145,9 +145,14 @@ pub(crate) fn wait_for(
         return Ok(None);
     }
     let thread = py.import(intern!(py, "threading"))?.call_method0(intern!(py, "current_thread"))?;
-    let name: String = thread.getattr(intern!(py, "name"))?.extract()?;
+    let name = thread.getattr(intern!(py, "name"))?.str()?;
     let id = |home: *mut pyo3::ffi::PyObject| LoopId(home as u64);
-    let waiting = WAITS.begin(id(here.as_ptr()), &format!("thread {name}"), id(home.as_ptr()), &vat.title());
+    let waiting = WAITS.begin(
+        id(here.as_ptr()),
+        &format!("thread {}", name.to_string_lossy()),
+        id(home.as_ptr()),
+        &vat.title(),
+    );
     waiting.map(Some).map_err(|error| kernel_error(&error))
 }
 

@@ -56,6 +56,7 @@ mod sharing;
 mod sleep;
 mod stack;
 mod stores;
+mod texts;
 mod trail;
 mod undoing;
 mod unheard;

@@ -260,8 +260,8 @@ impl Promise {
         slf: &Bound<'py, Self>,
         name: &Bound<'py, PyString>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let text = name.to_str()?;
-        if matches!(text, "__iter__" | "__reversed__" | "__contains__") {
+        let text = name.to_string_lossy();
+        if matches!(&*text, "__iter__" | "__reversed__" | "__contains__") {
             // Python looks for these in the class, and there they only say what to do instead.
             return Err(PyAttributeError::new_err(format!("a promise has no attribute {text:?}")));
         }

@@ -356,7 +356,10 @@ pub(crate) enum Target {
 
 /// Whether a name is not for messages: Python itself asks for such names, to find out what an object can do.
 pub(crate) fn is_hidden(name: &Bound<'_, PyString>) -> PyResult<bool> {
-    Ok(name.to_str()?.starts_with('_'))
+    match name.to_str() {
+        Ok(name) => Ok(name.starts_with('_')),
+        Err(_) => Err(PyAttributeError::new_err("the name of a method is text without lone surrogates")),
+    }
 }
 
 /// An attribute that the object itself has.

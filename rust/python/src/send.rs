@@ -23,6 +23,7 @@ use crate::promise::{Promise, Sent};
 use crate::refs::{Name, Ref, Target, not_a_target};
 use crate::saved;
 use crate::stack;
+use crate::texts;
 
 /// Makes an actor in the vat whose turn this is (ACT-01).
 #[pyfunction]
@@ -56,6 +57,9 @@ fn make<'py>(
     let py = constructor.py();
     stack::check()?;
     let churn = current_turn("spawn(...)")?;
+    if let Some(name) = &name {
+        texts::checked("the name of an actor", name)?;
+    }
     if !constructor.is_callable() || constructor.is_exact_instance_of::<Ref>() {
         return Err(behavior_error(format!(
             "spawn needs a constructor (a callable that takes bcom first), not {}",

@@ -16,6 +16,7 @@ use crate::current::occupied;
 use crate::errors::{deadlock, store_error};
 use crate::host::PyHost;
 use crate::runtime::{check, open_stores, remember};
+use crate::texts::{Folder, text};
 use crate::upkeep;
 
 /// A place where portraits live. Made as `MemoryStore()` or `RocksStore(path)`.
@@ -73,23 +74,11 @@ fn name_holder(error: &mut StoreError) {
     }
 }
 
-/// A path as Python's own functions take it: text, bytes, or an object that stands for one.
-struct Folder(PathBuf);
-
-impl<'py> FromPyObject<'_, 'py> for Folder {
-    type Error = PyErr;
-
-    fn extract(path: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let path = path.py().import("os")?.call_method1("fsdecode", (path,))?;
-        Ok(Self(path.extract()?))
-    }
-}
-
 #[pymethods]
 impl Store {
     /// The part with this name: give it to `spawn_persistent_vat` to keep several vats in one store.
-    fn vat(slf: &Bound<'_, Self>, name: String) -> StorePart {
-        StorePart { store: slf.clone().unbind(), name }
+    fn vat(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<StorePart> {
+        Ok(StorePart { store: slf.clone().unbind(), name: text("the name of a part", name)? })
     }
 
     /// Names of the parts that hold a vat.

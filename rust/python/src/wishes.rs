@@ -5,9 +5,9 @@ use std::time::Duration;
 use goblins_core::vat::VatOptions;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 use crate::opening::Opening;
+use crate::texts::text;
 
 /// How many events a log holds, where nothing else was said.
 const LOG_CAPACITY: usize = 256;
@@ -32,7 +32,7 @@ pub(crate) struct Settings {
 
 impl Wishes<'_, '_> {
     pub(crate) fn settle(&self) -> PyResult<Settings> {
-        let name = self.name.as_ref().map(name).transpose()?;
+        let name = self.name.as_ref().map(|name| text("the name of a vat", name)).transpose()?;
         let log_capacity = match &self.log_capacity {
             Some(wanted) => count(wanted, "log_capacity is a number of events, at least 1")?,
             None => LOG_CAPACITY,
@@ -40,19 +40,6 @@ impl Wishes<'_, '_> {
         let options = VatOptions { name, log_capacity: self.log.then_some(log_capacity) };
         let inbox_limit = room(self.inbox_limit.as_ref())?;
         Ok(Settings { options, log_capacity, inbox_limit, slow_turn: patience(self.slow_turn.as_ref())? })
-    }
-}
-
-fn name(wanted: &Bound<'_, PyAny>) -> PyResult<String> {
-    let Ok(text) = wanted.cast::<PyString>() else {
-        return Err(PyTypeError::new_err(format!("the name of a vat is a str, not {}", wanted.repr()?)));
-    };
-    match text.to_str() {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(PyValueError::new_err(format!(
-            "the name of a vat is text without lone surrogates, not {}",
-            text.repr()?
-        ))),
     }
 }
 
