@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
+import types
 import typing as t
 from array import array
-from collections import deque
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
+from collections.abc import MutableSequence
 from dataclasses import KW_ONLY, InitVar
 from typing import Annotated, Any, Final, Generic, TypeVar
 from typing import ClassVar as Shared
@@ -30,6 +33,12 @@ if t.TYPE_CHECKING:
     from typing import ClassVar
 
 T = TypeVar("T")
+
+
+def own(kind):
+    """A container of a class of the program's own."""
+    methods = dict.fromkeys(kind.__abstractmethods__ if inspect.isabstract(kind) else (), lambda *_: 0)
+    return types.new_class("Own", (kind,), exec_body=lambda body: body.update(methods))()
 
 
 def names_of(cls):
@@ -129,13 +138,33 @@ class TestOtherForms:
 
 class TestSharedState:
     @pytest.mark.parametrize(
-        "value", [[], {}, set(), bytearray(), deque(), array("b")], ids=lambda value: type(value).__name__
+        "value",
+        [[], {}, set(), bytearray(), deque(), array("b"), Counter(), defaultdict(list), OrderedDict()],
+        ids=lambda value: type(value).__name__,
     )
     def test_is_refused_unless_it_says_so(self, value):
         with pytest.raises(
             BehaviorError, match=r"Item\.items would be shared.*`items: \w+ = \.\.\.`.*ClassVar"
         ):
             type(Actor)("Item", (Actor,), {"items": value})
+
+    @pytest.mark.parametrize("kind", [list, dict, set, deque, UserList, UserDict, ChainMap, MutableSequence])
+    def test_is_refused_if_the_class_of_it_is_one_of_the_program(self, kind):
+        with pytest.raises(BehaviorError, match=r"Item\.items would be shared.*`items: Own = \.\.\.`"):
+            type(Actor)("Item", (Actor,), {"items": own(kind)})
+
+    @pytest.mark.parametrize("kind", [list, deque, UserDict, MutableSequence])
+    def test_of_such_a_class_is_a_field_with_an_annotation_and_each_actor_has_its_own(self, vat, kind):
+        value = own(kind)
+
+        class Item(Actor):
+            items: object = value
+
+            def which(self):
+                return id(self.items)
+
+        items = [vat.spawn(Item) for _ in range(2)]
+        assert len({id(value), *(item.which() for item in items)}) == 3
 
     def test_is_refused_with_an_underscore_too(self):
         with pytest.raises(BehaviorError, match="Item._cache"):

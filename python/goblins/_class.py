@@ -9,7 +9,7 @@ import inspect
 import types
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping, MutableSequence, MutableSet
 from dataclasses import InitVar
 from typing import Any, ClassVar, cast, dataclass_transform
 
@@ -31,6 +31,8 @@ field = dataclasses.field
 # Values of these types don't change; reads of a field that is said to hold one are as fast as any attribute.
 _PLAIN = (int, float, str, bytes, bool, complex, type(None))
 _PLAIN_NAMES = frozenset(kind.__name__ for kind in _PLAIN) | {"None"}
+# Those that are made by a program are known by what they can do.
+_CONTAINERS = (bytearray, deque, array, MutableSequence, MutableMapping, MutableSet)
 
 
 @dataclass_transform(field_specifiers=(dataclasses.field,))
@@ -119,16 +121,16 @@ def _copy_mutable_defaults(cls: type) -> None:
     """A default that can be changed in place is copied for each actor."""
     for name, kind in annotations_of(cls).items():
         default = cls.__dict__.get(name)
-        is_list = isinstance(default, list | dict | set | bytearray)
+        is_container = isinstance(default, _CONTAINERS) and not isinstance(default, _Collection)
         special = special_form(cls, kind)
-        if special is InitVar and is_list:
+        if special is InitVar and is_container:
             raise BehaviorError(
                 f"{cls.__name__}.{name} is an InitVar, and its default would be shared by all actors: make "
                 "it None, or a tuple"
             )
         if special is not None:
             continue
-        if is_list:
+        if is_container:
             factory = functools.partial(copy.deepcopy, default)
             setattr(cls, name, dataclasses.field(default_factory=factory))
         elif isinstance(default, dataclasses.Field):
@@ -180,7 +182,7 @@ def _refuse_shared_state(cls: type, fields: set[str]) -> None:
 
 
 def _is_state(value: Any) -> bool:
-    if isinstance(value, list | dict | set | bytearray | deque | array | _Collection):
+    if isinstance(value, (*_CONTAINERS, _Collection)):
         return True
     if isinstance(value, tuple | frozenset):
         return any(map(_is_state, value))
