@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from copy import deepcopy
 from itertools import islice
 from typing import Any, NamedTuple, Self, SupportsIndex, TypeVar, cast, final, overload
 
@@ -276,6 +277,16 @@ class List(Ordered, MutableSequence[T]):
     def copy(self) -> List[T]:
         """A new List with the same items, in the same vat."""
         return List(self)
+
+    def __copy__(self) -> List[T]:
+        return self.copy()
+
+    @near
+    def __deepcopy__(self, memo: dict[int, Any], /) -> List[T]:
+        made: List[T] = List()
+        memo[id(self)] = made
+        made.extend([deepcopy(item, memo) for item in self])
+        return made
 
     @near
     def __add__(self, other: Iterable[T], /) -> List[T]:

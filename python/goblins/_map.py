@@ -12,6 +12,7 @@ from collections.abc import (
     MutableMapping,
     ValuesView,
 )
+from copy import deepcopy
 from itertools import islice
 from typing import Any, TypeVar, cast, final, overload
 
@@ -156,6 +157,16 @@ class Map(Table, MutableMapping[K, V]):
     def copy(self) -> Map[K, V]:
         """A new Map with the same entries, in the same vat."""
         return Map(self)
+
+    def __copy__(self) -> Map[K, V]:
+        return self.copy()
+
+    @near
+    def __deepcopy__(self, memo: dict[int, Any], /) -> Map[K, V]:
+        made: Map[K, V] = Map()
+        memo[id(self)] = made
+        made.update([(key, deepcopy(value, memo)) for key, value in self.items()])
+        return made
 
     @near
     def __eq__(self, other: object, /) -> bool:

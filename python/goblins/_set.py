@@ -6,6 +6,7 @@ import itertools
 import reprlib
 from collections.abc import Iterable, MutableSet
 from collections.abc import Set as AbstractSet
+from copy import deepcopy
 from itertools import islice
 from typing import Any, TypeVar, final, overload
 
@@ -149,6 +150,16 @@ class Set(Table, MutableSet[T]):
     def copy(self) -> Set[T]:
         """A new Set with the same members, in the same vat."""
         return Set(self)
+
+    def __copy__(self) -> Set[T]:
+        return self.copy()
+
+    @near
+    def __deepcopy__(self, memo: dict[int, Any], /) -> Set[T]:
+        made: Set[T] = Set()
+        memo[id(self)] = made
+        made.update(deepcopy(member, memo) for member in self)
+        return made
 
     @near
     def __and__(self, other: AbstractSet[Any], /) -> Set[T]:

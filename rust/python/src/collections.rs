@@ -78,6 +78,13 @@ impl Collection {
         Ok(vat.run(py, |_| Ok(Args::Packed(args, kwargs).call(function)?))?)
     }
 
+    fn __reduce_ex__(slf: &Bound<'_, Self>, _protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let kind = slf.get_type().name()?;
+        Err(PyTypeError::new_err(format!(
+            "a {kind} can't be pickled, since its pages are actors of a vat: pickle a dict, list or set of what is in it"
+        )))
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.root)
     }
