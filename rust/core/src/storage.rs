@@ -450,22 +450,28 @@ impl<H: Host> Drop for Storage<H> {
     }
 }
 
+/// What the committer's thread does. It attaches to the host once for its life, and is detached while it waits.
 fn run_committer<H: Host>(durability: &Durability<Outputs<H>>, name: &str) {
-    while let Some(committed) = durability.commit_held(SLICE) {
-        let emitted = match committed {
-            Ok(false) => continue,
-            Ok(true) => H::attached(|cx| durability.emit(|outputs| outputs.emit(cx))),
-            Err(error) => {
-                let why = KernelError::Poisoned { vat: format!("of the store {name}"), cause: error };
-                let lost = durability.take_lost();
-                H::attached(|cx| lost.into_iter().for_each(|outputs| outputs.refuse(cx, &why)));
-                return;
+    let held = || {
+        loop {
+            match durability.commit_held(SLICE) {
+                Some(Ok(false)) => {}
+                committed => return committed,
             }
-        };
-        if emitted.is_none() {
-            return;
         }
-    }
+    };
+    H::attached(|cx| {
+        while let Some(committed) = H::detached(cx, held) {
+            match committed {
+                Ok(_) => durability.emit(|outputs| outputs.emit(cx)),
+                Err(error) => {
+                    let why = KernelError::Poisoned { vat: format!("of the store {name}"), cause: error };
+                    let lost = durability.take_lost();
+                    return lost.into_iter().for_each(|outputs| outputs.refuse(cx, &why));
+                }
+            }
+        }
+    });
 }
 
 /// Visits all records of one kind, their checksums verified.
