@@ -34,45 +34,7 @@ CLOSING_PATIENCE = 1.0
 L = TypeVar("L", bound=Vat | Store)
 
 
-def wait_for(promise: Promise[Any]) -> Generator[Any, None, Any]:
-    """Waits in the loop that runs here, woken by ``call_soon_threadsafe`` or what trio has for it."""
-    if _runs_in_trio():
-        return (yield from _wait_in_trio(promise).__await__())
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def transfer(value: Any, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            # Others who waited may have raised it meanwhile.
-            error.__traceback__ = traceback
-        if isinstance(error, StopIteration):
-            # asyncio can't carry it.
-            future.set_exception(RuntimeError(f"the promise was broken with {error!r}"))
-        elif error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
-
-    def settled(value: Any, error: BaseException | None) -> None:
-        traceback = None if error is None else error.__traceback__
-        # A loop that was closed has nobody left who waits.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(transfer, value, error, traceback)
-
-    promise._subscribe(settled)
-    try:
-        return (yield from future)
-    except BaseException:
-        # Cancelled, or so it may be: the promise need not keep one who waits no longer.
-        promise._unsubscribe(settled)
-        raise
-
-
-def _runs_in_trio() -> bool:
+def runs_in_trio() -> bool:
     """Whether trio runs the task that is here. It is not imported for that: what runs was imported before."""
     trio = sys.modules.get("trio")
     if trio is None:
@@ -84,6 +46,11 @@ def _runs_in_trio() -> bool:
         except sniffio.AsyncLibraryNotFoundError:
             pass
     return bool(trio.lowlevel.in_trio_task())
+
+
+def wait_in_trio(promise: Promise[Any]) -> Generator[Any, None, Any]:
+    """Waits in trio, woken by what it has for that."""
+    return _wait_in_trio(promise).__await__()
 
 
 async def _wait_in_trio(promise: Promise[Any]) -> Any:
@@ -288,7 +255,7 @@ async def exit_life(life: Vat | Store, error: BaseException | None = None) -> Li
 
 def _shield() -> contextlib.AbstractContextManager[Any]:
     """Keeps those libraries that cancel a task again and again from doing so."""
-    for name, runs in (("trio", _runs_in_trio()), ("anyio", True)):
+    for name, runs in (("trio", runs_in_trio()), ("anyio", True)):
         library = sys.modules.get(name)
         if runs and library is not None:
             scope: contextlib.AbstractContextManager[Any] = library.CancelScope(shield=True)

@@ -236,6 +236,12 @@ pub trait Host: Sized + 'static {
     fn report_slow(cx: Self::Cx<'_>, vat: &Vat<Self>, thread: u64, lasting: Duration);
     /// The churn that this thread runs from now on; gives back the one before.
     fn set_current(churn: Option<Rc<Churn<Self>>>) -> Option<Rc<Churn<Self>>>;
+    /// Runs `f`, in which many may be told of what they wait for: those who wait in one event loop can be woken together.
+    fn together<R>(cx: Self::Cx<'_>, f: impl FnOnce() -> R) -> R {
+        let _ = cx;
+        f()
+    }
+
     /// Runs `f` while other threads may use the interpreter. For everything that may wait.
     fn detached<R: Send>(cx: Self::Cx<'_>, f: impl FnOnce() -> R + Send) -> R;
     /// Runs `f` attached, on a thread of the kernel's own. `None` if the interpreter is shutting down.

@@ -382,7 +382,7 @@ impl<H: Host> Storage<H> {
 
     /// Lets out what is durable, and takes back what never will be.
     pub(crate) fn flush(&self, cx: H::Cx<'_>) {
-        self.durability.emit(|outputs| outputs.emit(cx));
+        H::together(cx, || self.durability.emit(|outputs| outputs.emit(cx)));
         if let Some(cause) = self.durability.failure() {
             let why = KernelError::Poisoned { vat: format!("of the store {}", self.name()), cause };
             self.durability.take_lost().into_iter().for_each(|outputs| outputs.refuse(cx, &why));
@@ -463,11 +463,13 @@ fn run_committer<H: Host>(durability: &Durability<Outputs<H>>, name: &str) {
     H::attached(|cx| {
         while let Some(committed) = H::detached(cx, held) {
             match committed {
-                Ok(_) => durability.emit(|outputs| outputs.emit(cx)),
+                Ok(_) => H::together(cx, || durability.emit(|outputs| outputs.emit(cx))),
                 Err(error) => {
                     let why = KernelError::Poisoned { vat: format!("of the store {name}"), cause: error };
                     let lost = durability.take_lost();
-                    return lost.into_iter().for_each(|outputs| outputs.refuse(cx, &why));
+                    return H::together(cx, || {
+                        lost.into_iter().for_each(|outputs| outputs.refuse(cx, &why));
+                    });
                 }
             }
         }

@@ -19,13 +19,12 @@ use goblins_core::vat::Vat as KernelVat;
 use pyo3::exceptions::PyGeneratorExit;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
+use crate::asyncio;
 use crate::current;
 use crate::errors::{deadlock, log_unheard, no_turn_error};
 use crate::host::PyHost;
-use crate::once::once;
 use crate::runtime::check;
 
 /// A `with vat:` block of this thread.
@@ -123,36 +122,14 @@ impl Owner {
 
 /// The task that runs on this thread, or else the event loop that does.
 fn running(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    static ASYNCIO: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
-    static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    let modules =
-        once(py, &MODULES, || Ok(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind()))?;
-    let modules = modules.bind(py);
-    let asyncio = match ASYNCIO.get(py) {
-        Some(asyncio) => Some(asyncio),
-        None => functions_of_asyncio(modules)?.map(|found| ASYNCIO.get_or_init(py, || found)),
-    };
-    if let Some((running_loop, current_task)) = asyncio {
-        let home = running_loop.bind(py).call0()?;
-        if !home.is_none() {
-            let task = current_task.bind(py).call1((&home,))?;
-            return Ok(Some(if task.is_none() { home } else { task }));
-        }
+    if let Some(here) = asyncio::running(py)? {
+        return Ok(Some(here));
     }
-    if !modules.contains("trio")? {
+    if !asyncio::modules(py)?.contains(intern!(py, "trio"))? {
         return Ok(None);
     }
     let task = py.import("goblins._asyncio")?.call_method0("trio_task")?;
     Ok((!task.is_none()).then_some(task))
-}
-
-/// What asyncio has to tell who runs here; nothing before it has been imported as a whole, since no loop runs then.
-fn functions_of_asyncio(modules: &Bound<'_, PyDict>) -> PyResult<Option<(Py<PyAny>, Py<PyAny>)>> {
-    let py = modules.py();
-    let Some(asyncio) = modules.get_item(intern!(py, "asyncio"))? else { return Ok(None) };
-    let running_loop = asyncio.getattr_opt(intern!(py, "_get_running_loop"))?;
-    let current_task = asyncio.getattr_opt(intern!(py, "current_task"))?;
-    Ok(running_loop.zip(current_task).map(|(home, task)| (home.unbind(), task.unbind())))
 }
 
 /// Whether this code has to do with a churn that this thread runs. Called while a task has a block open here.

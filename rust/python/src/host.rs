@@ -28,7 +28,7 @@ use crate::collector;
 use crate::coroutine::{self, Closing, Suspended};
 use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard, log_warning};
-use crate::event_loop::EventLoop;
+use crate::event_loop::{self, EventLoop};
 use crate::handing_out;
 use crate::interrupts;
 use crate::joining::Values;
@@ -79,6 +79,8 @@ pub(crate) enum Handler {
 pub(crate) enum Waker {
     /// A thread in `result()`.
     Latch(Arc<Latch>),
+    /// A task that waits for this future of a loop.
+    Future { future: Py<PyAny>, home: Arc<EventLoop> },
     /// A function that gets value and error.
     Callback(Py<PyAny>),
     /// The promise of a part.
@@ -93,6 +95,7 @@ impl Waker {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Latch(_) => Ok(()),
+            Self::Future { future, .. } => visit.call(future),
             Self::Callback(callback) => visit.call(callback),
             Self::Part { key, part } => {
                 visit.call(key)?;
@@ -134,7 +137,7 @@ impl Host for PyHost {
     type Right = Arc<Right>;
     type Saved = Saved;
     type Waker = Waker;
-    type Loop = EventLoop;
+    type Loop = Arc<EventLoop>;
     type Env = Environment;
     type Likeness = Likeness;
 
@@ -313,6 +316,10 @@ impl Host for PyHost {
                 latch.set();
                 return None;
             }
+            (Waker::Future { future, home }, _) => {
+                home.wake(py, future);
+                return None;
+            }
             (Waker::First(promise), outcome) => return Some((promise, outcome)),
             (
                 Waker::Part { part: promise, .. } | Waker::All { joined: promise, .. },
@@ -349,7 +356,7 @@ impl Host for PyHost {
 
     fn goal(waker: &Waker) -> Option<Goal<'_, Self>> {
         match waker {
-            Waker::Latch(_) | Waker::Callback(_) => None,
+            Waker::Latch(_) | Waker::Future { .. } | Waker::Callback(_) => None,
             Waker::Part { part: promise, .. } | Waker::All { joined: promise, .. } => {
                 Some(Goal { promise, any: false })
             }
@@ -382,7 +389,7 @@ impl Host for PyHost {
         saved.clone_ref(py)
     }
 
-    fn call_soon(call: &EventLoop, vat: &Arc<Vat<Self>>) {
+    fn call_soon(call: &Arc<EventLoop>, vat: &Arc<Vat<Self>>) {
         // At exit no loop runs any more.
         Python::try_attach(|py| call.call_soon(py, vat));
     }
@@ -480,6 +487,10 @@ impl Host for PyHost {
 
     fn set_current(churn: Option<Rc<Churn<Self>>>) -> Option<Rc<Churn<Self>>> {
         crate::current::replace(churn)
+    }
+
+    fn together<R>(py: Python<'_>, f: impl FnOnce() -> R) -> R {
+        event_loop::together(py, f)
     }
 
     fn detached<R: Send>(py: Python<'_>, f: impl FnOnce() -> R + Send) -> R {

@@ -2,6 +2,8 @@
 
 mod alike;
 mod arguments;
+mod asyncio;
+mod awaiting;
 mod bcom;
 mod behavior;
 mod blocks;
@@ -16,6 +18,7 @@ mod copies;
 mod coroutine;
 mod current;
 mod docstrings;
+mod elsewhere;
 mod environment;
 mod errors;
 mod event_loop;

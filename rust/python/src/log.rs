@@ -13,8 +13,8 @@ use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReferenc
 
 use crate::calls::Args;
 use crate::current::{current, occupied};
+use crate::elsewhere::Elsewhere;
 use crate::errors::{behavior_error, deadlock, far_call, no_turn_error};
-use crate::event_loop::Elsewhere;
 use crate::host::PyHost;
 use crate::promise::Promise;
 use crate::refs::{Ref, Target, invoke};

@@ -15,8 +15,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
+use crate::awaiting;
 use crate::calls::Args;
 use crate::current::{current, current_turn, occupied};
+use crate::elsewhere;
 use crate::errors::{aside, deadlock, kernel_error, no_turn_error};
 use crate::event_loop;
 use crate::flatly;
@@ -195,7 +197,7 @@ impl Promise {
                 )));
             }
             let waiting = match this.home(py) {
-                Some(vat) => event_loop::wait_for(py, &vat, deadline.is_none()),
+                Some(vat) => elsewhere::wait_for(py, &vat, deadline.is_none()),
                 None => Ok(None),
             };
             let waiting = match waiting {
@@ -238,13 +240,11 @@ impl Promise {
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         crate::runtime::check()?;
-        let wait = if current().is_some() {
-            crate::coroutine::check_await()?;
-            "wait_in_turn"
-        } else {
-            "wait_for"
-        };
-        py.import("goblins._asyncio")?.call_method1(wait, (slf,))
+        if current().is_none() {
+            return awaiting::wait(slf);
+        }
+        crate::coroutine::check_await()?;
+        py.import("goblins._asyncio")?.call_method1("wait_in_turn", (slf,))
     }
 
     #[pyo3(signature = (*args, **kwargs))]

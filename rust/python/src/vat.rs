@@ -17,8 +17,9 @@ use crate::blocks;
 use crate::calls::Args;
 use crate::coroutine;
 use crate::current::{check_entry, current};
+use crate::elsewhere::Elsewhere;
 use crate::errors::{aside, deadlock, far_call, kernel_error, no_turn_error};
-use crate::event_loop::{Elsewhere, EventLoop};
+use crate::event_loop::EventLoop;
 use crate::handing_out;
 use crate::host::{Handler, PyHost};
 use crate::log::{self, Log};
@@ -43,7 +44,7 @@ impl Vat {
     pub(crate) fn make(
         py: Python<'_>,
         wishes: Wishes<'_, '_>,
-        scheduling: Scheduling<EventLoop>,
+        scheduling: Scheduling<Arc<EventLoop>>,
     ) -> PyResult<Self> {
         check()?;
         let Settings { options, log_capacity, inbox_limit, slow_turn } = wishes.settle()?;
@@ -520,7 +521,7 @@ impl AsyncioVat {
         _opening: Option<&Bound<'_, Opening>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let wishes = Wishes { name, log, log_capacity, inbox_limit, slow_turn, opening: _opening };
-        let vat = Vat::make(py, wishes, Scheduling::Loop(EventLoop::new(py, r#loop)?))?;
+        let vat = Vat::make(py, wishes, Scheduling::Loop(EventLoop::wanted(py, r#loop)?))?;
         Ok(PyClassInitializer::from(vat).add_subclass(Self))
     }
 }
