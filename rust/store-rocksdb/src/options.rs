@@ -1,7 +1,8 @@
 //! How RocksDB is set up, and why.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel,
+    LruCacheOptions, Options, WriteBufferManager,
 };
 
 /// One budget for cached blocks and unwritten data.
@@ -9,6 +10,11 @@ const MEMORY: usize = 256 << 20;
 /// The part of the budget that unwritten data may take.
 const WRITE_BUFFERS: usize = 96 << 20;
 const WRITE_BUFFER: usize = 32 << 20;
+/// The cache has two to the power of so many shards. What is larger than a shard is never kept: the filter of a table
+/// that an older version wrote has ten bits for each record, up to some 8 MB.
+const SHARD_BITS: i32 = 3;
+/// Parts of the index and of the filter of a table, in bytes: what a read brings into memory beside the record.
+const METADATA_BLOCK: usize = 16 << 10;
 /// Bounds the log, and so the time to recover it.
 const WAL: u64 = 64 << 20;
 /// Files that are left to the program around us.
@@ -19,7 +25,7 @@ const FILES_TO_LOOK: i32 = 32;
 
 /// The options of every store.
 pub(crate) fn options() -> Options {
-    let cache = Cache::new_lru_cache(MEMORY);
+    let cache = cache();
     let mut options = Options::default();
     options.create_if_missing(true);
     // A torn end of the log is cut off; what comes before is a prefix of the batches. Absolute consistency
@@ -52,6 +58,13 @@ pub(crate) fn for_a_look() -> Options {
     options
 }
 
+fn cache() -> Cache {
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(MEMORY);
+    options.set_num_shard_bits(SHARD_BITS);
+    Cache::new_lru_cache_opts(&options)
+}
+
 fn tables(cache: &Cache) -> BlockBasedOptions {
     let mut tables = BlockBasedOptions::default();
     tables.set_block_cache(cache);
@@ -60,6 +73,11 @@ fn tables(cache: &Cache) -> BlockBasedOptions {
     tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
     // Most reads ask for one key that exists or not.
     tables.set_bloom_filter(10.0, false);
+    // Else one read would bring in index and filter of a whole table, megabytes of them.
+    tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    tables.set_partition_filters(true);
+    tables.set_metadata_block_size(METADATA_BLOCK);
+    tables.set_pin_top_level_index_and_filter(true);
     tables.set_format_version(6);
     tables
 }
