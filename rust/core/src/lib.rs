@@ -68,6 +68,7 @@ pub mod vat;
 pub mod waits;
 mod walk;
 mod watch;
+mod weaks;
 
 pub use by_hand::SaveOn;
 pub use job::send_outside;

@@ -24,6 +24,7 @@ use crate::schema::{self, Kind};
 use crate::store::{Store, StoreError};
 use crate::sync::Monitor;
 use crate::vat::Vat;
+use crate::weaks::Weaks;
 
 pub use crate::claim::Claim;
 pub use crate::survey::{Fit, Unfit};
@@ -48,13 +49,20 @@ pub struct Storage<H: Host> {
     is_view: bool,
     durability: Arc<Durability<Outputs<H>>>,
     parts: Monitor<Parts>,
-    vats: Mutex<Vec<Weak<Vat<H>>>>,
+    vats: Mutex<Vats<H>>,
     /// Views of it, which end with it.
-    views: Mutex<Vec<Weak<Self>>>,
+    views: Mutex<Weaks<Self>>,
     /// Where its vats find each other.
     registry: Arc<Registry<H>>,
     committer: Mutex<Option<JoinHandle<()>>>,
     collector: Collector,
+}
+
+/// The vats that live in a store.
+struct Vats<H: Host> {
+    /// In the order in which they were opened: they are closed so.
+    all: Weaks<Vat<H>>,
+    by_part: HashMap<PartId, Weak<Vat<H>>>,
 }
 
 /// A part that was taken for a moment.
@@ -80,10 +88,7 @@ impl<H: Host> Storage<H> {
 
     fn open_view(&self, view: Overlay) -> Result<Arc<Self>, StoreError> {
         let view = Self::open_as(Arc::new(view), StorageOptions::default(), true)?;
-        let mut views = self.views.lock();
-        views.retain(|view| view.strong_count() > 0);
-        views.push(Arc::downgrade(&view));
-        drop(views);
+        self.views.lock().add(&view);
         Ok(view)
     }
 
@@ -110,8 +115,8 @@ impl<H: Host> Storage<H> {
             options,
             is_view,
             parts,
-            vats: Mutex::new(Vec::new()),
-            views: Mutex::new(Vec::new()),
+            vats: Mutex::new(Vats { all: Weaks::new(), by_part: HashMap::new() }),
+            views: Mutex::new(Weaks::new()),
             registry: Registry::new(),
             committer: Mutex::new(None),
             collector: Collector::new(),
@@ -163,6 +168,7 @@ impl<H: Host> Storage<H> {
 
     /// A part has no live vat any more.
     pub(crate) fn free(&self, part: PartId) {
+        self.vats.lock().by_part.remove(&part);
         self.parts.with(|parts| parts.claimed.remove(&part));
     }
 
@@ -209,8 +215,14 @@ impl<H: Host> Storage<H> {
 
     /// The vats that live here.
     pub(crate) fn live_vats(&self) -> Vec<Arc<Vat<H>>> {
-        let vats: Vec<_> = self.vats.lock().iter().filter_map(Weak::upgrade).collect();
+        let vats = self.vats.lock().all.there();
         vats.into_iter().filter(|vat| !vat.is_closed()).collect()
+    }
+
+    /// The vat that lives in a part.
+    pub(crate) fn live_vat(&self, part: PartId) -> Option<Arc<Vat<H>>> {
+        let vat = self.vats.lock().by_part.get(&part).and_then(Weak::upgrade);
+        vat.filter(|vat| !vat.is_closed())
     }
 
     /// Notes that it is not known what was written: every vat must stop (guarantee G9).
@@ -352,10 +364,10 @@ impl<H: Host> Storage<H> {
     }
 
     /// Remembers a vat, to close it with the store.
-    pub(crate) fn adopt(&self, vat: &Arc<Vat<H>>) {
+    pub(crate) fn adopt(&self, part: PartId, vat: &Arc<Vat<H>>) {
         let mut vats = self.vats.lock();
-        vats.retain(|vat| vat.strong_count() > 0);
-        vats.push(Arc::downgrade(vat));
+        vats.all.add(vat);
+        vats.by_part.insert(part, Arc::downgrade(vat));
     }
 
     /// Keeps output until it is durable; gives it back if it is already.
@@ -400,9 +412,9 @@ impl<H: Host> Storage<H> {
     pub fn close_before(&self, cx: H::Cx<'_>, deadline: Option<Instant>) -> Result<(), H::Error> {
         let known = self.durability.failure().is_some();
         H::detached(cx, || self.stop_collecting());
-        let views: Vec<_> = self.views.lock().iter().filter_map(Weak::upgrade).collect();
+        let views = self.views.lock().there();
         let result = views.iter().map(|view| view.close_before(cx, deadline)).fold(Ok(()), Result::and);
-        let vats: Vec<_> = self.vats.lock().iter().filter_map(Weak::upgrade).collect();
+        let vats = self.vats.lock().all.there();
         let mut result = vats.iter().map(|vat| vat.close_before(cx, deadline)).fold(result, Result::and);
         let busy = vats.iter().any(|vat| !vat.is_at_rest());
         let committer = self.committer.lock().take();

@@ -199,12 +199,7 @@ impl<'a, H: Host> Run<'a, H> {
         name: &str,
         candidates: &[Candidate],
     ) -> Outcome<Option<Removed>> {
-        let vat = self
-            .storage
-            .live_vats()
-            .into_iter()
-            .find(|vat| vat.persistence().is_some_and(|persistence| persistence.claim.part() == part));
-        let Some(vat) = vat else {
+        let Some(vat) = self.storage.live_vat(part) else {
             return match self
                 .storage
                 .while_free(part, name, |claim| self.remove_by(walk, claim, candidates, &[]))

@@ -172,8 +172,8 @@ impl<H: Host> Vat<H> {
         }
         if let Some(persistence) = vat.persistence() {
             persistence.claim.set_named(Named::new(&vat, &storage));
+            storage.adopt(persistence.claim.part(), &vat);
         }
-        storage.adopt(&vat);
         Ok(Opened { vat, record })
     }
 

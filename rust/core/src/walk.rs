@@ -146,6 +146,7 @@ pub(crate) struct Walk {
     /// Marked, and to be looked at; and whether a record refers to it.
     frontier: Vec<(PartId, Slot, bool)>,
     looked_at: u64,
+    slots: u64,
 }
 
 impl Walk {
@@ -158,6 +159,7 @@ impl Walk {
         for part in parts {
             let limit = parts::next_slot(store, part)?.0;
             walk.parts.insert(part, Marks { limit, pages: HashMap::new() });
+            walk.slots = walk.slots.saturating_add(limit);
             let Some(vat) = schema::read(store, &schema::key(part, Kind::Vat, 0), VatRecord::decode)? else {
                 // Without its roots all of it would be removed.
                 return Err(parts::without_vat(store, part));
@@ -272,7 +274,7 @@ impl Walk {
 
     /// How many slots had been given in all parts when the walk began.
     pub(crate) fn slots(&self) -> u64 {
-        self.parts.values().fold(0, |sum, marks| sum.saturating_add(marks.limit))
+        self.slots
     }
 
     /// How many records were looked at.

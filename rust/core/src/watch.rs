@@ -12,6 +12,7 @@ use crate::ids::VatId;
 use crate::pool::Runtime;
 use crate::sync::Monitor;
 use crate::vat::Vat;
+use crate::weaks::Weaks;
 
 /// How often the watch looks. Turns cost no look at a clock: they note the number of the last tick.
 const TICK: Duration = Duration::from_millis(100);
@@ -25,7 +26,7 @@ pub(crate) struct Watch<H: Host> {
     /// It looks, or will without being told.
     awake: AtomicBool,
     state: Monitor<State>,
-    vats: Mutex<Vec<Weak<Vat<H>>>>,
+    vats: Mutex<Weaks<Vat<H>>>,
     runtime: Weak<Runtime<H>>,
 }
 
@@ -96,7 +97,7 @@ impl<H: Host> Watch<H> {
             ticks: AtomicU64::new(1),
             awake: AtomicBool::new(false),
             state: Monitor::new(State::default()),
-            vats: Mutex::new(Vec::new()),
+            vats: Mutex::new(Weaks::new()),
         })
     }
 
@@ -105,11 +106,7 @@ impl<H: Host> Watch<H> {
     }
 
     pub(crate) fn add(&self, vat: &Arc<Vat<H>>) {
-        let mut vats = self.vats.lock();
-        if vats.len() == vats.capacity() {
-            vats.retain(|vat| vat.strong_count() > 0);
-        }
-        vats.push(Arc::downgrade(vat));
+        self.vats.lock().add(vat);
     }
 
     /// Called by whoever enters a vat.
@@ -181,7 +178,7 @@ impl<H: Host> Watch<H> {
     /// Sees to it that vats that wait are run, and reports what takes too long. False if nobody is in any vat.
     fn look(&self, reported: &mut HashMap<VatId, u64>) -> bool {
         let mut busy = self.runtime.upgrade().is_some_and(|runtime| runtime.relieve(self.tick()));
-        let vats: Vec<_> = self.vats.lock().iter().filter_map(Weak::upgrade).collect();
+        let vats = self.vats.lock().there();
         let mut slow = Vec::new();
         for vat in &vats {
             let pace = vat.pace();
