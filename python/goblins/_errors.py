@@ -206,8 +206,9 @@ def log_slow_turn(vat: str, thread: int, seconds: float) -> None:
 def log_large_field(kind: str, field: str, entries: int) -> None:
     """Logs that turns copy much to be able to undo changes of a field."""
     logger.warning(
-        "the field %s of %s holds %d entries: each turn that reads it copies them, so as to undo changes, "
-        "and each one that changes it writes them all; a Map, List or Set does that with what is used only",
+        "the field %s of %s holds %d entries: the first turn that reads it after a change copies them, so as "
+        "to undo changes, and each one that changes it writes them all; a Map, List or Set does that with "
+        "what is used only",
         field,
         kind,
         entries,

@@ -196,10 +196,14 @@ impl ActorBase {
         Ok(Self { info: ClassInfo::of(class)?.unbind(), link: Mutex::new(Link::default()) })
     }
 
-    /// What was kept of its fields is not shown: the instance forgets that at the end of the churn, and who holds it
-    /// until then shows it.
+    /// What was kept of its fields for a turn is not shown: the instance forgets that at the end of the turn, and who
+    /// holds it until then shows it.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.info)
+        visit.call(&self.info)?;
+        match self.link.try_lock().as_deref() {
+            Some(Link { kept: Some(kept), .. }) => kept.traverse_if_own(&visit),
+            _ => Ok(()),
+        }
     }
 
     /// The reference that others have to this actor.

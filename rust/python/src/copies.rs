@@ -1,11 +1,11 @@
 //! Copies of containers, so that nobody outside shares those in the fields of actors.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
-use crate::containers::may_change;
+use crate::containers::{Containers, may_change};
 use crate::errors::too_deep;
 use crate::rebuilding;
 use crate::selves;
@@ -17,14 +17,14 @@ pub(crate) const MAX_DEPTH: usize = 1000;
 /// Copies of containers, each made once.
 pub(crate) struct Copies<'a, 'py> {
     /// Those that need no copy.
-    known: Option<&'a HashSet<usize>>,
+    known: Option<&'a Containers>,
     made: Made<'py>,
     /// Something may stand in several places.
     tangled: bool,
 }
 
 impl<'a, 'py> Copies<'a, 'py> {
-    pub(crate) fn new(known: Option<&'a HashSet<usize>>) -> Self {
+    pub(crate) fn new(known: Option<&'a Containers>) -> Self {
         Self { known, made: HashMap::new(), tangled: false }
     }
 
@@ -34,9 +34,8 @@ impl<'a, 'py> Copies<'a, 'py> {
             selves::check(value, "in a container")?;
             return Ok(None);
         }
-        let known = |value: &Bound<'_, PyAny>| {
-            self.known.is_some_and(|known| known.contains(&(value.as_ptr() as usize)))
-        };
+        let known =
+            |value: &Bound<'_, PyAny>| self.known.is_some_and(|known| known.knows(value.as_ptr() as usize));
         if known(value) {
             self.tangled = true;
             return Ok(None);

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ffi::{c_int, c_void};
+use std::sync::Arc;
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
@@ -35,7 +36,12 @@ struct Owned {
     /// The vat and the turn that they belong to.
     turn: (u64, u64),
     addresses: HashSet<usize>,
+    /// Those of many containers, which need not be put with the others.
+    many: Vec<Arc<HashSet<usize>>>,
 }
+
+/// So many are put with the others at each turn that sees them.
+const FEW: usize = 64;
 
 /// Forgets the containers of an earlier turn.
 pub(crate) fn begin(turn: (u64, u64)) {
@@ -44,6 +50,7 @@ pub(crate) fn begin(turn: (u64, u64)) {
         if owned.turn != turn {
             owned.turn = turn;
             owned.addresses.clear();
+            owned.many.clear();
         }
     });
 }
@@ -53,8 +60,23 @@ pub(crate) fn note_owned(address: usize) {
     OWNED.with(|owned| owned.borrow_mut().addresses.insert(address));
 }
 
+/// As [`note_owned`], for several.
+pub(crate) fn note_all_owned(addresses: &Arc<HashSet<usize>>) {
+    OWNED.with(|owned| {
+        let mut owned = owned.borrow_mut();
+        if addresses.len() <= FEW {
+            owned.addresses.extend(&**addresses);
+        } else {
+            owned.many.push(addresses.clone());
+        }
+    });
+}
+
 fn is_owned(address: usize) -> bool {
-    OWNED.with(|owned| owned.borrow().addresses.contains(&address))
+    OWNED.with(|owned| {
+        let owned = owned.borrow();
+        owned.addresses.contains(&address) || owned.many.iter().any(|many| many.contains(&address))
+    })
 }
 
 /// Whether any container was kept in the open turn.
@@ -62,7 +84,7 @@ fn any_owned() -> bool {
     OWNED.with(|owned| {
         let owned = owned.borrow();
         // Asked at every call: in most turns no container was touched.
-        !owned.addresses.is_empty()
+        !(owned.addresses.is_empty() && owned.many.is_empty())
             && current().is_some_and(|churn| owned.turn == (churn.vat().id().0, churn.epoch()))
     })
 }

@@ -14,6 +14,7 @@ mod class_actor;
 mod collections;
 mod collector;
 mod containers;
+mod contents;
 mod copies;
 mod coroutine;
 mod current;

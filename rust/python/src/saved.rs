@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::alike::{alike, alike_plain};
 use crate::class_actor::{self, ActorBase, ClassInfo, Owner, actor, fields, no_field};
-use crate::containers::{Containers, may_change};
+use crate::containers::{Containers, Snapshot, may_change, traverse_all};
 use crate::copies::Copies;
 use crate::current::current;
 use crate::errors::{behavior_error, log_large_field, no_turn_error};
@@ -36,13 +36,19 @@ pub(crate) struct Kept {
     fields: Option<Py<PyDict>>,
     /// None as long as no field with a container was read.
     containers: Mutex<Option<Box<Containers>>>,
+    /// What large containers hold since a turn before. Between two turns an instance that has any keeps only these.
+    lasting: Mutex<Lasting>,
     /// Somebody got hold of the dict that holds the fields.
     exposed: AtomicBool,
 }
 
+#[expect(clippy::box_collection, reason = "most actors have none")]
+type Lasting = Option<Box<Vec<Arc<Snapshot>>>>;
+
 impl Kept {
-    fn new(fields: Option<Py<PyDict>>) -> Arc<Self> {
-        Arc::new(Self { fields, containers: Mutex::new(None), exposed: AtomicBool::new(false) })
+    fn new(fields: Option<Py<PyDict>>, lasting: Lasting) -> Arc<Self> {
+        let (containers, lasting) = (Mutex::new(None), Mutex::new(lasting));
+        Arc::new(Self { fields, containers, lasting, exposed: AtomicBool::new(false) })
     }
 
     /// What a field held before.
@@ -52,6 +58,30 @@ impl Kept {
         field: &Bound<'py, PyString>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.fields.as_ref().map_or(Ok(None), |fields| fields.bind(py).get_item(field))
+    }
+
+    /// What a value held after an earlier turn.
+    fn lasting(&self, value: &Bound<'_, PyAny>) -> Option<Arc<Snapshot>> {
+        self.lasting.lock().as_ref()?.iter().find(|snapshot| snapshot.is_of(value)).cloned()
+    }
+
+    fn take_lasting(&self) -> Lasting {
+        self.lasting.lock().take()
+    }
+
+    /// For the collector, unless somebody else has it as well: seen from several places, it would be counted too often.
+    pub(crate) fn traverse_if_own(self: &Arc<Self>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if Arc::strong_count(self) > 1 {
+            return Ok(());
+        }
+        visit.call(&self.fields)?;
+        if let Some(containers) = self.containers.try_lock().as_deref().and_then(Option::as_ref) {
+            containers.traverse(visit)?;
+        }
+        match self.lasting.try_lock().as_deref() {
+            Some(Some(lasting)) => traverse_all(lasting, visit),
+            _ => Ok(()),
+        }
     }
 
     /// Does something with the containers. They are not locked meanwhile: code of the user may run, and come back here.
@@ -96,7 +126,7 @@ pub(crate) fn note_grown(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>
     let Some(churn) = current() else {
         return Ok(());
     };
-    let kept = Kept::new(Some(fields(instance)?.copy()?.unbind()));
+    let kept = Kept::new(Some(fields(instance)?.copy()?.unbind()), None);
     let saved = Saved { instance: instance.clone().unbind(), kept, grown: true, orphan: false, stored: true };
     churn.touch(instance.py(), actor.as_unbound(), saved);
     Ok(())
@@ -109,7 +139,7 @@ pub(crate) fn note_new(
     actor: &Bound<'_, Ref>,
 ) -> PyResult<()> {
     let py = instance.py();
-    let kept = Kept::new(None);
+    let kept = Kept::new(None, None);
     handing_out::begin((churn.vat().id().0, churn.epoch()));
     let before = {
         let mut link = instance.get().link.lock();
@@ -169,13 +199,15 @@ fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -
         }
     }
     handing_out::begin((owner.vat.id().0, epoch));
-    let kept = Kept::new(Some(fields(instance)?.copy()?.unbind()));
-    let before = {
+    let held = fields(instance)?.copy()?.unbind();
+    let before = this.link.lock().kept.take();
+    let kept = Kept::new(Some(held), before.as_ref().and_then(|before| before.take_lasting()));
+    drop(before);
+    {
         let mut link = this.link.lock();
         link.epoch = epoch;
-        link.kept.replace(kept.clone())
-    };
-    drop(before);
+        link.kept = Some(kept.clone());
+    }
     if let Some(actor) = actor(py, owner) {
         leaf::show_instance(instance, &actor);
         let orphan = has_another_behavior(&actor, instance);
@@ -218,7 +250,18 @@ fn keep_field(
     value: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let py = instance.py();
-    let copied = kept.with_containers(|containers| containers.keep(value))?;
+    let copied = kept.with_containers(|containers| {
+        if containers.knows(value.as_ptr() as usize) {
+            return Ok(0);
+        }
+        match kept.lasting(value) {
+            Some(snapshot) => {
+                containers.take(snapshot);
+                Ok(0)
+            }
+            None => containers.keep(value),
+        }
+    })?;
     if copied > MANY_ENTRIES {
         let info = instance.get().info.get();
         if info.first_of(name) {
@@ -258,13 +301,21 @@ impl Saved {
         Ok(changed)
     }
 
-    /// The instance forgets what was kept: the collector does not see it there.
+    /// The instance forgets what was kept for this turn: the collector does not see it there.
     fn let_go(&self, py: Python<'_>) {
         let instance = self.instance.bind(py);
-        let is_ours = |kept: &Arc<Kept>| Arc::ptr_eq(kept, &self.kept);
-        if instance.get().link.lock().kept.as_ref().is_some_and(is_ours) {
-            forget_kept(instance);
-        }
+        let lasting = self.kept.take_lasting().map(|lasting| Kept::new(None, Some(lasting)));
+        let is_ours = |kept: &mut Arc<Kept>| Arc::ptr_eq(kept, &self.kept);
+        let before = {
+            let mut link = instance.get().link.lock();
+            let before = link.kept.take_if(is_ours);
+            if before.is_some() {
+                link.epoch = 0;
+                link.kept = lasting;
+            }
+            before
+        };
+        drop(before);
         if self.kept.exposed.load(Ordering::Relaxed)
             && let Err(error) = class_actor::renew_fields(instance)
         {
@@ -284,7 +335,7 @@ impl Saved {
         let instance = self.instance.bind(py);
         let info = instance.get().info.get();
         let now = fields(instance)?;
-        let mut copies = Copies::new(containers.map(Containers::known));
+        let mut copies = Copies::new(containers);
         let inside = match containers {
             Some(containers) => containers.own_what_came_in(py, &mut copies, self.stored)?,
             None => false,
@@ -323,8 +374,27 @@ impl Saved {
         }
         if copies.is_tangled() {
             sharing::separate(&now, &info.fields)?;
+            drop(self.kept.take_lasting());
+        } else {
+            self.keep_lasting(&now, containers);
         }
         Ok(changed)
+    }
+
+    /// Keeps for the next turn what the large containers hold that stand in the fields now.
+    fn keep_lasting(&self, now: &Bound<'_, PyDict>, containers: Option<&Containers>) {
+        let mut all: Vec<_> = containers.into_iter().flat_map(Containers::lasting).cloned().collect();
+        let before = self.kept.take_lasting();
+        if all.is_empty() && before.is_none() {
+            return;
+        }
+        for snapshot in before.into_iter().flat_map(|before| *before) {
+            if !all.iter().any(|other| Arc::ptr_eq(other, &snapshot)) {
+                all.push(snapshot);
+            }
+        }
+        all.retain(|snapshot| snapshot.is_right() && now.iter().any(|(_, value)| snapshot.is_of(&value)));
+        *self.kept.lasting.lock() = (!all.is_empty()).then(|| Box::new(all));
     }
 
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
@@ -345,7 +415,7 @@ impl Saved {
         for (_, value) in now.copy()? {
             containers.keep(&value)?;
         }
-        let kept = Kept::new(Some(now.copy()?.unbind()));
+        let kept = Kept::new(Some(now.copy()?.unbind()), None);
         *kept.containers.lock() = Some(Box::new(containers));
         let before = Self {
             instance: self.instance.clone_ref(py),
@@ -361,15 +431,7 @@ impl Saved {
     /// For the collector. The actor may hold the same fields still, but does not need them any more.
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.instance)?;
-        if Arc::strong_count(&self.kept) > 1 {
-            // Seen from several places, it would be counted too often.
-            return Ok(());
-        }
-        visit.call(&self.kept.fields)?;
-        match self.kept.containers.try_lock() {
-            Some(containers) => containers.as_ref().map_or(Ok(()), |containers| containers.traverse(visit)),
-            None => Ok(()),
-        }
+        self.kept.traverse_if_own(visit)
     }
 
     pub(crate) fn restore(self) {
