@@ -117,6 +117,7 @@ bench-quick: build ## Run each bench for a moment
 	$(RUN) cargo bench --workspace --bench '*' -- --quick
 	$(PY) benches/peers.py --quick
 	$(PY) benches/large_store.py --quick
+	$(PY) benches/growth.py --quick
 	$(PY) benches/log_cost.py --quick
 	$(PY) benches/paired.py --quick
 
@@ -142,8 +143,9 @@ fuzz: build ## Try random programs, damaged stores and the readers of records fo
 bench-peers: build ## Run goblins beside other libraries, and write docs/benchmarks.md
 	$(PY) benches/peers.py
 
-bench-large: build ## Measure stores of a million actors, and write the section of docs/benchmarks.md
+bench-large: build ## Measure stores of millions of actors, and write the section of docs/benchmarks.md
 	$(PY) benches/large_store.py --write
+	$(PY) benches/growth.py
 
 clean: ## Remove what was built in the clone; the cache outside it stays
 	rm -rf .venv target dist python/goblins/_goblins.*.so .hypothesis .pytest_cache .mypy_cache .ruff_cache
