@@ -24,6 +24,6 @@ def test_signals_forks_and_the_collector_at_random_moments_lose_and_halve_nothin
         timeout=SECONDS * 2 + 120,
         check=False,
     )
-    # The last seed that it names is that of the round that failed.
-    assert child.returncode == 0, child.stdout[-200:] + child.stderr[-4000:]
+    # What it tells of a failure stands behind noise: a Ctrl-C that came up where Python drops it.
+    assert child.returncode == 0, child.stdout[-200:] + child.stderr[-20000:]
     assert child.stdout.endswith("rounds are fine\n")

@@ -6,7 +6,9 @@ Main thread and workers change an actor whose containers have keys with hashes w
 Meanwhile Ctrl-C comes at random moments, processes are forked in the midst of turns, and the
 collector runs. Whatever is interrupted: each change is there once and whole or not at all, what was
 acknowledged is there, what was sent is handled once, and the store says so too when it is opened
-again. Run it with PYTHONMALLOC=debug. A failure names the seed of its round.
+again. Run it with PYTHONMALLOC=debug. A failure names the seed of its round,
+how to run that again, what was done in it, and what the library has logged. The seed decides what is
+done, but not when the signals come: the same round may have to be run often.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import contextlib
 import gc
 import logging
 import os
+import platform
 import random
 import signal
 import sys
@@ -22,6 +25,7 @@ import tempfile
 import threading
 import time
 import warnings
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +46,24 @@ from goblins import (
 )
 
 warnings.simplefilter("ignore", DeprecationWarning)
-# Turns that fail on purpose would fill it.
-logging.disable()
+
+# What the library logged last. A filter takes it, which needs no lock that a signal might leave locked.
+logged: deque[str] = deque(maxlen=30)
+
+
+def hear(record):
+    error = record.exc_info and record.exc_info[1]
+    # Turns that fail on purpose would fill it.
+    if not isinstance(error, Boom):
+        logged.append(f"{record.getMessage()}: {error!r}")
+    return False
+
+
+logger = logging.getLogger("goblins")
+logger.addFilter(hear)
+for level in logging.WARNING, logging.ERROR:
+    logger.isEnabledFor(level)
+
 PARENT = os.getpid()
 CHANGES_A_ROUND = 60
 KEYS = 12
@@ -250,6 +270,12 @@ class Round:
         self.open()
         self.state, _ = self.box.look()
         self.ids = 0
+        self.story = []
+
+    def __str__(self):
+        vat = "a ManualVat" if self.manual else "a Vat"
+        lines = [f"{vat}, store {self.kind}; what was done, and whether it came to its end:"]
+        return "\n".join([*lines, *map(str, self.story)])
 
     def rocks(self):
         return RocksStore(self.folder / "store", sync=False)
@@ -288,6 +314,7 @@ class Round:
     def run(self):
         changes, must, may = {}, set(), set()
         promises = []
+        self.story.clear()
 
         def new():
             change = self.new_change()
@@ -297,6 +324,8 @@ class Round:
         for _ in range(CHANGES_A_ROUND):
             strikes = self.chance.choice([0, 1, 1, 1, 2, 5])
             way = self.chance.choice(["call", "block", "tell", "send", "late", "drain"])
+            finished = True
+            count = self.ids
             match way:
                 case "call":
                     change = new()
@@ -338,7 +367,9 @@ class Round:
                     if not change.fails:
                         (may if way == "late" else must).add(change.id)
                 case "drain":
-                    attempt(self.vat.drain, strikes)
+                    finished = attempt(self.vat.drain, strikes)
+            given = [changes[id] for id in range(count + 1, self.ids + 1)]
+            self.story.append((way, *given, f"{strikes} strikes", finished))
         self.settle(promises)
         reap()
         self.check(changes, must, may)
@@ -361,7 +392,10 @@ class Round:
         assert must <= set(done), f"these were lost: {sorted(must - set(done))}"
         assert set(done) <= must | may, f"these were not undone: {sorted(set(done) - must - may)}"
         for first, second in self.pairs:
-            assert (first in done) == (second in done), f"{second} was sent by {first}"
+            lost = second if first in done else first
+            assert (first in done) == (second in done), (
+                f"{first} sent {second}, and of these {lost} was not done: {changes[lost]}; done were {done}"
+            )
         self.reopen()
         if self.store is not None:
             assert self.box.look() == (state, done), "the store says something else"
@@ -369,6 +403,19 @@ class Round:
 
 
 current: Round
+
+
+def tell_failure(rounds, seed):
+    """All that there is to know, before the traceback."""
+    what = [
+        f"round {rounds + 1} fails. To run it again, and again:",
+        f"PYTHONMALLOC={os.environ.get('PYTHONMALLOC', '')} {sys.executable} {sys.argv[0]} 0 {seed}",
+        f"CPython {platform.python_version()} on {platform.platform()}, {os.cpu_count()} processors",
+        str(globals().get("current")),
+        "logged:",
+        *logged,
+    ]
+    print("\n".join(what), file=sys.stderr, flush=True)
 
 
 def main():
@@ -392,6 +439,9 @@ def main():
                 current.vat.close()
                 if current.store is not None:
                     current.store.close()
+            except BaseException:
+                tell_failure(rounds, seed)
+                raise
             finally:
                 stop.set()
                 disturber.join()
