@@ -3,8 +3,14 @@
 Each test runs a child, which sends the signal to itself.
 """
 
+import os
+import random
+
 import pytest
 from support import run_child
+
+# The moments of a scenario that are tried: some, which are others each time; or all.
+MOMENTS = "all" if "GOBLINS_STRESS_SECONDS" in os.environ else "{first}/{step}"
 
 
 @pytest.mark.parametrize("how", ["block", "stored", "call", "handler"])
@@ -33,3 +39,38 @@ def test_a_keyboard_interrupt_that_a_message_raises_itself_is_its_answer(tmp_pat
 def test_ctrl_c_while_a_turn_is_undone_loses_nothing_and_reaches_the_program(how):
     child = run_child("interrupted_undo.py", how)
     assert (child.returncode, child.stdout) == (0, "interrupted\n"), child.stderr
+
+
+@pytest.mark.parametrize(
+    ("scenario", "step"),
+    [
+        ("Block", 60),
+        ("BlockInMemory", 60),
+        ("BlockOfAManualVat", 60),
+        ("Call", 60),
+        ("Sent", 60),
+        ("SentInMemory", 60),
+        ("SentToOneThatSleeps", 60),
+        ("Looking", 40),
+        ("Failing", 30),
+        ("FailingInMemory", 30),
+        ("Opening", 4),
+        ("Founding", 20),
+        ("Listening", 40),
+        ("Updating", 40),
+        ("HoldingPromises", 60),
+        ("Keeping", 2),
+    ],
+)
+def test_ctrl_c_at_any_moment_reaches_the_program_and_neither_loses_nor_halves_anything(scenario, step):
+    moments = MOMENTS.format(first=random.randrange(step), step=step)
+    child = run_child("interrupted_everywhere.py", scenario, moments, timeout=600)
+    # The last moment that it names is the one that failed.
+    assert child.returncode == 0, f"of {moments}: {child.stdout[-200:]}{child.stderr[-4000:]}"
+    assert child.stdout.endswith("done\n")
+
+
+@pytest.mark.parametrize("handler", ["function", "method", "partial", "object"])
+def test_a_ctrl_c_is_known_for_one_whoever_handles_the_signal(handler):
+    child = run_child("interrupted_by_a_handler.py", handler)
+    assert (child.returncode, child.stdout) == (0, "done\n"), child.stderr

@@ -182,7 +182,9 @@ impl<H: Host> Churn<H> {
                 });
             }
             Task::Keep { actor, for_vat, foreign } => {
-                self.keep_for(cx, &actor, &for_vat, foreign, Heading::react(cause))
+                if let Some(interrupt) = self.keep_for(cx, &actor, &for_vat, foreign, Heading::react(cause)) {
+                    self.put_back(Task::Keep { actor, for_vat, foreign }, cause, interrupt);
+                }
             }
             Task::Find { slot, promise, asker: _ } => self.find(cx, slot, promise),
         }
@@ -190,7 +192,7 @@ impl<H: Host> Churn<H> {
 
     /// An interrupt came up in a job, which has nothing to do with that: the job is still to be done, after what led
     /// to it has been written, and whoever runs the vat is interrupted.
-    fn put_back(&self, task: Task<H>, cause: Cause, error: H::Error) {
+    pub(crate) fn put_back(&self, task: Task<H>, cause: Cause, error: H::Error) {
         let mut work = self.work();
         work.queue.push_front(Job { task, cause });
         let before = work.interrupt.replace(error);
@@ -292,7 +294,12 @@ impl<H: Host> Churn<H> {
                     None => drop(answer),
                 }
             }
-            Reaction::Describe(actor) => self.describe_again(cx, actor, Heading::react(cause)),
+            Reaction::Describe(actor) => {
+                if let Some(interrupt) = self.describe_again(cx, &actor, Heading::react(cause)) {
+                    let reaction = Reaction::Describe(actor);
+                    self.put_back(Task::React { reaction, outcome }, cause, interrupt);
+                }
+            }
             reaction @ (Reaction::Forward { .. }
             | Reaction::Settle(_)
             | Reaction::Chain(_)

@@ -248,6 +248,8 @@ pub trait Host: Sized + 'static {
     fn attached<R>(f: impl for<'a> FnOnce(Self::Cx<'a>) -> R) -> Option<R>;
     /// Called between slices of a long wait, so that the user can interrupt it (guarantee G12).
     fn interrupted(cx: Self::Cx<'_>) -> Result<(), Self::Error>;
+    /// An interrupt can't go on from where it came up: it comes up again, in what is run next.
+    fn interrupt_again(cx: Self::Cx<'_>, error: Self::Error);
     /// Whether an error is such an interrupt: it has nothing to do with the code that it came up in.
     fn is_interrupt(cx: Self::Cx<'_>, error: &Self::Error) -> bool;
 }

@@ -281,10 +281,14 @@ impl<H: Host> Churn<H> {
         match hearer {
             Hearer::Chained(promise) => self.update_now(cx, promise, value, true),
             Hearer::Listener(listener) => {
+                let (same, again) = (H::clone_partial(cx, &listener), H::clone_value(cx, &value));
                 let told = self.turn(cx, Heading::react(cause), || H::update(cx, self, listener, value));
-                self.note_interrupt(cx, &told);
                 match told {
                     Ok(answer) => drop(answer),
+                    Err(error) if H::is_interrupt(cx, &error) => {
+                        let hearer = Hearer::Listener(same);
+                        self.put_back(Task::Update { hearer, value: again }, cause, error);
+                    }
                     Err(error) => {
                         H::report(cx, self.vat(), "a listener for partial updates failed", &error);
                     }

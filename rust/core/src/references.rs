@@ -211,7 +211,8 @@ impl<H: Host> Churn<H> {
         drop(actor);
     }
 
-    /// Stores an actor that another vat refers to in its state; one of another store, if it is `foreign`.
+    /// Stores an actor that another vat refers to in its state; one of another store, if it is `foreign`. Gives an
+    /// interrupt that came up: then it is still to be done.
     pub(crate) fn keep_for(
         self: &Rc<Self>,
         cx: H::Cx<'_>,
@@ -219,7 +220,7 @@ impl<H: Host> Churn<H> {
         for_vat: &str,
         foreign: bool,
         heading: Heading<'_, H>,
-    ) {
+    ) -> Option<H::Error> {
         let kept = match H::actor_cell(actor).is_stored() {
             true => Ok(()),
             false => self.turn(cx, heading, || {
@@ -235,6 +236,9 @@ impl<H: Host> Churn<H> {
             saving.export(H::actor_cell(actor).slot(), for_vat);
         }
         if let Err(error) = kept {
+            if H::is_interrupt(cx, &error) {
+                return Some(error);
+            }
             let elsewhere = if foreign { " of another store" } else { "" };
             let what = format!(
                 "{} can't be stored, though vat {for_vat}{elsewhere} refers to it in its state: after a restart that reference will \
@@ -243,6 +247,7 @@ impl<H: Host> Churn<H> {
             );
             H::report(cx, self.vat(), &what, &error);
         }
+        None
     }
 
     /// Waits for promises in the state of an actor, to store it again when they have settled (POR-31).
@@ -261,24 +266,34 @@ impl<H: Host> Churn<H> {
         }
     }
 
-    /// Stores an actor again: a promise in its state has settled.
-    pub(crate) fn describe_again(self: &Rc<Self>, cx: H::Cx<'_>, actor: H::Actor, heading: Heading<'_, H>) {
+    /// Stores an actor again: a promise in its state has settled. Gives an interrupt that came up: then it is still to
+    /// be done.
+    pub(crate) fn describe_again(
+        self: &Rc<Self>,
+        cx: H::Cx<'_>,
+        actor: &H::Actor,
+        heading: Heading<'_, H>,
+    ) -> Option<H::Error> {
         // One that has gone to sleep since, or was undone, does not hold the promise any more.
-        if !matches!(H::actor_cell(&actor).state().life, Life::Live(_)) {
-            return;
+        if !matches!(H::actor_cell(actor).state().life, Life::Live(_)) {
+            return None;
         }
         let described = self.turn(cx, heading, || {
-            self.work().undo.push(Undo::Upgraded { actor: H::clone_actor(cx, &actor) });
+            self.work().undo.push(Undo::Upgraded { actor: H::clone_actor(cx, actor) });
             Ok(())
         });
         if let Err(error) = described {
+            if H::is_interrupt(cx, &error) {
+                return Some(error);
+            }
             let what = format!(
                 "a promise in the state of {} has settled, and how it did can't be stored: after a restart it will be \
                  broken",
-                H::describe_actor(cx, &actor)
+                H::describe_actor(cx, actor)
             );
             H::report(cx, self.vat(), &what, &error);
         }
+        None
     }
 }
 

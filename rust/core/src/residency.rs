@@ -432,8 +432,13 @@ impl<H: Host> Churn<H> {
             return false;
         };
         let slot = H::actor_cell(actor).slot();
-        let Ok(portrait) = H::portrait(cx, &persistence.env(), actor) else {
-            return false;
+        let portrait = match H::portrait(cx, &persistence.env(), actor) {
+            Ok(portrait) => portrait,
+            Err(error) if H::is_interrupt(cx, &error) => {
+                H::interrupt_again(cx, error);
+                return false;
+            }
+            Err(_) => return false,
         };
         let Ok(Some(record)) = H::detached(cx, || persistence.claim.read_actor(slot)) else {
             return false;

@@ -476,6 +476,8 @@ impl Host for Toy {
         Some(f(()))
     }
 
+    fn interrupt_again((): (), _: Fault) {}
+
     fn is_interrupt((): (), error: &Fault) -> bool {
         matches!(error, Fault::Interrupt)
     }

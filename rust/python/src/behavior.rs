@@ -14,6 +14,7 @@ use crate::calls::{self, Args, Callable, Entry};
 use crate::cbor;
 use crate::class_actor;
 use crate::errors::{behavior_error, no_such_method};
+use crate::interrupts::again_if_interrupted;
 use crate::leaf;
 use crate::methods::Methods;
 use crate::portrayed::Portrayed;
@@ -77,7 +78,9 @@ impl Callable for Constructor {
 pub(crate) fn version_bytes(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     let mut bytes = Vec::new();
     cbor::encode(version, &mut cbor::NoRefs, &mut bytes).map_err(|error| {
-        PyTypeError::new_err(format!("the version of an actor must be a plain value: {}", error.reason))
+        error.into_error(|reason, _| {
+            PyTypeError::new_err(format!("the version of an actor must be a plain value: {reason}"))
+        })
     })?;
     Ok(bytes)
 }
@@ -87,11 +90,11 @@ pub(crate) fn version_bytes(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 pub(crate) fn same_version(stored: &[u8], today: &[u8]) -> bool {
     stored == today
         || Python::attach(|py| {
-            let value = |bytes| cbor::decode_all(py, bytes, &cbor::NoActors).ok();
-            match (value(stored), value(today)) {
-                (Some(stored), Some(today)) => stored.eq(today).unwrap_or(false),
-                _ => false,
-            }
+            let value = |bytes| {
+                let unread = |_: &_| PyTypeError::new_err(());
+                cbor::decode_all(py, bytes, &cbor::NoActors).map_err(|error| error.into_error(unread))
+            };
+            again_if_interrupted(py, || value(stored)?.eq(value(today)?)).unwrap_or(false)
         })
 }
 

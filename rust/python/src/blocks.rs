@@ -25,6 +25,7 @@ use crate::asyncio;
 use crate::current;
 use crate::errors::{deadlock, log_unheard, no_turn_error};
 use crate::host::PyHost;
+use crate::interrupts::{again_if_interrupted, found};
 use crate::runtime::check;
 
 /// A `with vat:` block of this thread.
@@ -96,7 +97,7 @@ impl Owner {
     }
 
     fn is_here(&self, py: Python<'_>) -> bool {
-        match (self.0.bind(py).upgrade(), running(py)) {
+        match (self.0.bind(py).upgrade(), again_if_interrupted(py, || running(py))) {
             (Some(owner), Ok(Some(here))) => owner.is(&here),
             // Nobody else can be told apart from it.
             (_, Err(_)) => true,
@@ -111,7 +112,7 @@ impl Owner {
             .import("goblins._asyncio")
             .and_then(|module| module.call_method1("has_ended", (owner,)))
             .and_then(|ended| ended.is_truthy());
-        ended.unwrap_or(false)
+        found(py, ended).unwrap_or(false)
     }
 
     fn name(&self, py: Python<'_>) -> String {

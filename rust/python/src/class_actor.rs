@@ -26,6 +26,7 @@ use crate::containers::may_change;
 use crate::copies::deep_copy;
 use crate::errors::{behavior_error, no_such_method, no_turn_error};
 use crate::host::PyHost;
+use crate::interrupts::found;
 use crate::refs::Ref;
 use crate::saved::{Kept, expose, guard, touch};
 use crate::selves;
@@ -365,7 +366,8 @@ pub(crate) fn generic_class<'py>(constructor: &Bound<'py, PyAny>) -> Option<Boun
     if constructor.is_exact_instance_of::<Constructor>() || constructor.is_exact_instance_of::<PyFunction>() {
         return None;
     }
-    let origin = constructor.getattr_opt(intern!(constructor.py(), "__origin__")).ok()??;
+    let py = constructor.py();
+    let origin = found(py, constructor.getattr_opt(intern!(py, "__origin__")))??;
     class(&origin).cloned()
 }
 

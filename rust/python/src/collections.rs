@@ -361,6 +361,9 @@ pub(crate) fn _key_bytes<'py>(key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<
             "a promise can't be a key of a Map or a member of a Set, since nothing of it stays the same when it is \
              stored: use a dict or a set, or a key of your own",
         )),
-        Err(_) => Ok(None),
+        Err(error) => match error.into_reason() {
+            Ok(_) => Ok(None),
+            Err(error) => Err(error.into_error(|reason, _| PyTypeError::new_err(reason.to_owned()))),
+        },
     }
 }

@@ -167,11 +167,11 @@ impl Fault {
 
     /// The error as that of a promise: one that says that a task is cancelled would cancel whoever waits.
     pub(crate) fn of_a_promise(self, py: Python<'_>) -> Self {
-        let error = self.0.error.bind(py);
-        if error.is_instance_of::<PyException>() || is_interrupt(py, error) {
+        let error = self.0.error.bind(py).clone();
+        if error.is_instance_of::<PyException>() || is_interrupt(py, &error) {
             return self;
         }
-        match as_exception(self.0.error.bind(py).clone().into_any()) {
+        match again_if_interrupted(py, || as_exception(error.clone().into_any())) {
             Ok(error) => error.into(),
             Err(_) => self,
         }
@@ -448,7 +448,7 @@ pub(crate) fn log_large_field(class: &str, field: &Bound<'_, PyString>, entries:
     let logged =
         module(py).and_then(|module| module.call_method1("log_large_field", (class, field, entries)));
     if let Err(failure) = logged {
-        failure.write_unraisable(py, None);
+        write_unraisable(py, failure, None);
     }
 }
 

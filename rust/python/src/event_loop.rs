@@ -146,7 +146,7 @@ impl EventLoop {
             return true;
         };
         let closed = home.call_method0(intern!(py, "is_closed"));
-        closed.and_then(|closed| closed.is_truthy()).unwrap_or(false)
+        interrupts::found(py, closed.and_then(|closed| closed.is_truthy())).unwrap_or(false)
     }
 
     /// Has the loop run the vat.

@@ -19,6 +19,7 @@ use crate::containers::{each_inner, may_change};
 use crate::copies::deep_copy;
 use crate::current::current;
 use crate::errors::not_handed_out;
+use crate::interrupts::again_if_interrupted;
 use crate::promise::Promise;
 use crate::refs::Ref;
 use crate::selves;
@@ -167,8 +168,11 @@ fn clean_all(mut todo: Vec<Bound<'_, PyBaseException>>) {
     let mut seen = HashSet::new();
     while let Some(error) = todo.pop() {
         if seen.insert(error.as_ptr() as usize) {
+            let found = RefCell::new(todo);
+            let cleaned = again_if_interrupted(error.py(), || clean(&error, &mut found.borrow_mut()));
             // What can't be looked at, nobody else can look at either.
-            drop(clean(&error, &mut todo));
+            drop(cleaned);
+            todo = found.into_inner();
         }
     }
 }

@@ -464,7 +464,7 @@ impl Host for PyHost {
     }
 
     fn may_sleep(py: Python<'_>, behavior: &Py<PyAny>) -> MaySleep {
-        sleep::may_sleep(behavior.bind(py)).unwrap_or(MaySleep::No)
+        interrupts::found(py, sleep::may_sleep(behavior.bind(py))).unwrap_or(MaySleep::No)
     }
 
     fn suspended_in(code: &Suspended) -> Option<&Py<Ref>> {
@@ -499,6 +499,10 @@ impl Host for PyHost {
 
     fn attached<R>(f: impl for<'a> FnOnce(Python<'a>) -> R) -> Option<R> {
         Python::try_attach(f)
+    }
+
+    fn interrupt_again(py: Python<'_>, _error: Fault) {
+        interrupts::come_again(py);
     }
 
     fn is_interrupt(py: Python<'_>, error: &Fault) -> bool {

@@ -55,27 +55,73 @@ fn code_of_handler(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     for inner in [intern!(py, "func"), intern!(py, "__func__")] {
         handler = handler.getattr_opt(inner)?.unwrap_or(handler);
     }
-    handler.getattr_opt(intern!(py, "__code__"))
+    let code = intern!(py, "__code__");
+    match handler.getattr_opt(code)? {
+        Some(code) => Ok(Some(code)),
+        // An object that can be called.
+        None => match handler.get_type().getattr_opt(intern!(py, "__call__"))? {
+            Some(call) => call.getattr_opt(code),
+            None => Ok(None),
+        },
+    }
 }
 
-/// Says that an error came up where it can't go on. A Ctrl-C comes up again, in what the main thread runs next.
+/// As [`is_interrupt`].
+fn is_interrupt_in(py: Python<'_>, error: &PyErr) -> bool {
+    if !error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        return false;
+    }
+    let value = error.value(py);
+    if let Some(traceback) = error.traceback(py) {
+        // SAFETY: an exception and a traceback. With these it can't fail.
+        unsafe { ffi::PyException_SetTraceback(value.as_ptr(), traceback.as_ptr()) };
+    }
+    is_interrupt(py, value)
+}
+
+/// A Ctrl-C that can't go on from here comes up again, in what the main thread runs next.
+pub(crate) fn put_off(py: Python<'_>, error: &PyErr) {
+    if is_interrupt_in(py, error) {
+        come_again(py);
+    }
+}
+
+/// Ctrl-C, as if it were pressed now.
+pub(crate) fn come_again(_py: Python<'_>) {
+    // SAFETY: it may be called at any time by a thread that is attached.
+    unsafe { ffi::PyErr_SetInterrupt() };
+}
+
+/// What was found, if it could be. A Ctrl-C is put off.
+pub(crate) fn found<T>(py: Python<'_>, found: PyResult<T>) -> Option<T> {
+    found.inspect_err(|error| put_off(py, error)).ok()
+}
+
+/// Says that an error came up where it can't go on. A Ctrl-C is put off.
 pub(crate) fn write_unraisable(py: Python<'_>, error: PyErr, place: Option<&Bound<'_, PyAny>>) {
-    if is_interrupt(py, error.value(py)) {
-        // SAFETY: it may be called at any time by a thread that is attached.
-        unsafe { ffi::PyErr_SetInterrupt() };
+    if is_interrupt_in(py, &error) {
+        come_again(py);
     } else {
         error.write_unraisable(py, place);
     }
 }
 
-/// Does something for which nobody else would see a Ctrl-C: once more, should one come up in it.
+/// How often something is done again. It comes to an end even if each attempt looks as if it were interrupted.
+const ATTEMPTS: usize = 100;
+
+/// Does something for which nobody else would see a Ctrl-C: once more, should one come up in it, which is put off.
 pub(crate) fn again_if_interrupted<T>(py: Python<'_>, does: impl Fn() -> PyResult<T>) -> PyResult<T> {
-    match does() {
-        Err(error) if is_interrupt(py, error.value(py)) => {
-            let done = does();
-            write_unraisable(py, error, None);
-            done
+    let mut done = does();
+    let mut interrupted = false;
+    for _ in 1..ATTEMPTS {
+        match &done {
+            Err(error) if is_interrupt_in(py, error) => interrupted = true,
+            _ => break,
         }
-        done => done,
+        done = does();
     }
+    if interrupted {
+        come_again(py);
+    }
+    done
 }

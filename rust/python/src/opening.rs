@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::behavior::{same_version, type_name};
 use crate::calls;
-use crate::cbor;
+use crate::cbor::{self, DecodeError};
 use crate::current::occupied;
 use crate::environment::Environment;
 use crate::errors::{behavior_error, deadlock, kernel_error, migration_error, open_error, store_error};
@@ -188,7 +188,9 @@ pub(crate) fn new_roots(
 pub(crate) fn plain_version(version: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     let mut bytes = Vec::new();
     cbor::encode(version, &mut cbor::NoRefs, &mut bytes).map_err(|error| {
-        behavior_error(format!("the version of the roots must be a plain value: {}", error.reason))
+        error.into_error(|reason, _| {
+            behavior_error(format!("the version of the roots must be a plain value: {reason}"))
+        })
     })?;
     Ok(bytes)
 }
@@ -199,7 +201,7 @@ pub(crate) fn stored_version<'py>(
     vat: &KernelVat<PyHost>,
     record: &VatRecord,
 ) -> PyResult<Bound<'py, PyAny>> {
-    cbor::decode_all(py, &record.roots_version, &cbor::NoActors).map_err(|error| {
+    let refuse = |error: &DecodeError| {
         let reason = format!("the version of the roots can't be read: {error}");
         match vat.persistence() {
             Some(persistence) => {
@@ -209,7 +211,8 @@ pub(crate) fn stored_version<'py>(
             }
             None => migration_error(reason),
         }
-    })
+    };
+    cbor::decode_all(py, &record.roots_version, &cbor::NoActors).map_err(|error| error.into_error(refuse))
 }
 
 pub(crate) fn version_differs(stored: &Bound<'_, PyAny>, wanted: &Bound<'_, PyAny>) -> PyErr {

@@ -115,21 +115,21 @@ impl<'a> Collected<'a> {
         index
     }
 
-    fn promise(&mut self, promise: &Bound<'_, Promise>) -> Handle {
+    fn promise(&mut self, promise: &Bound<'_, Promise>) -> Result<Handle, NotPortable> {
         let py = promise.py();
         let kept = kept::<PyHost>(py, self.vat, promise.as_unbound());
         if let Some(list) = self.as_is
-            && !self.is_made_again(py, &kept)
+            && !self.is_made_again(py, &kept)?
         {
-            return self.handed_over(list, promise.as_any());
+            return Ok(self.handed_over(list, promise.as_any()));
         }
         let outcome = match kept {
-            Kept::Far(address) => return Handle::Far(self.far(address, None) as u64),
+            Kept::Far(address) => return Ok(Handle::Far(self.far(address, None) as u64)),
             Kept::Settled(outcome) => Some(outcome),
             Kept::Unsettled => None,
         };
         if let Some(number) = self.numbers.get(&(promise.as_ptr() as usize)) {
-            return Handle::Promise(*number);
+            return Ok(Handle::Promise(*number));
         }
         let for_the_store = !self.trying && self.as_is.is_none();
         let outcome = match outcome {
@@ -138,7 +138,7 @@ impl<'a> Collected<'a> {
         };
         let outcome = match outcome {
             Some(Outcome::Fulfilled(value)) if for_the_store && promise.get().was_stored_unsettled() => {
-                Some(self.storable(promise, value))
+                Some(self.storable(promise, value)?)
             }
             other => other,
         };
@@ -149,36 +149,44 @@ impl<'a> Collected<'a> {
             promise.get().note_stored_unsettled();
         }
         self.promises.push((promise.clone().unbind(), Vec::new()));
-        Handle::NewPromise(self.numbered(promise.as_any(), self.promises.len()), outcome)
+        Ok(Handle::NewPromise(self.numbered(promise.as_any(), self.promises.len()), outcome))
     }
 
     /// What is stored of a promise that was stored before it was fulfilled: its value, or that this can't be stored.
     /// Somebody else may have chosen the value, and whoever holds the promise must be able to go on.
-    fn storable(&self, promise: &Bound<'_, Promise>, value: Py<PyAny>) -> Outcome<PyHost> {
+    fn storable(
+        &self,
+        promise: &Bound<'_, Promise>,
+        value: Py<PyAny>,
+    ) -> Result<Outcome<PyHost>, NotPortable> {
         let py = promise.py();
         let Err(error) = self.try_out(&sealed::inside(py, &value), self.records, None) else {
-            return Outcome::Fulfilled(value);
+            return Ok(Outcome::Fulfilled(value));
         };
+        let reason = error.into_reason()?;
         if promise.get().note_lost() {
             // The first time it is an error, which tells the way to the value.
-            return Outcome::Fulfilled(value);
+            return Ok(Outcome::Fulfilled(value));
         }
-        let lost = format!("what the promise was fulfilled with could not be stored: {}", error.reason);
-        Outcome::Broken(broken_promise(&lost).into())
+        let lost = format!("what the promise was fulfilled with could not be stored: {reason}");
+        Ok(Outcome::Broken(broken_promise(&lost).into()))
     }
 
     /// Whether a promise is not handed over as it is: its value holds records, whose classes may be others in the
     /// new code.
-    fn is_made_again(&self, py: Python<'_>, kept: &Kept<PyHost>) -> bool {
+    fn is_made_again(&self, py: Python<'_>, kept: &Kept<PyHost>) -> Result<bool, NotPortable> {
         let Kept::Settled(Outcome::Fulfilled(value)) = kept else {
-            return false;
+            return Ok(false);
         };
         let value = sealed::inside(py, value);
         let can_be_stored = |records| {
             let list = RefCell::new(Vec::new());
-            self.try_out(&value, records, Some(&list)).is_ok()
+            match self.try_out(&value, records, Some(&list)) {
+                Ok(()) => Ok(true),
+                Err(error) => error.into_reason().map(|_| false),
+            }
         };
-        self.trying || (can_be_stored(self.records) && !can_be_stored(&Records::default()))
+        Ok(self.trying || (can_be_stored(self.records)? && !can_be_stored(&Records::default())?))
     }
 
     /// Whether a value can be stored.
@@ -215,7 +223,7 @@ impl Refs for Collected<'_> {
         if let Ok(actor) = value.cast_exact::<Ref>() {
             return self.actor(actor).map(Some);
         }
-        Ok(value.cast_exact::<Promise>().ok().map(|promise| self.promise(promise)))
+        value.cast_exact::<Promise>().ok().map(|promise| self.promise(promise)).transpose()
     }
 
     fn promise_written(&mut self, number: u64, entry: Vec<u8>) {
@@ -305,18 +313,20 @@ impl<'py> Place<'_, 'py> {
             return Err(persistence_error(format!("{} could not be encoded", self.actor.describe(py))));
         }
         for (field, value) in shape.fields.iter().zip(&values) {
-            cbor::encode(value, &mut refs, &mut payload).map_err(|error| {
-                let path = format!("{}{field}{}", self.before, error.path());
+            let refuse = |reason: &str, path: String| {
+                let path = format!("{}{field}{path}", self.before);
                 let described = self.actor.describe(py);
-                not_portable(&described, &shape.label, cell.slot().0, cell.vat().name(), &path, &error.reason)
-            })?;
+                not_portable(&described, &shape.label, cell.slot().0, cell.vat().name(), &path, reason)
+            };
+            cbor::encode(value, &mut refs, &mut payload).map_err(|error| error.into_error(refuse))?;
         }
         let given = self.actor.name.get(py).filter(|name| name.given);
         let name = given.map(|name| name.text.bind(py).to_string_lossy().into_owned());
         let Collected { refs, far, unsettled, promises, .. } = refs;
         let holds_promises = !promises.is_empty();
         let entries = promises.into_iter().map(|(_, entry)| entry).collect();
-        cbor::promises::append(entries, &mut payload).map_err(|error| persistence_error(error.reason))?;
+        cbor::promises::append(entries, &mut payload)
+            .map_err(|error| error.into_error(|reason, _| persistence_error(reason.to_owned())))?;
         Ok(Portrait { shape, name, refs, far, unsettled, holds_promises, payload })
     }
 }
@@ -395,8 +405,9 @@ fn take_by_hand(
     }
     let place = Place { py, env, actor: this, shape, before: "args.", as_is };
     let given = Args::Packed(&PyTuple::empty(py), None).call(portrayed.portrait.bind(py))?;
-    let version = cbor::decode_all(py, &shape.version, &cbor::NoActors)
-        .map_err(|error| persistence_error(format!("the version of {}: {error}", this.describe(py))))?;
+    let version = cbor::decode_all(py, &shape.version, &cbor::NoActors).map_err(|error| {
+        error.into_error(|error| persistence_error(format!("the version of {}: {error}", this.describe(py))))
+    })?;
     let names = PyList::new(py, &shape.fields)?;
     let (shape, values) = given_fields(&given, names.as_any(), &version, &place)?;
     place.portrait(shape, values)

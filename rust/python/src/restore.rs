@@ -138,8 +138,11 @@ fn stored_version<'py>(
     shape: &Shape,
     place: &dyn Fn() -> String,
 ) -> PyResult<Bound<'py, PyAny>> {
-    cbor::decode_all(py, &shape.version, &cbor::NoActors)
-        .map_err(|error| damaged_actor(cell, &format!("the version of {} can't be read: {error}", place())))
+    cbor::decode_all(py, &shape.version, &cbor::NoActors).map_err(|error| {
+        error.into_error(|error| {
+            damaged_actor(cell, &format!("the version of {} can't be read: {error}", place()))
+        })
+    })
 }
 
 /// The behavior that a likeness describes, and whether that was upgraded.

@@ -319,7 +319,7 @@ impl Saved {
         if self.kept.exposed.load(Ordering::Relaxed)
             && let Err(error) = class_actor::renew_fields(instance)
         {
-            error.write_unraisable(py, Some(instance.as_any()));
+            interrupts::write_unraisable(py, error, Some(instance.as_any()));
         }
     }
 

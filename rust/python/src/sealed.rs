@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use crate::containers::may_change;
 use crate::copies::deep_copy;
 use crate::host::PyHost;
+use crate::interrupts::again_if_interrupted;
 use crate::promise::Promise;
 use crate::sharing;
 
@@ -55,7 +56,7 @@ pub(crate) fn seal(value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
 pub(crate) fn sealed(py: Python<'_>, outcome: Outcome<PyHost>) -> Outcome<PyHost> {
     match outcome {
         Outcome::Fulfilled(value) => {
-            let own = sealed_copy(value.bind(py)).ok().flatten();
+            let own = again_if_interrupted(py, || sealed_copy(value.bind(py))).ok().flatten();
             Outcome::Fulfilled(own.unwrap_or(value))
         }
         Outcome::Broken(error) => Outcome::Broken(error.sealed(py)),

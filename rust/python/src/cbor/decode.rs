@@ -63,6 +63,14 @@ pub(crate) enum DecodeError {
 }
 
 impl DecodeError {
+    /// The error that says what is wrong with the bytes, as `refuse` words it; or the one that Python raised.
+    pub(crate) fn into_error(self, refuse: impl FnOnce(&Self) -> PyErr) -> PyErr {
+        match self {
+            Self::Python(error) => error,
+            other => refuse(&other),
+        }
+    }
+
     pub(crate) fn below(mut self, step: impl FnOnce() -> String) -> Self {
         if let Self::Record { steps, .. } = &mut self {
             steps.push(step());
@@ -109,7 +117,7 @@ pub(super) fn valid<T>(made: PyResult<T>) -> Result<T, DecodeError> {
 }
 
 /// Whether an error is about what was given, and about nothing else that may happen.
-fn says_no(error: &PyErr) -> bool {
+pub(super) fn says_no(error: &PyErr) -> bool {
     Python::attach(|py| {
         error.is_instance_of::<PyException>(py)
             && !error.is_instance_of::<PyMemoryError>(py)

@@ -13,6 +13,7 @@ use pyo3::types::{
     PyTuple,
 };
 
+use super::decode::says_no;
 use super::promises::{BROKEN, FULFILLED, UNSETTLED, broken_error};
 use super::{MAX_DEPTH, identifiers, known, numbers, records, tags, times};
 use crate::behavior::type_name;
@@ -20,7 +21,6 @@ use crate::collections::Collection;
 use crate::containers::{each_inner, may_change};
 use crate::current::current;
 use crate::host::PyHost;
-use crate::interrupts::again_if_interrupted;
 use crate::records::{Kind, RecordClass, Records};
 use crate::sealed;
 use crate::shapes;
@@ -65,12 +65,27 @@ impl Refs for NoRefs {
 pub(crate) struct NotPortable {
     /// The way to it, innermost step first while it is being built.
     steps: Vec<String>,
-    pub(crate) reason: String,
+    reason: String,
+    /// What came up meanwhile and says nothing about the value: Ctrl-C, for one.
+    aside: Option<Box<PyErr>>,
 }
 
 impl NotPortable {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self { steps: Vec::new(), reason: reason.into() }
+        Self { steps: Vec::new(), reason: reason.into(), aside: None }
+    }
+
+    /// The error that says why the value can't be stored, as `refuse` words it; or what came up meanwhile.
+    pub(crate) fn into_error(self, refuse: impl FnOnce(&str, String) -> PyErr) -> PyErr {
+        match self.aside {
+            Some(error) => *error,
+            None => refuse(&self.reason, self.path()),
+        }
+    }
+
+    /// Why the value can't be stored; an error if that is not known.
+    pub(crate) fn into_reason(self) -> Result<String, Self> {
+        if self.aside.is_some() { Err(self) } else { Ok(self.reason) }
     }
 
     pub(super) fn below(mut self, step: impl FnOnce() -> String) -> Self {
@@ -79,7 +94,7 @@ impl NotPortable {
     }
 
     /// The way to the value, such as `[3].name["two words"]`.
-    pub(crate) fn path(&self) -> String {
+    fn path(&self) -> String {
         self.steps.iter().rev().map(String::as_str).collect()
     }
 }
@@ -92,7 +107,10 @@ impl From<Error<Infallible>> for NotPortable {
 
 impl From<PyErr> for NotPortable {
     fn from(error: PyErr) -> Self {
-        Self::new(format!("a value that could not be read: {error}"))
+        match says_no(&error) {
+            true => Self::new(format!("a value that could not be read: {error}")),
+            false => Self { aside: Some(Box::new(error)), ..Self::new("") },
+        }
     }
 }
 
@@ -351,21 +369,28 @@ impl<'py> Writer<'_, 'py> {
                 let mut parts = Vec::new();
                 each_inner(&value, |part| parts.push(part))?;
                 // What has none is not a part of what is hashed or compared.
-                todo.extend(parts.into_iter().filter(|part| part.hash().is_ok()));
+                for part in parts {
+                    match part.hash() {
+                        Ok(_) => todo.push(part),
+                        // What has none is not a part of what is hashed or compared.
+                        Err(error) if says_no(&error) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
             }
             Ok(())
         };
-        let hash = || again_if_interrupted(member.py(), hash);
         let hashed: PyResult<()> = match current() {
             Some(churn) => churn.paused(hash),
             None => hash(),
         };
-        hashed.map_err(|error| {
-            NotPortable::new(format!(
+        hashed.map_err(|error| match says_no(&error) {
+            true => NotPortable::new(format!(
                 "{}, whose __hash__ or __eq__ fails while no actor can be called ({error}), so it could not be made \
                  again: let them depend on its own fields only",
                 type_name(member)
-            ))
+            )),
+            false => error.into(),
         })
     }
 
@@ -421,10 +446,9 @@ fn is_identifier(name: &str) -> bool {
 /// A key in a path.
 fn brief(key: &Bound<'_, PyAny>) -> String {
     let plain = key.is_exact_instance_of::<PyString>() || key.is_exact_instance_of::<PyInt>();
-    match key.repr() {
-        Ok(text) if plain && text.len().is_ok_and(|len| len <= 40) => {
-            text.to_string_lossy().replace('\'', "\"")
-        }
+    let text = if plain { key.repr().ok() } else { None };
+    match text {
+        Some(text) if text.len().is_ok_and(|len| len <= 40) => text.to_string_lossy().replace('\'', "\""),
         _ => type_name(key),
     }
 }

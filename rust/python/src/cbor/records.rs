@@ -41,7 +41,7 @@ impl Head {
             }
             Ok(Self { start, names })
         };
-        written().map_err(|error| goblins_error(error.reason))
+        written().map_err(|error| error.into_error(|reason, _| goblins_error(reason.to_owned())))
     }
 }
 

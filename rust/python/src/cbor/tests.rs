@@ -24,7 +24,12 @@ fn bytes(py: Python<'_>, code: &str) -> Vec<u8> {
 
 fn refusal(py: Python<'_>, code: &str) -> (String, String) {
     let error = encode(&value(py, code), &mut NoRefs, &mut Vec::new()).expect_err("it can't be stored");
-    (error.path(), error.reason)
+    let mut refused = None;
+    error.into_error(|reason, path| {
+        refused = Some((path, reason.to_owned()));
+        pyo3::exceptions::PyValueError::new_err(())
+    });
+    refused.expect("it says why")
 }
 
 fn repr(py: Python<'_>, stored: &[u8]) -> String {
