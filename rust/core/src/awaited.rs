@@ -114,8 +114,7 @@ impl<H: Host> PromiseCell<H> {
     /// Takes out all that a vat waits for here, settled or not.
     fn take_waiters_of(&self, vat: &Vat<H>) -> Vec<Waiter<H>> {
         let mut state = self.state();
-        let (taken, others) =
-            std::mem::take(&mut state.waiters).into_iter().partition(|waiter| waiter.is_of(vat));
+        let (taken, others) = state.take_line().into_iter().partition(|waiter| waiter.is_of(vat));
         state.waiters = others;
         if !matches!(state.progress, Progress::Settled(..)) {
             state.heard = state.is_asked_for();

@@ -156,6 +156,9 @@ pub trait Host: Sized + 'static {
     ) -> Option<(Self::Promise, Outcome<Self>)>;
     /// The promise that a waker is there to settle.
     fn goal(waker: &Self::Waker) -> Option<Goal<'_, Self>>;
+    /// Where a waker is in memory, or a number of its own: no two that exist have the same. 0 for one that is never
+    /// forgotten.
+    fn place(waker: &Self::Waker) -> usize;
     /// Whether a handler does nothing but to make a value for its promise.
     fn only_makes_a_value(handler: &Self::Function) -> bool;
     /// How many references to a promise there are.

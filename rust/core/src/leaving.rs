@@ -4,10 +4,10 @@
 //! that settles. They are looked for when the line has no room left, and it grows only if most have to stay: so a line
 //! is at most about twice as long as it needs to be, and looking costs each who comes no more than a few steps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::host::Host;
-use crate::promise::{Progress, PromiseCell, PromiseState, Waiter};
+use crate::promise::{Progress, PromiseCell, PromiseState, Seen, Waiter};
 
 /// Shorter lines are not looked through.
 const MANY: usize = 32;
@@ -22,7 +22,75 @@ enum Use {
     Unseen,
 }
 
+/// Those outside all vats who wait no longer, though they stand in the line still: to look for each of them would take
+/// time that grows with the square of their number.
+#[derive(Default)]
+pub(crate) struct Left {
+    /// Where their wakers are.
+    places: HashSet<usize>,
+    /// Of so many at the beginning of the line, nobody asks for the outcome.
+    silent: usize,
+}
+
+impl Left {
+    fn has<H: Host>(&self, waiter: &Waiter<H>) -> bool {
+        matches!(waiter, Waiter::Outside(waker) if self.places.contains(&H::place(waker)))
+    }
+}
+
+impl<H: Host> PromiseCell<H> {
+    /// Takes back somebody outside all vats who waits no longer, by the place of his waker; he must have waited here. If
+    /// nobody is left who waits, nobody has asked for the outcome. The caller drops what comes back.
+    pub fn forget(&self, place: usize) -> Vec<Waiter<H>> {
+        let mut state = self.state();
+        if matches!(state.progress, Progress::Settled(_, Seen::ByAll)) {
+            // He was told.
+            return Vec::new();
+        }
+        let count = state.waiters.len();
+        let left = state.left.get_or_insert_default();
+        left.places.insert(place);
+        let many = count < MANY || left.places.len() > count / 2;
+        let gone = if many { state.sweep() } else { Vec::new() };
+        state.heard = state.is_asked_for();
+        gone
+    }
+}
+
 impl<H: Host> PromiseState<H> {
+    /// Whether somebody waits no longer who stands in the line still.
+    pub(crate) fn has_left(&self, waiter: &Waiter<H>) -> bool {
+        self.left.as_ref().is_some_and(|left| left.has(waiter))
+    }
+
+    /// Takes out those who wait no longer.
+    pub(crate) fn sweep(&mut self) -> Vec<Waiter<H>> {
+        let Some(left) = self.left.take() else { return Vec::new() };
+        let (gone, staying) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| left.has(waiter));
+        self.waiters = staying;
+        gone
+    }
+
+    /// Takes all who wait out of the line; some of them may go back.
+    pub(crate) fn take_line(&mut self) -> Vec<Waiter<H>> {
+        if let Some(left) = &mut self.left {
+            left.silent = 0;
+        }
+        std::mem::take(&mut self.waiters)
+    }
+
+    /// Whether somebody who waits wants the outcome.
+    pub(crate) fn is_asked_for(&mut self) -> bool {
+        let silent = self.left.as_ref().map_or(0, |left| left.silent);
+        let asks = |waiter: &Waiter<H>| waiter.asks() && !self.has_left(waiter);
+        let asking = self.waiters.iter().skip(silent).position(asks);
+        if let Some(left) = &mut self.left {
+            left.silent = asking.map_or(self.waiters.len(), |index| silent + index);
+        }
+        self.dismissed || asking.is_some()
+    }
+
     /// Takes those out who need not wait any more, if there is no room for one more. They are dropped by the caller, with
     /// no lock held. `here` is the cell of this state.
     pub(crate) fn make_room(&mut self, cx: H::Cx<'_>, here: *const PromiseCell<H>) -> Option<Vec<Waiter<H>>> {
@@ -30,9 +98,9 @@ impl<H: Host> PromiseState<H> {
         if count < self.waiters.capacity() || count < MANY || matches!(self.progress, Progress::Settled(..)) {
             return None;
         }
-        let mut left = Vec::new();
+        let mut left = self.sweep();
         let mut staying = Vec::with_capacity(count);
-        for waiter in std::mem::take(&mut self.waiters) {
+        for waiter in self.take_line() {
             match use_of(cx, &waiter, here) {
                 Use::Some => staying.push(waiter),
                 Use::Over => {

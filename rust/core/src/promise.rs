@@ -10,6 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::host::Host;
 use crate::ids::{Address, VatId};
+use crate::leaving::Left;
 use crate::log::Cause;
 use crate::partial::{News, Updates};
 use crate::upstream::{Place, Upstream};
@@ -148,6 +149,8 @@ pub struct PromiseState<H: Host> {
     pub updates: Option<Box<Updates<H>>>,
     /// Who waits, oldest first.
     pub waiters: Vec<Waiter<H>>,
+    /// Those of them who wait no longer.
+    pub(crate) left: Option<Box<Left>>,
     /// What it waits for itself.
     pub upstream: Upstream<H>,
     /// What settled it, for the log.
@@ -164,16 +167,12 @@ impl<H: Host> PromiseState<H> {
             progress: Progress::Pending,
             updates: None,
             waiters: Vec::new(),
+            left: None,
             upstream: Upstream::default(),
             cause: Cause::default(),
             heard,
             dismissed: false,
         }
-    }
-
-    /// Whether somebody who waits wants the outcome.
-    pub(crate) fn is_asked_for(&self) -> bool {
-        self.dismissed || self.waiters.iter().any(Waiter::asks)
     }
 }
 
@@ -226,29 +225,20 @@ impl<H: Host> PromiseCell<H> {
         shared
     }
 
-    /// Takes back somebody outside all vats who waits no longer; the caller drops him. If nobody is left who waits,
-    /// nobody has asked for the outcome.
-    pub fn forget(&self, which: impl Fn(&H::Waker) -> bool) -> Option<Waiter<H>> {
-        let mut state = self.state.lock();
-        let index = state
-            .waiters
-            .iter()
-            .position(|waiter| matches!(waiter, Waiter::Outside(waker) if which(waker)))?;
-        let waiter = state.waiters.remove(index);
-        state.heard = state.is_asked_for();
-        Some(waiter)
-    }
-
     /// Takes what a vat waits for here, once it has settled: waiting messages first, then listeners, each
     /// oldest first (ASY-28).
     pub(crate) fn take_reactions(&self, cx: H::Cx<'_>, vat: &Vat<H>) -> Vec<(Reaction<H>, Outcome<H>)> {
         let mut state = self.state();
         let state = &mut *state;
+        let waiters = match state.progress {
+            Progress::Settled(..) => state.take_line(),
+            Progress::Pending | Progress::Chained { .. } => return Vec::new(),
+        };
         let Progress::Settled(outcome, _) = &state.progress else {
             return Vec::new();
         };
         let mut reactions = Vec::new();
-        for waiter in std::mem::take(&mut state.waiters) {
+        for waiter in waiters {
             match waiter {
                 Waiter::Vat(waiting, reaction) if waiting.id() == vat.id() => {
                     reactions.push((reaction, outcome.share(cx)))
@@ -279,7 +269,8 @@ pub(crate) fn wait<H: Host>(
         return Waited::Over(waiter, outcome.share(cx));
     }
     let news = state.newest(cx, viewer, &waiter);
-    let left = state.make_room(cx, cell);
+    let come_back = state.has_left(&waiter);
+    let left = if come_back { Some(state.sweep()) } else { state.make_room(cx, cell) };
     let instead = matches!(waiter, Waiter::Vat(_, Reaction::Resume { .. }));
     let goal = waiter.goal().filter(|_| !waiter.is_chain());
     let (goal, any) =

@@ -106,14 +106,20 @@ pub(crate) fn post<H: Host>(cx: H::Cx<'_>, vat: &Arc<Vat<H>>, job: Job<H>, next:
 pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen, next: &mut Settlements<H>) {
     let mut outside: Vec<(Waiter<H>, Outcome<H>)> = Vec::new();
     let mut vats: Vec<Arc<Vat<H>>> = Vec::new();
+    let gone;
     let (cause, updates) = {
         let mut state = H::promise_cell(&promise).state();
         let state = &mut *state;
-        let Progress::Settled(outcome, seen_before) = &mut state.progress else {
+        let before = match &mut state.progress {
+            Progress::Settled(_, seen_before) => std::mem::replace(seen_before, seen),
+            Progress::Pending | Progress::Chained { .. } => return,
+        };
+        gone = if may_see::<H>(seen, None) { state.sweep() } else { Vec::new() };
+        let waiters = state.take_line();
+        let Progress::Settled(outcome, _) = &state.progress else {
             return;
         };
-        let before = std::mem::replace(seen_before, seen);
-        for waiter in std::mem::take(&mut state.waiters) {
+        for waiter in waiters {
             match &waiter {
                 Waiter::Vat(vat, _) => {
                     let is_news = may_see(seen, Some(&**vat)) && !may_see(before, Some(&**vat));
@@ -129,7 +135,7 @@ pub(crate) fn release<H: Host>(cx: H::Cx<'_>, promise: H::Promise, seen: Seen, n
         (state.cause, if seen == Seen::ByAll { state.updates.take() } else { None })
     };
     // Nobody is told of them any more.
-    drop(updates);
+    drop((updates, gone));
     outside.sort_by_key(|(waiter, _)| !waiter.is_forward());
     for (waiter, outcome) in outside {
         tell_waiter(cx, waiter, outcome, cause, next);

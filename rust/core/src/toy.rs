@@ -4,7 +4,7 @@
 mod actors;
 mod world;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 pub use actors::{Env, Sketch, cell, counter, list};
 pub use world::{
-    Turn, call, fulfil, notes, outcome, reports, result, send, spawn, tell, update, wait, warnings,
+    Turn, call, fulfil, notes, outcome, reports, result, send, spawn, tell, update, wait, wait_at, warnings,
 };
 
 use crate::actor::{ActorCell, Life};
@@ -106,6 +106,23 @@ pub enum Fault {
     Interrupt,
 }
 
+thread_local! {
+    static LOOKS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many wakers this thread has looked at, to find one.
+pub fn looks() -> usize {
+    LOOKS.get()
+}
+
+/// Somebody outside all vats who waits.
+pub struct Waker {
+    /// Gets the outcome.
+    pub sender: Sender<Outcome<Toy>>,
+    /// Not 0, and not that of another one.
+    pub place: usize,
+}
+
 /// A message.
 #[derive(Clone, Default)]
 pub struct Message {
@@ -188,7 +205,7 @@ impl Host for Toy {
     type Partial = Listener;
     type Suspended = Suspended;
     type Right = ();
-    type Waker = Sender<Outcome<Toy>>;
+    type Waker = Waker;
     type Saved = Saved;
     type Loop = Sender<Arc<Vat<Toy>>>;
     type Env = Env;
@@ -332,17 +349,18 @@ impl Host for Toy {
         (code.go_on)(&Turn::new(churn), outcome, answer)
     }
 
-    fn wake(
-        (): (),
-        waker: Sender<Outcome<Self>>,
-        outcome: Outcome<Self>,
-    ) -> Option<(Promise, Outcome<Self>)> {
+    fn wake((): (), waker: Waker, outcome: Outcome<Self>) -> Option<(Promise, Outcome<Self>)> {
         // Nobody may be listening any more.
-        let _ = waker.send(outcome);
+        let _ = waker.sender.send(outcome);
         None
     }
 
-    fn goal(_waker: &Sender<Outcome<Self>>) -> Option<Goal<'_, Self>> {
+    fn place(waker: &Waker) -> usize {
+        LOOKS.set(LOOKS.get() + 1);
+        waker.place
+    }
+
+    fn goal(_waker: &Waker) -> Option<Goal<'_, Self>> {
         None
     }
 

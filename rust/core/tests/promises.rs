@@ -10,8 +10,8 @@ use goblins_core::error::KernelError;
 use goblins_core::host::Host;
 use goblins_core::settle_outside;
 use goblins_core::toy::{
-    Behavior, Fault, Promise, Reply, Toy, Turn, Value, behavior, call, counter, fulfil, outcome, reports,
-    result, send, spawn, wait,
+    Behavior, Fault, Promise, Reply, Toy, Turn, Value, behavior, call, counter, fulfil, looks, outcome,
+    reports, result, send, spawn, wait, wait_at,
 };
 
 type Notes = Arc<Mutex<Vec<String>>>;
@@ -443,18 +443,76 @@ fn a_long_pipeline_into_a_closed_vat_needs_no_stack() {
 #[test]
 fn one_who_waits_no_longer_is_not_told_and_does_not_count_as_having_asked() {
     let promise = Promise::default();
-    let (first, second) = (wait(&promise), wait(&promise));
+    let ((one, first), (other, second)) = (wait_at(&promise), wait_at(&promise));
     let cell = Toy::promise_cell(&promise);
-    drop(cell.forget(|_| true));
+    drop(cell.forget(one));
     assert!(cell.state().heard);
-    drop(cell.forget(|_| true));
+    drop(cell.forget(other));
     assert!(!cell.state().heard);
-    assert!(cell.forget(|_| true).is_none());
     fulfil(&promise, Value::Unit);
     assert!(first.recv().is_err());
     assert!(second.recv().is_err());
     assert_eq!(outcome(&promise).unwrap().unwrap(), Value::Unit);
     assert!(cell.state().heard);
-    assert!(cell.forget(|_| true).is_none());
+    assert!(cell.forget(one).is_empty());
     assert!(cell.state().heard);
+}
+
+/// Of as many who wait for one promise, all but the last leave: in that order, each step takes the same time.
+fn leave_in(order: impl Fn(usize) -> Vec<usize>) {
+    const MANY: usize = 20_000;
+    let promise = Promise::default();
+    let cell = Toy::promise_cell(&promise);
+    let mut waiting: Vec<_> = (0..MANY).map(|_| Some(wait_at(&promise))).collect();
+    let (_, last) = wait_at(&promise);
+    let before = looks();
+    for (done, index) in order(MANY).into_iter().enumerate() {
+        let (place, receiver) = waiting[index].take().unwrap();
+        let gone = cell.forget(place);
+        assert!(gone.is_empty() || gone.len() >= (MANY - done) / 2 || MANY - done < 64);
+        drop(gone);
+        // Those who have left are never more than those who wait.
+        assert!(cell.state().waiters.len() <= 64.max(2 * (MANY - done)));
+        assert!(cell.state().heard);
+        drop(receiver);
+    }
+    let looked_at = looks() - before;
+    assert!(looked_at < 10 * MANY, "{looked_at} looks at {MANY} who wait");
+    fulfil(&promise, Value::Unit);
+    assert!(Result::from(last.recv().unwrap()).is_ok());
+}
+
+#[test]
+fn to_leave_a_line_takes_no_longer_the_more_wait_in_it() {
+    leave_in(|many| (0..many).collect());
+    leave_in(|many| (0..many).rev().collect());
+    // Each number once, all over the line.
+    leave_in(|many| (0..many).map(|step| step * 7919 % many).collect());
+}
+
+#[test]
+fn who_has_left_a_long_line_is_not_told() {
+    let promise = Promise::default();
+    let cell = Toy::promise_cell(&promise);
+    let waiting: Vec<_> = (0..100).map(|_| wait_at(&promise)).collect();
+    for (place, _) in waiting.iter().step_by(10) {
+        assert!(cell.forget(*place).is_empty());
+    }
+    fulfil(&promise, Value::Int(5));
+    for (index, (_, receiver)) in waiting.iter().enumerate() {
+        assert_eq!(receiver.recv().is_ok(), index % 10 != 0);
+    }
+}
+
+#[test]
+fn if_all_leave_a_long_line_nobody_has_asked() {
+    let promise = Promise::default();
+    let cell = Toy::promise_cell(&promise);
+    let waiting: Vec<_> = (0..100).map(|_| wait_at(&promise)).collect();
+    for (index, (place, _)) in waiting.iter().enumerate() {
+        assert!(cell.state().heard, "after {index}");
+        drop(cell.forget(*place));
+    }
+    assert!(!cell.state().heard);
+    assert!(cell.state().waiters.is_empty());
 }

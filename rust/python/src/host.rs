@@ -354,6 +354,14 @@ impl Host for PyHost {
         None
     }
 
+    fn place(waker: &Waker) -> usize {
+        match waker {
+            Waker::Latch(latch) => Arc::as_ptr(latch) as usize,
+            Waker::Future { future: waiting, .. } | Waker::Callback(waiting) => waiting.as_ptr() as usize,
+            Waker::Part { .. } | Waker::First(_) | Waker::All { .. } => 0,
+        }
+    }
+
     fn goal(waker: &Waker) -> Option<Goal<'_, Self>> {
         match waker {
             Waker::Latch(_) | Waker::Future { .. } | Waker::Callback(_) => None,
@@ -482,7 +490,8 @@ impl Host for PyHost {
     }
 
     fn report(py: Python<'_>, vat: &Vat<Self>, what: &str, error: &Fault) {
-        log_unheard(py, &format!("vat {}: {what}", vat.title()), error);
+        // The vat may go while an error is on its way.
+        errors::aside(py, |py| log_unheard(py, &format!("vat {}: {what}", vat.title()), error));
     }
 
     fn set_current(churn: Option<Rc<Churn<Self>>>) -> Option<Rc<Churn<Self>>> {

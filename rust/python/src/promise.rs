@@ -210,9 +210,7 @@ impl Promise {
                 break Err(interrupted);
             }
         };
-        let gone =
-            this.cell.forget(|waker| matches!(waker, Waker::Latch(waiting) if Arc::ptr_eq(waiting, &latch)));
-        drop(gone);
+        drop(this.cell.forget(Arc::as_ptr(&latch) as usize));
         result
     }
 
@@ -225,8 +223,7 @@ impl Promise {
 
     /// Takes a `_subscribe` back: what was given there is not called any more, unless it is being called just now.
     fn _unsubscribe(&self, settled: &Bound<'_, PyAny>) {
-        let gone = self.cell.forget(|waker| matches!(waker, Waker::Callback(waiting) if waiting.is(settled)));
-        drop(gone);
+        drop(self.cell.forget(settled.as_ptr() as usize));
     }
 
     #[classmethod]

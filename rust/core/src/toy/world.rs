@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::{
     Actor, Behavior, Continuation, Fault, Handler, Listener, Message, NOTES, Promise, REPORTS, Suspended,
-    Toy, ToyPromise, ToyRef, Value,
+    Toy, ToyPromise, ToyRef, Value, Waker,
 };
 use crate::actor::ActorCell;
 use crate::churn::Churn;
@@ -191,9 +192,16 @@ pub fn update(promise: &Promise, value: Value) {
 
 /// Gives what the promise settles to, when it has, to the receiver.
 pub fn wait(promise: &Promise) -> Receiver<Outcome<Toy>> {
-    let (waker, receiver) = channel();
-    wait_outside::<Toy>((), promise, Waiter::Outside(waker));
-    receiver
+    wait_at(promise).1
+}
+
+/// As [`wait`], with the place of who waits.
+pub fn wait_at(promise: &Promise) -> (usize, Receiver<Outcome<Toy>>) {
+    static PLACES: AtomicUsize = AtomicUsize::new(1);
+    let (sender, receiver) = channel();
+    let place = PLACES.fetch_add(1, Ordering::Relaxed);
+    wait_outside::<Toy>((), promise, Waiter::Outside(Waker { sender, place }));
+    (place, receiver)
 }
 
 /// Waits for a promise.
