@@ -12,6 +12,7 @@ from goblins import (
     methods,
     send,
     spawn,
+    spawn_named,
 )
 from support import Boom, cell, counter, must_not_run
 
@@ -391,3 +392,55 @@ class TestRoots:
         vat, _ = place.spawn(lambda: spawn(counter), version=7)
         with pytest.raises(MigrationError, match="newer than 2"):
             place.restart(vat, version=2, upgrade=chain(1, 2)[0])
+
+
+@pytest.mark.parametrize("kind", ["class", "function"])
+class TestWhatAnUpgradeReturns:
+    """A message names the actor, the versions, the field, and those that are known."""
+
+    def kinds(self, kind, made):
+        if kind == "class":
+
+            class Old(Actor, label="it"):
+                owner: str
+
+            class New(Actor, label="it", version=2, upgrade=lambda version, fields: made(fields)):
+                owner: str
+                cents: int
+
+                def get(self):
+                    return self.owner, self.cents
+
+            return Old, New
+        old = actor(label="it")(lambda bcom, owner: methods(get=lambda: owner))
+        new = actor(label="it", version=2, upgrade=lambda version, fields: made(fields))(
+            lambda bcom, owner, cents: methods(get=lambda: (owner, cents))
+        )
+        return old, new
+
+    def error(self, place, kind, made):
+        old, new = self.kinds(kind, made)
+        vat, _ = place.spawn(lambda: spawn_named("Ada", old, "Ada"), env=env_of(old))
+        vat, root = place.restart(vat, env=env_of(new))
+        with pytest.raises(MigrationError) as caught:
+            root.get()
+        vat.close()
+        return str(caught.value)
+
+    WHOSE = 'the upgrade of slot 0 of vat main (label "test.it", named "Ada") from version 0 to 2 gave'
+
+    def test_with_a_field_that_is_not_known(self, memory, kind):
+        text = self.error(memory, kind, lambda fields: {**fields, "cents": 1, "pence": 2})
+        maker = "class" if kind == "class" else "constructor"
+        assert text == (
+            f'{self.WHOSE} a field "pence" that its {maker} does not know: let it return only those that it '
+            "knows (owner, cents)"
+        )
+
+    def test_without_a_field_that_is_needed(self, memory, kind):
+        text = self.error(memory, kind, lambda fields: fields)
+        maker, default = ("class", "field") if kind == "class" else ("constructor", "parameter")
+        assert text == (
+            f'{self.WHOSE} no field "cents", which its {maker} needs: let it return that too, or give the '
+            f"{default} a default"
+        )

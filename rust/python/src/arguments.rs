@@ -9,24 +9,93 @@ use crate::collector;
 use crate::errors::migration_error;
 use crate::refs::Ref;
 
+/// The fields that an actor is made of.
+pub(crate) struct Fields<'a, 'py> {
+    pub(crate) names: &'a [String],
+    pub(crate) values: Vec<Bound<'py, PyAny>>,
+    pub(crate) place: &'a dyn Fn() -> String,
+    /// From which version to which, if an upgrade made them.
+    pub(crate) steps: Option<&'a str>,
+}
+
+/// What is to be told of fields that don't fit.
+pub(crate) struct Misfit<'a> {
+    place: &'a dyn Fn() -> String,
+    steps: Option<&'a str>,
+}
+
+impl<'a, 'py> Fields<'a, 'py> {
+    pub(crate) fn split(self) -> (Named<'a, 'py>, Misfit<'a>) {
+        (Named::new(self.names, self.values), Misfit { place: self.place, steps: self.steps })
+    }
+}
+
+impl Misfit<'_> {
+    /// The beginning of a message: who has a field, or gave it.
+    fn subject(&self) -> String {
+        match self.steps {
+            Some(steps) => format!("the upgrade of {} {steps} gave", (self.place)()),
+            None => format!("{} has", (self.place)()),
+        }
+    }
+
+    /// `maker`: the constructor or the class, which needs the field.
+    pub(crate) fn missing(&self, name: &str, maker: &str) -> PyErr {
+        let (subject, default) = (self.subject(), if maker == "class" { "field" } else { "parameter" });
+        migration_error(match self.steps {
+            Some(_) => format!(
+                "{subject} no field {name:?}, which its {maker} needs: let it return that too, or give the {default} a \
+                 default"
+            ),
+            None => format!(
+                "{subject} no field {name:?}, which its {maker} needs: give the {default} a default, or an upgrade"
+            ),
+        })
+    }
+
+    /// `maker`: the constructor or the class, which knows these fields, but not that one.
+    pub(crate) fn unknown(&self, name: &str, maker: &str, known: &[String]) -> PyErr {
+        let subject = self.subject();
+        let known = match known {
+            [] => "none".to_owned(),
+            known => known.join(", "),
+        };
+        migration_error(match self.steps {
+            Some(_) => format!(
+                "{subject} a field {name:?} that its {maker} does not know: let it return only those that it knows \
+                 ({known})"
+            ),
+            None => format!(
+                "{subject} a field {name:?} that its {maker} does not know any more (it knows {known}), and there is no \
+                 upgrade for it"
+            ),
+        })
+    }
+
+    fn unlike(&self, name: &str, kind: &str, taken_as: &str, rule: &str) -> PyErr {
+        let subject = self.subject();
+        migration_error(format!(
+            "{subject} {kind} as the field {name:?}, and its constructor takes {taken_as}{name}: that must be {rule}"
+        ))
+    }
+}
+
 /// The call that makes the behavior again. A parameter that is new takes its default; a field that no
 /// parameter takes is an error, since it would be lost.
 pub(crate) fn arguments<'py>(
     py: Python<'py>,
     actor: &Bound<'py, Ref>,
     constructor: &Constructor,
-    names: &[String],
-    fields: Vec<Bound<'py, PyAny>>,
-    place: &dyn Fn() -> String,
+    fields: Fields<'_, 'py>,
 ) -> PyResult<(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>)> {
     let cell = &actor.get().cell;
     let bcom = Bcom::make(py, cell.vat().id(), cell.slot())?;
-    if takes_as_they_stand(py, constructor, names) {
-        let mut args = fields;
+    if takes_as_they_stand(py, constructor, fields.names) {
+        let mut args = fields.values;
         args.insert(0, bcom);
         return Ok((packed(py, args)?, None));
     }
-    let mut stored = Named::new(names, fields);
+    let (mut stored, misfit) = fields.split();
     let mut args = vec![bcom];
     let mut kwargs = None;
     let mut named = || kwargs.get_or_insert_with(|| PyDict::new(py)).clone();
@@ -37,10 +106,7 @@ pub(crate) fn arguments<'py>(
             (None, Some(default), _) => default.bind(py).clone(),
             (None, None, ParameterKind::Rest | ParameterKind::RestKeywords) => continue,
             (None, None, _) => {
-                return Err(migration_error(format!(
-                    "{} has no field {name:?}, which its constructor needs: give the parameter a default, or an upgrade",
-                    place()
-                )));
+                return Err(misfit.missing(name, "constructor"));
             }
         };
         match parameter.kind {
@@ -50,10 +116,7 @@ pub(crate) fn arguments<'py>(
                 Ok(rest) => args.extend(rest.iter()),
                 Err(error) => {
                     let kind = type_name(&error.into_inner());
-                    return Err(migration_error(format!(
-                        "{} has {kind} as its field {name:?}, and its constructor takes *{name}: that must be a tuple",
-                        place()
-                    )));
+                    return Err(misfit.unlike(name, &kind, "*", "a tuple"));
                 }
             },
             ParameterKind::RestKeywords => {
@@ -62,21 +125,15 @@ pub(crate) fn arguments<'py>(
                 let Some(rest) =
                     rest.filter(|rest| rest.keys().iter().all(|key| key.is_instance_of::<PyString>()))
                 else {
-                    return Err(migration_error(format!(
-                        "{} has {kind} as its field {name:?}, and its constructor takes **{name}: that must be a dict \
-                         whose keys are text",
-                        place()
-                    )));
+                    return Err(misfit.unlike(name, &kind, "**", "a dict whose keys are text"));
                 };
                 named().update(rest.as_mapping())?;
             }
         }
     }
     if let Some(lost) = stored.left() {
-        return Err(migration_error(format!(
-            "{} has a field {lost:?} that its constructor does not take any more, and there is no upgrade for it",
-            place()
-        )));
+        let known = constructor.parameters.iter().map(|known| known.name.bind(py).to_string());
+        return Err(misfit.unknown(lost, "constructor", &known.collect::<Vec<_>>()));
     }
     Ok((packed(py, args)?, kwargs.filter(|kwargs| !kwargs.is_empty())))
 }

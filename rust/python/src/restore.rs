@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
-use crate::arguments::{Named, arguments};
+use crate::arguments::{Fields, arguments};
 use crate::behavior::{self, Behavior, Constructor, not_a_behavior, same_version};
 use crate::calls::{self, Args};
 use crate::cbor::{self, Actors, DecodeError};
@@ -68,8 +68,9 @@ impl Actors for Stored<'_> {
     }
 }
 
-/// Names and values of fields, as the constructor of today knows them, and whether an upgrade made them so.
-type Upgraded<'py, 's> = (Cow<'s, [String]>, Vec<Bound<'py, PyAny>>, bool);
+/// Names and values of fields, as the constructor of today knows them, and from which version to which an upgrade has
+/// brought them, if one did.
+type Upgraded<'py, 's> = (Cow<'s, [String]>, Vec<Bound<'py, PyAny>>, Option<String>);
 
 /// The version of a constructor, and how to get there.
 struct Today<'a> {
@@ -94,7 +95,7 @@ impl<'a> Today<'a> {
     ) -> PyResult<Upgraded<'py, 's>> {
         let Self { version, bytes, upgrade } = *self;
         if same_version(&shape.version, bytes) {
-            return Ok((Cow::Borrowed(&shape.fields), fields, false));
+            return Ok((Cow::Borrowed(&shape.fields), fields, None));
         }
         let stored = stored_version(py, cell, shape, place)?;
         let Some(upgrade) = upgrade else {
@@ -109,6 +110,7 @@ impl<'a> Today<'a> {
         for (name, value) in shape.fields.iter().zip(fields) {
             dict.set_item(name, value)?;
         }
+        let steps = format!("from version {stored} to {}", version.bind(py));
         let module = py.import("goblins._migrations")?;
         let args = (upgrade, stored, dict, version, place());
         let made = calls::call_attribute(&module, "upgrade_fields", args)?.cast_into::<PyDict>()?;
@@ -127,7 +129,7 @@ impl<'a> Today<'a> {
             names.push(text.to_owned());
             values.push(value);
         }
-        Ok((Cow::Owned(names), values, true))
+        Ok((Cow::Owned(names), values, Some(steps)))
     }
 }
 
@@ -166,7 +168,10 @@ pub(crate) fn rehydrate(
     (refs, far): (&[Py<Ref>], Far<'_>),
 ) -> PyResult<(Py<PyAny>, bool)> {
     let cell = &actor.get().cell;
-    let place = || format!("slot {} of vat {} (label {:?})", cell.slot(), cell.vat().name(), shape.label);
+    let place = || {
+        let named = record.name.as_ref().map_or_else(String::new, |name| format!(", named {name:?}"));
+        format!("slot {} of vat {} (label {:?}{named})", cell.slot(), cell.vat().name(), shape.label)
+    };
     let Some(maker) = env.by_label.get(&shape.label) else {
         let message = format!("{} has a label that is not in the environment: add its constructor", place());
         return Err(unknown_label(message, &shape.label, 1, cell.slot().0));
@@ -198,7 +203,7 @@ pub(crate) fn rehydrate(
                 }
                 _ => {
                     let today = Today::of(&this.version, &this.version_bytes, this.upgrade.as_ref());
-                    let (names, fields, upgraded) = today
+                    let (names, fields, steps) = today
                         .upgraded(py, shape, fields, cell, &place)
                         .map_err(|error| damaged(py, &shape.label, error, &place))?;
                     let made = match restore {
@@ -206,15 +211,21 @@ pub(crate) fn rehydrate(
                             let version = this.version.bind(py).clone();
                             from_rehydrator(py, actor, restore, version, &names, fields, &place)?
                         }
-                        None => match plain {
-                            None => from_function(py, actor, constructor, &names, fields, &place)
-                                .map_err(|error| damaged(py, &shape.label, error, &place))?,
-                            Some(plain) => {
-                                from_plain(py, actor, (constructor, plain), &names, fields, &place)?
+                        None => {
+                            let fields = Fields {
+                                names: &names,
+                                values: fields,
+                                place: &place,
+                                steps: steps.as_deref(),
+                            };
+                            match plain {
+                                None => from_function(py, actor, constructor, fields)
+                                    .map_err(|error| damaged(py, &shape.label, error, &place))?,
+                                Some(plain) => from_plain(py, actor, (constructor, plain), fields)?,
                             }
-                        },
+                        }
                     };
-                    (made, upgraded)
+                    (made, steps.is_some())
                 }
             };
             (made, this.name.clone_ref(py), upgraded)
@@ -224,9 +235,10 @@ pub(crate) fn rehydrate(
             let info = ClassInfo::of(class)?;
             let this = info.get();
             let today = Today::of(&this.version, &this.version_bytes, this.upgrade.as_ref());
-            let (names, fields, upgraded) = today.upgraded(py, shape, fields, cell, &place)?;
-            let made = from_class(actor, class, &names, fields, &place)?;
-            (made, this.name.clone_ref(py), upgraded)
+            let (names, fields, steps) = today.upgraded(py, shape, fields, cell, &place)?;
+            let fields = Fields { names: &names, values: fields, place: &place, steps: steps.as_deref() };
+            let made = from_class(actor, class, fields)?;
+            (made, this.name.clone_ref(py), steps.is_some())
         }
     };
     let name = match &record.name {
@@ -255,11 +267,9 @@ fn from_function<'py>(
     py: Python<'py>,
     actor: &Bound<'py, Ref>,
     constructor: &Bound<'py, Constructor>,
-    names: &[String],
-    fields: Vec<Bound<'py, PyAny>>,
-    place: &dyn Fn() -> String,
+    fields: Fields<'_, 'py>,
 ) -> PyResult<Py<PyAny>> {
-    let (args, kwargs) = arguments(py, actor, constructor.get(), names, fields, place)?;
+    let (args, kwargs) = arguments(py, actor, constructor.get(), fields)?;
     let args = Args::Packed(&args, kwargs.as_ref());
     let made = args.call(constructor.get().function.bind(py))?;
     let made = Constructor::wrap(constructor, made, args)?;
@@ -283,11 +293,9 @@ fn from_plain<'py>(
     py: Python<'py>,
     actor: &Bound<'py, Ref>,
     (constructor, plain): (&Bound<'py, Constructor>, &Py<PyAny>),
-    names: &[String],
-    fields: Vec<Bound<'py, PyAny>>,
-    place: &dyn Fn() -> String,
+    fields: Fields<'_, 'py>,
 ) -> PyResult<Py<PyAny>> {
-    let (args, kwargs) = arguments(py, actor, constructor.get(), names, fields, place)?;
+    let (args, kwargs) = arguments(py, actor, constructor.get(), fields)?;
     let made = Args::Packed(&args, kwargs.as_ref()).call(plain.bind(py))?;
     let Ok(portrayed) = made.cast_exact::<Portrayed>() else {
         let name = constructor.get().name.bind(py).to_string_lossy();
@@ -338,28 +346,16 @@ fn from_rehydrator<'py>(
 fn from_class<'py>(
     actor: &Bound<'py, Ref>,
     class: &Bound<'py, PyType>,
-    names: &[String],
-    fields: Vec<Bound<'py, PyAny>>,
-    place: &dyn Fn() -> String,
+    fields: Fields<'_, 'py>,
 ) -> PyResult<Py<PyAny>> {
     let instance = class_actor::blank(class)?;
     class_actor::check_free(&instance, actor.get().cell.slot(), actor.get().cell.vat())?;
-    let mut stored = Named::new(names, fields);
-    let grown = class_actor::fill(
-        &instance,
-        |field| stored.take(field),
-        |field| {
-            migration_error(format!(
-                "{} has no field {field:?}, which its class needs: give the field a default, or an upgrade",
-                place()
-            ))
-        },
-    )?;
+    let (mut stored, misfit) = fields.split();
+    let grown =
+        class_actor::fill(&instance, |field| stored.take(field), |field| misfit.missing(field, "class"))?;
     if let Some(lost) = stored.left() {
-        return Err(migration_error(format!(
-            "{} has a field {lost:?} that its class does not have any more, and there is no upgrade for it",
-            place()
-        )));
+        let known = instance.get().info().get().fields.iter().map(|known| known.bind(class.py()).to_string());
+        return Err(misfit.unknown(lost, "class", &known.collect::<Vec<_>>()));
     }
     class_actor::bind(&instance, actor)?;
     if grown {
