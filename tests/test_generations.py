@@ -7,11 +7,14 @@ import pytest
 from goblins import (
     DeadlockError,
     MemoryStore,
+    NotPortableError,
     RocksStore,
     StoreError,
     StoreLockedError,
     VatClosedError,
     copy_store,
+    promise_and_resolver,
+    rehearse,
     spawn,
     spawn_persistent_vat,
 )
@@ -27,6 +30,12 @@ def store(request, tmp_path):
         opened = RocksStore(tmp_path / "store", sync=False, keep_generations=3)
     with opened:
         yield opened
+
+
+def settled_with(value):
+    promise, resolver = promise_and_resolver()
+    resolver.fulfil(value)
+    return promise
 
 
 def numbers(store, part="main"):
@@ -256,3 +265,44 @@ def test_one_part_has_one_live_vat_and_a_view_another(store):
         spawn_persistent_vat(ENV, must_not_run, part)
     past.close()
     vat.close()
+
+
+class TestAReferenceToAnActorOfAView:
+    """Its number may be that of another actor in the store itself."""
+
+    @pytest.mark.parametrize(
+        "wrap", [lambda ref: ref, lambda ref: [{"a": ref}], settled_with], ids=["ref", "deep", "promise"]
+    )
+    def test_is_not_kept_in_a_store(self, store, wrap):
+        vat, box, ticks = spawn_persistent_vat(ENV, lambda: (spawn(cell, 1), spawn(counter)), store)
+        ticks()
+        _, _, old = spawn_persistent_vat(ENV, must_not_run, store.vat("main").at(1))
+        with pytest.raises(NotPortableError, match="lives in a view of a store") as caught:
+            box.put(wrap(old))
+        assert caught.value.path.startswith("args.value")
+        assert box.get() == 1
+        assert (old(), ticks()) == (0, 1)
+
+    def test_is_kept_in_no_other_view(self, store):
+        vat, ticks, box = spawn_persistent_vat(ENV, lambda: (spawn(counter), spawn(cell)), store)
+        _, old, _ = spawn_persistent_vat(ENV, must_not_run, store.vat("main").at(1))
+        _, _, other = spawn_persistent_vat(ENV, must_not_run, store.vat("main").at(1))
+        with pytest.raises(NotPortableError, match="lives in a view of a store"):
+            other.put(old)
+
+    def test_is_kept_in_the_view_itself_and_so_is_one_to_the_store(self, store):
+        _, ticks, box = spawn_persistent_vat(ENV, lambda: (spawn(counter), spawn(cell)), store)
+        view = store.vat("main").at(1).store
+        _, old, seen = spawn_persistent_vat(ENV, must_not_run, view)
+        far, elsewhere = spawn_persistent_vat(ENV, lambda: spawn(cell), view.vat("elsewhere"))
+        elsewhere.put(old)
+        seen.put([ticks, old])
+        assert seen.get() == [ticks, old]
+
+    def test_of_a_rehearsal_is_not_kept_either(self, store):
+        _, ticks, box = spawn_persistent_vat(ENV, lambda: (spawn(counter), spawn(cell)), store)
+        found = []
+        rehearse(ENV, store, check=lambda label, ref: found.append(ref))
+        assert len(found) == 2
+        with pytest.raises(NotPortableError, match="lives in a view of a store"):
+            box.put(found[0])

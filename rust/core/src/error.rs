@@ -169,6 +169,15 @@ pub enum KernelError {
         /// The actor referred to.
         target: String,
     },
+    /// A reference to an actor of a view of a store can't be stored elsewhere: what is in a view goes with it.
+    #[error(
+        "a reference to {target}, which lives in a view of a store and goes with it: keep a reference to the actor of \
+         the store itself, or what the one of the view answers"
+    )]
+    OfView {
+        /// The actor referred to.
+        target: String,
+    },
     /// An actor of a vat without a store has no id that lasts (OID-06).
     #[error(
         "{actor} has no persistable id, since its vat has no store: only actors of a vat that was opened with \

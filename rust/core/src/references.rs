@@ -31,7 +31,7 @@ pub enum Reference {
 }
 
 /// How a reference to `target` is stored in `vat`. One to a vat without a store is an error: nobody could find that
-/// actor again (REG-14, guarantee G8).
+/// actor again (REG-14, guarantee G8). So is one to a vat in a view: its number may be that of another actor in the store.
 pub fn reference<H: Host>(
     cx: H::Cx<'_>,
     vat: &Arc<Vat<H>>,
@@ -40,6 +40,9 @@ pub fn reference<H: Host>(
     let cell = H::actor_cell(target);
     if Arc::ptr_eq(vat, cell.vat()) {
         return Ok(Reference::Near);
+    }
+    if cell.vat().is_in_view() && cell.vat().store_id() != vat.store_id() {
+        return Err(KernelError::OfView { target: H::describe_actor(cx, target) });
     }
     match cell.vat().address_of(cell.slot()) {
         Some(address) => Ok(Reference::Far(address)),
@@ -129,6 +132,10 @@ impl<H: Host> Vat<H> {
     /// The address of one of its actors; `None` if this vat has no store, or is not founded yet.
     pub fn address_of(&self, slot: Slot) -> Option<Address> {
         Some(Address { vat: self.permanent_id()?, slot })
+    }
+
+    fn is_in_view(&self) -> bool {
+        self.persistence().is_some_and(|persistence| persistence.claim.storage().is_view())
     }
 }
 

@@ -383,7 +383,9 @@ pub(crate) fn kernel_error(error: &KernelError) -> PyErr {
         | KernelError::LateBecome { .. }
         | KernelError::ForeignBecome { .. } => "BehaviorError",
         KernelError::NotAnActor { .. } | KernelError::PromiseCycle => "BrokenPromiseError",
-        KernelError::FarRoot { .. } | KernelError::WithoutStore { .. } => "NotPortableError",
+        KernelError::FarRoot { .. } | KernelError::WithoutStore { .. } | KernelError::OfView { .. } => {
+            "NotPortableError"
+        }
         KernelError::NotStored { .. }
         | KernelError::NoSuchActor { .. }
         | KernelError::NotYetSpawned { .. } => "NoSuchActorError",
