@@ -14,7 +14,7 @@ from goblins import (
     spawn,
     spawn_persistent_vat,
 )
-from support import ENV, cell, counter, must_not_run
+from support import ENV, cell, counter, must_not_run, run_child
 
 ROOT = Path(__file__).parent.parent
 
@@ -150,3 +150,10 @@ def test_the_page_about_the_format_lists_all_kinds_of_records():
     version = re.search(r"FORMAT: u64 = (\d+)", schema)
     assert version is not None
     assert f"version **{version[1]}**" in page
+
+
+@pytest.mark.parametrize("sync", ["sync", "none"])
+def test_a_store_whose_failure_was_told_is_closed_in_silence(tmp_path, sync):
+    child = run_child("closed_when_full.py", tmp_path / "store", sync)
+    assert child.stdout.split() == ["told", "closed"], child.stderr
+    assert child.stderr == ""

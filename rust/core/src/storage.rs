@@ -436,7 +436,11 @@ impl<H: Host> Storage<H> {
         if busy {
             return result;
         }
-        result.and(H::detached(cx, || self.store.close()).map_err(|error| failed(Arc::new(error))))
+        match H::detached(cx, || self.store.close()) {
+            // It comes of the failure that was told.
+            Err(_) if known => result,
+            closed => result.and(closed.map_err(|error| failed(Arc::new(error)))),
+        }
     }
 }
 
