@@ -318,6 +318,29 @@ class TestClosing:
             place.store.close()
         assert len(caplog.records) == 1
 
+    def test_one_that_nobody_holds_any_more_tells_of_them_too(self, place, caplog):
+        vat, ticks, box = by_hand(place, lambda: (spawn(counter), spawn(cell)))
+        ticks()
+        with caplog.at_level(logging.DEBUG, logger="goblins"):
+            del vat, ticks, box
+            collect()
+        [record] = caplog.records
+        assert "collected without a save" in record.getMessage()
+        assert "changed 1 actor(s) since its last save" in str(record.exc_info[1])
+        _, ticks, box = restart(place)
+        assert ticks() == 0
+
+    def test_one_that_was_saved_goes_in_silence(self, place, caplog):
+        vat, ticks = by_hand(place, lambda: spawn(counter))
+        ticks()
+        vat.save()
+        with caplog.at_level(logging.DEBUG, logger="goblins"):
+            del vat, ticks
+            collect()
+        assert caplog.records == []
+        _, ticks = restart(place)
+        assert ticks() == 1
+
     def test_changes_of_what_is_not_stored_are_no_loss(self, place, caplog):
         vat, ticks = by_hand(place, lambda: spawn(counter))
         passing = vat.spawn(counter)

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::churn::{Churn, Work};
 use crate::error::KernelError;
+use crate::fork::is_forked;
 use crate::host::Host;
 use crate::ids::Slot;
+use crate::mailbox::Entry;
 use crate::persistence::Persistence;
 use crate::record::Record;
 use crate::schema;
@@ -56,13 +58,28 @@ impl<H: Host> Vat<H> {
         session.finish(cx)
     }
 
+    /// As [`Vat::report_unsaved`], for a vat that nobody has closed, and nobody holds any more.
+    pub(crate) fn report_if_lost(&self) {
+        let by_hand = self.persistence().is_some_and(|persistence| persistence.by_hand.is_set());
+        if by_hand
+            && !is_forked()
+            && let Entry::Entered(work) = self.mailbox().try_enter()
+        {
+            H::attached(|cx| self.report_lost(cx, &work, "collected without a save"));
+        }
+    }
+
     /// Says so if a vat that is saved by hand is closed with changes that were not (guarantee G10).
     pub(crate) fn report_unsaved(&self, cx: H::Cx<'_>, work: &Work<H>) {
+        self.report_lost(cx, work, "closed without a save");
+    }
+
+    fn report_lost(&self, cx: H::Cx<'_>, work: &Work<H>, what: &str) {
         let by_hand = self.persistence().is_some_and(|persistence| persistence.by_hand.is_set());
         let actors = work.saving.as_ref().map_or(0, |saving| saving.records.len());
         if by_hand && actors > 0 && self.failure().is_none() {
             let unsaved = H::error(cx, KernelError::Unsaved { vat: self.title().into_owned(), actors });
-            H::report(cx, self, "closed without a save", &unsaved);
+            H::report(cx, self, what, &unsaved);
         }
     }
 }

@@ -112,6 +112,12 @@ pub enum OpenError {
     },
 }
 
+impl<H: Host> Drop for Vat<H> {
+    fn drop(&mut self) {
+        self.report_if_lost();
+    }
+}
+
 impl<H: Host> Vat<H> {
     /// A vat that lives in memory only.
     pub fn new(runtime: &Arc<Runtime<H>>, options: VatOptions) -> Arc<Self> {
