@@ -360,24 +360,6 @@ class TestWorkOutside:
         with pytest.raises(RuntimeError, match="closed"):
             from_awaitable(asyncio.sleep(0), loop).result(30)
 
-    async def test_a_turn_that_fails_starts_nothing(self, vat):
-        started = []
-
-        async def work():
-            started.append("asyncio")
-
-        def both():
-            from_awaitable(work(), loop)
-            to_thread(started.append, "thread")
-            raise Boom
-
-        loop = asyncio.get_running_loop()
-        with pytest.raises(Boom):
-            vat.run(both)
-        collect()
-        await asyncio.sleep(0)
-        assert started == []
-
     def test_blocking_work_runs_outside_of_the_vat(self, vat):
         entered, leave = threading.Event(), threading.Event()
 
