@@ -13,6 +13,7 @@ use crate::errors::Fault;
 use crate::event_loop::EventLoop;
 use crate::host::{PyHost, Waker};
 use crate::promise::Promise;
+use crate::sealed;
 
 /// One who waits for a promise in an event loop, as `await` has it.
 #[pyclass(frozen, module = "goblins", name = "_Waiting")]
@@ -145,7 +146,10 @@ impl Drop for Waiting {
 /// What ends an `await`.
 fn as_stop(py: Python<'_>, outcome: Outcome<PyHost>) -> PyErr {
     match outcome {
-        Outcome::Fulfilled(value) => PyStopIteration::new_err((value,)),
+        Outcome::Fulfilled(value) => match sealed::opened(py, value) {
+            Ok(value) => PyStopIteration::new_err((value.unbind(),)),
+            Err(error) => error,
+        },
         Outcome::Broken(error) => as_error(py, error),
     }
 }
