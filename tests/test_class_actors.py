@@ -854,3 +854,40 @@ def test_a_function_that_was_an_actor_of_its_own_may_return_an_instance_in_the_n
         one.add()
         assert one.get()[0] == n
         vat.close()
+
+
+class TestInstancesThatOutliveTheirActors:
+    @pytest.fixture
+    def left(self, vat):
+        class Box(Actor):
+            number: int = 1
+            items: list = []
+
+            def leak(self, to):
+                to.append(weakref.ref(self))
+                to.append(lambda: self)
+
+        kept = []
+        box = vat.spawn(Box)
+        box.leak(kept)
+        del box
+        gc.collect()
+        return kept[1]()
+
+    def test_their_fields_can_be_used_in_a_turn(self, vat, left):
+        def change():
+            left.number += 1
+            left.items.append(left.number)
+            return left.number, list(left.items)
+
+        assert vat.run(change) == (2, [2])
+
+    def test_outside_of_turns_an_error_says_that_the_actor_is_gone(self, left):
+        with pytest.raises(NoTurnError, match="fields of this Box can't be used: nobody refers to its actor"):
+            left.items.append(1)
+        with pytest.raises(NoTurnError, match="nobody refers to its actor any more"):
+            left.number = 5
+
+    def test_they_have_no_ref(self, left):
+        with pytest.raises(NoTurnError, match="this instance of Box is no actor"):
+            _ = left.ref

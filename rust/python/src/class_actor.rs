@@ -170,18 +170,11 @@ pub(crate) struct ActorBase {
 /// What an instance is part of.
 #[derive(Default)]
 pub(crate) struct Link {
-    pub(crate) owner: Option<Arc<Owner>>,
+    /// The actor that it is the behavior of, or was. Weak: the actor owns its behavior.
+    pub(crate) owner: Option<Py<PyWeakrefReference>>,
     /// When its fields were last kept for undoing, and what of them.
     pub(crate) epoch: u64,
     pub(crate) kept: Option<Arc<Kept>>,
-}
-
-/// The actor that an instance is the behavior of.
-pub(crate) struct Owner {
-    pub(crate) vat: Arc<Vat<PyHost>>,
-    pub(crate) slot: Slot,
-    /// Weak: the actor owns its behavior.
-    pub(crate) actor: Py<PyWeakrefReference>,
 }
 
 #[pymethods]
@@ -210,8 +203,7 @@ impl ActorBase {
     /// The reference that others have to this actor.
     #[getter(r#ref)]
     fn reference<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Ref>> {
-        let owner = slf.get().owner().ok_or_else(|| unspawned(slf))?;
-        actor(slf.py(), &owner).ok_or_else(|| unspawned(slf))
+        slf.get().owner(slf.py()).actor().ok_or_else(|| unspawned(slf))
     }
 
     /// Makes a token that a method returns to become another actor, answering `value` (ACT-07).
@@ -222,7 +214,7 @@ impl ActorBase {
         value: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Become>> {
         let py = slf.py();
-        let owner = slf.get().owner().ok_or_else(|| unspawned(slf))?;
+        let actor = slf.get().owner(py).actor().ok_or_else(|| unspawned(slf))?;
         if !is_behavior(&other) {
             return Err(behavior_error(format!(
                 "become got {}, which is no behavior: give it an instance of a class of actors, or what a \
@@ -231,7 +223,8 @@ impl ActorBase {
             )));
         }
         let value = value.unwrap_or_else(|| py.None());
-        Bound::new(py, Become { vat: owner.vat.id(), slot: owner.slot, behavior: other.unbind(), value })
+        let cell = &actor.get().cell;
+        Bound::new(py, Become { vat: cell.vat().id(), slot: cell.slot(), behavior: other.unbind(), value })
     }
 
     fn __setattr__(
@@ -314,13 +307,36 @@ pub(crate) fn no_field(info: &ClassInfo, py: Python<'_>, name: &Bound<'_, PyStri
     ))
 }
 
-pub(crate) fn actor<'py>(py: Python<'py>, owner: &Owner) -> Option<Bound<'py, Ref>> {
-    owner.actor.bind(py).upgrade()?.cast_into_exact::<Ref>().ok()
+/// Whose behavior an instance is.
+pub(crate) enum Owner<'py> {
+    /// Nobody's yet.
+    Nobody,
+    Actor(Bound<'py, Ref>),
+    /// That of an actor which nobody refers to any more.
+    Gone,
+}
+
+impl<'py> Owner<'py> {
+    pub(crate) fn actor(self) -> Option<Bound<'py, Ref>> {
+        match self {
+            Self::Actor(actor) => Some(actor),
+            Self::Nobody | Self::Gone => None,
+        }
+    }
 }
 
 impl ActorBase {
-    pub(crate) fn owner(&self) -> Option<Arc<Owner>> {
-        self.link.lock().owner.clone()
+    /// Whether it is the behavior of an actor, or was.
+    pub(crate) fn has_owner(&self) -> bool {
+        self.link.lock().owner.is_some()
+    }
+
+    pub(crate) fn owner<'py>(&self, py: Python<'py>) -> Owner<'py> {
+        let Some(owner) = self.link.lock().owner.as_ref().map(|owner| owner.clone_ref(py)) else {
+            return Owner::Nobody;
+        };
+        let actor = owner.into_bound(py).upgrade().and_then(|actor| actor.cast_into_exact::<Ref>().ok());
+        actor.map_or(Owner::Gone, Owner::Actor)
     }
 
     pub(crate) fn info(&self) -> &Py<ClassInfo> {
@@ -388,28 +404,25 @@ pub(crate) fn blank<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, Acto
 
 /// Refuses an instance that belongs to another actor: what one of the two changes would be stored for the other only.
 pub(crate) fn check_free(instance: &Bound<'_, ActorBase>, slot: Slot, vat: &Vat<PyHost>) -> PyResult<()> {
-    let Some(owner) = instance.get().owner() else { return Ok(()) };
-    let is_own = owner.slot == slot && owner.vat.id() == vat.id();
-    if is_own || owner.vat.is_closed() || actor(instance.py(), &owner).is_none() {
+    let Some(owner) = instance.get().owner(instance.py()).actor() else { return Ok(()) };
+    let cell = &owner.get().cell;
+    let is_own = cell.slot() == slot && cell.vat().id() == vat.id();
+    if is_own || cell.vat().is_closed() {
         return Ok(());
     }
     Err(behavior_error(format!(
         "this instance of {} belongs to actor {} of vat {} already, and two actors can't share one: make a new instance",
         instance.get_type().name()?,
-        owner.slot.0,
-        owner.vat.name()
+        cell.slot().0,
+        cell.vat().name()
     )))
 }
 
 /// Makes an instance the behavior of an actor.
 pub(crate) fn bind(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>) -> PyResult<()> {
-    let cell = &actor.get().cell;
-    let actor = PyWeakrefReference::new(actor)?.unbind();
-    let owner = Owner { vat: cell.vat().clone(), slot: cell.slot(), actor };
-    let before = std::mem::replace(
-        &mut *instance.get().link.lock(),
-        Link { owner: Some(Arc::new(owner)), ..Link::default() },
-    );
+    let owner = PyWeakrefReference::new(actor)?.unbind();
+    let before =
+        std::mem::replace(&mut *instance.get().link.lock(), Link { owner: Some(owner), ..Link::default() });
     drop(before);
     Ok(())
 }

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::alike::{alike, alike_plain};
-use crate::class_actor::{self, ActorBase, ClassInfo, Owner, actor, fields, no_field};
+use crate::class_actor::{self, ActorBase, ClassInfo, Owner, fields, no_field};
 use crate::containers::{Containers, Snapshot, may_change, traverse_all};
 use crate::copies::Copies;
 use crate::current::current;
@@ -166,29 +166,47 @@ pub(crate) fn forget_kept(instance: &Bound<'_, ActorBase>) {
 
 /// Keeps what is needed to undo changes of an instance, if this is the first in this turn.
 pub(crate) fn touch<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Option<Arc<Kept>>> {
-    let py = instance.py();
-    let this = instance.get();
-    let Some(owner) = this.owner() else {
-        return Ok(None);
+    let churn = current().filter(|churn| churn.in_turn());
+    let actor = match instance.get().owner(instance.py()) {
+        Owner::Nobody => return Ok(None),
+        // Nobody will see what is changed, but for this turn.
+        Owner::Gone if churn.is_some() => return Ok(None),
+        Owner::Gone => None,
+        Owner::Actor(actor) => Some(actor),
     };
-    let churn = match current() {
-        Some(churn) if churn.in_turn() && Arc::ptr_eq(churn.vat(), &owner.vat) => churn,
-        other => {
-            if other.is_none() {
-                crate::runtime::check()?;
-            }
-            let class = this.info.get().name.bind(py);
-            return Err(no_turn_error(format!(
-                "the fields of {class}#{} can be used in turns of its vat {} only: send it a message",
-                owner.slot,
-                owner.vat.name()
-            )));
+    match (churn, actor) {
+        (Some(churn), Some(actor)) if Arc::ptr_eq(churn.vat(), actor.get().cell.vat()) => {
+            keep(&churn, instance, &actor).map(Some)
         }
-    };
-    keep(&churn, instance, &owner).map(Some)
+        (_, actor) => Err(not_in_turn(instance, actor)?),
+    }
 }
 
-fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -> PyResult<Arc<Kept>> {
+/// The error for a field that is used where no turn of its vat is open.
+#[cold]
+#[inline(never)]
+fn not_in_turn(instance: &Bound<'_, ActorBase>, actor: Option<Bound<'_, Ref>>) -> PyResult<PyErr> {
+    if current().is_none() {
+        crate::runtime::check()?;
+    }
+    let class = instance.get().info.get().name.bind(instance.py());
+    Ok(no_turn_error(match actor {
+        Some(actor) => {
+            let cell = &actor.get().cell;
+            let (slot, vat) = (cell.slot(), cell.vat().name());
+            format!(
+                "the fields of {class}#{slot} can be used in turns of its vat {vat} only: send it a message"
+            )
+        }
+        None => format!("the fields of this {class} can't be used: nobody refers to its actor any more"),
+    }))
+}
+
+fn keep(
+    churn: &Churn<PyHost>,
+    instance: &Bound<'_, ActorBase>,
+    actor: &Bound<'_, Ref>,
+) -> PyResult<Arc<Kept>> {
     let py = instance.py();
     let this = instance.get();
     let epoch = churn.epoch();
@@ -198,24 +216,22 @@ fn keep(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>, owner: &Owner) -
             return Ok(kept.clone());
         }
     }
-    handing_out::begin((owner.vat.id().0, epoch));
-    let held = fields(instance)?.copy()?.unbind();
-    let before = this.link.lock().kept.take();
-    let kept = Kept::new(Some(held), before.as_ref().and_then(|before| before.take_lasting()));
-    drop(before);
-    {
+    handing_out::begin((churn.vat().id().0, epoch));
+    let kept = Kept::new(Some(fields(instance)?.copy()?.unbind()), None);
+    let before = {
         let mut link = this.link.lock();
         link.epoch = epoch;
-        link.kept = Some(kept.clone());
+        link.kept.replace(kept.clone())
+    };
+    if let Some(before) = before {
+        *kept.lasting.lock() = before.take_lasting();
     }
-    if let Some(actor) = actor(py, owner) {
-        leaf::show_instance(instance, &actor);
-        let orphan = has_another_behavior(&actor, instance);
-        let stored = owner.vat.persistence().is_some();
-        let saved =
-            Saved { instance: instance.clone().unbind(), kept: kept.clone(), grown: false, orphan, stored };
-        churn.touch(py, actor.as_unbound(), saved);
-    }
+    leaf::show_instance(instance, actor);
+    let orphan = has_another_behavior(actor, instance);
+    let stored = churn.vat().persistence().is_some();
+    let saved =
+        Saved { instance: instance.clone().unbind(), kept: kept.clone(), grown: false, orphan, stored };
+    churn.touch(py, actor.as_unbound(), saved);
     Ok(kept)
 }
 
@@ -294,7 +310,7 @@ impl Saved {
         self.let_go(py);
         if changed
             && self.orphan
-            && let Some(actor) = self.instance.get().owner().and_then(|owner| actor(py, &owner))
+            && let Some(actor) = self.instance.get().owner(py).actor()
         {
             return Err(lost_change(&actor));
         }

@@ -27,7 +27,7 @@ fn spawned<'a, 'py>(value: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Actor
     if !is_of_class(value) {
         return None;
     }
-    class_actor::instance(value).filter(|instance| instance.get().owner().is_some())
+    class_actor::instance(value).filter(|instance| instance.get().has_owner())
 }
 
 /// An error for the instance of an actor.
@@ -99,7 +99,7 @@ fn look(value: &Bound<'_, PyAny>, place: &str, left: &mut usize) -> PyResult<()>
 #[inline(never)]
 fn refused(instance: &Bound<'_, ActorBase>, place: &str) -> PyErr {
     let py = instance.py();
-    let title = match instance.get().owner().and_then(|owner| class_actor::actor(py, &owner)) {
+    let title = match instance.get().owner(py).actor() {
         Some(actor) => actor.get().describe(py),
         None => instance.get().info().get().name.bind(py).to_string_lossy().into_owned(),
     };
