@@ -19,6 +19,7 @@ import maturin
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import rocksdb
+from processes import end_with_parent, ending_with_signals
 
 Settings = Mapping[str, object] | None
 
@@ -32,15 +33,24 @@ prepare_metadata_for_build_editable = maturin.prepare_metadata_for_build_editabl
 
 def build_wheel(folder: str, settings: Settings = None, metadata: str | None = None) -> str:
     """A wheel in the folder; its name is returned."""
-    os.environ.update(rocksdb.ensure())
-    os.environ["RUSTFLAGS"] = flags_without_paths()
-    return maturin.build_wheel(folder, settings, metadata)
+    end_with_parent()
+    with ending_with_signals():
+        prepare()
+        return maturin.build_wheel(folder, settings, metadata)
 
 
 def build_editable(folder: str, settings: Settings = None, metadata: str | None = None) -> str:
     """A wheel that leads to the sources here; its name is returned."""
+    end_with_parent()
+    with ending_with_signals():
+        os.environ.update(rocksdb.ensure())
+        return maturin.build_editable(folder, settings, metadata)
+
+
+def prepare() -> None:
+    """Makes cargo find RocksDB, and its output depend on no folder."""
     os.environ.update(rocksdb.ensure())
-    return maturin.build_editable(folder, settings, metadata)
+    os.environ["RUSTFLAGS"] = flags_without_paths()
 
 
 def flags_without_paths() -> str:
@@ -60,4 +70,6 @@ if __name__ == "__main__":
     destination = Path(sys.argv[1] if len(sys.argv) > 1 else "dist")
     destination.mkdir(parents=True, exist_ok=True)
     os.chdir(rocksdb.ROOT)
-    print(build_wheel(str(destination.resolve())))
+    with ending_with_signals():
+        prepare()
+        print(maturin.build_wheel(str(destination.resolve())))

@@ -26,15 +26,16 @@ import os
 import platform
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+
+from processes import end_descendants, ending_with_signals, run_child
 
 ROOT = Path(__file__).resolve().parent.parent
 CRATE = "librocksdb-sys"
@@ -127,8 +128,8 @@ class Recipe:
         return self.folder / "librocksdb.a"
 
 
-class GroupedBuildFailed(Exception):
-    """The sources could not be compiled in groups here."""
+class CompilerFailed(Exception):
+    """A compiler, or what it was to compile, is not as this script needs it."""
 
 
 def number_of_jobs() -> int:
@@ -159,7 +160,7 @@ def groups_of_sources(recipe: Recipe, count: int) -> list[list[Path]]:
 def compile_in_groups(recipe: Recipe, scratch: Path) -> Path:
     """The archive, compiled from a few files that include all others."""
     if sys.platform != "linux" or not recipe.features <= GROUPED_FEATURES:
-        raise GroupedBuildFailed("it is tried on Linux, with LZ4 and nothing else")
+        raise CompilerFailed("it is tried on Linux, with LZ4 and nothing else")
     jobs = number_of_jobs()
     # More groups than four cost more CPU time, and pay only if there are cores for them.
     groups = groups_of_sources(recipe, max(4, jobs))
@@ -198,40 +199,17 @@ def compile_in_groups(recipe: Recipe, scratch: Path) -> Path:
     finally:
         # Where one has failed, the others are not waited for.
         pool.shutdown(wait=False, cancel_futures=True)
-        end_children()
+        end_descendants()
         pool.shutdown()
     archive = scratch / "librocksdb.a"
     run_compiler([os.environ.get("AR", "ar"), "crs", str(archive), *map(str, objects)])
     return archive
 
 
-CHILDREN: set[subprocess.Popen[str]] = set()
-
-
-def run_child(command: list[str], **options: Any) -> tuple[int, str]:
-    """Runs a command in a process group of its own; its return code and what it wrote to a pipe."""
-    with subprocess.Popen(command, text=True, process_group=0, **options) as child:
-        CHILDREN.add(child)
-        try:
-            written, _ = child.communicate()
-        finally:
-            CHILDREN.discard(child)
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGTERM)
-    return child.returncode, written
-
-
-def end_children() -> None:
-    """Ends all commands that still run, and what they have started."""
-    for child in list(CHILDREN):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGTERM)
-
-
 def run_compiler(command: list[str]) -> None:
     code, written = run_child(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if code:
-        raise GroupedBuildFailed(written[-2000:] or f"{command[0]} ended with {code}")
+        raise CompilerFailed(written[-2000:] or f"{command[0]} ended with {code}")
 
 
 def watch(build: Path, total: int, done: threading.Event) -> None:
@@ -278,22 +256,27 @@ def link_the_runtime_statically(recipe: Recipe, folder: Path) -> None:
         shutil.copy(runtime, folder / runtime.name)
 
 
+@contextlib.contextmanager
+def scratch_beside(recipe: Recipe) -> Iterator[Path]:
+    """A folder for what is not ready yet. The lock of the recipe is held."""
+    prefix = f"building-{recipe.folder.name}-"
+    # What a build that was killed has left is nobody's.
+    for left in recipe.folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=recipe.folder.parent, prefix=prefix) as name:
+        yield Path(name)
+
+
 def compile_archive(recipe: Recipe) -> None:
     """Builds the archive and puts it into the cache. The lock of the recipe is held."""
     say(f"RocksDB {recipe.version} is not in the cache ({recipe.folder}); building it from source, once.")
-    # What a build that was killed has left. The lock is held, so it is nobody's.
-    for left in recipe.folder.parent.glob(f"building-{recipe.folder.name}-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        dir=recipe.folder.parent, prefix=f"building-{recipe.folder.name}-"
-    ) as name:
-        scratch = Path(name)
+    with scratch_beside(recipe) as scratch:
         if os.environ.get("GOBLINS_ROCKSDB_BUILD") == "crate":
             built = compile_by_crate(recipe, scratch)
         else:
             try:
                 built = compile_in_groups(recipe, scratch)
-            except GroupedBuildFailed as error:
+            except CompilerFailed as error:
                 say(f"compiling in groups failed: {error}")
                 built = compile_by_crate(recipe, scratch)
         ready = scratch / "ready"
@@ -335,9 +318,8 @@ def main() -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     # The compilers end with this process, and so does what they have written.
-    signal.signal(signal.SIGTERM, lambda signum, _frame: sys.exit(128 + signum))
-    environment = ensure()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with ending_with_signals():
+        environment = ensure()
     if arguments.verb == "env":
         for name, value in environment.items():
             print(f"export {name}={shlex.quote(value)}")
