@@ -43,6 +43,9 @@ CRATE = "librocksdb-sys"
 GROUPED_FEATURES = {"bindgen-runtime", "lz4", "lz4-sys", "static"}
 # Part of the key of the cache: counts up when this script compiles in another way.
 LAYOUT = "grouped 2"
+# The same for the C++ runtime beside the archive.
+RUNTIME = "runtime-2"
+OLDER_GLIBC = Path(__file__).resolve().parent / "older_glibc.cc"
 # What a compiler of one of four groups needs, in MiB.
 MEMORY_PER_JOB = 2200
 # What the crate's own build defines on Linux.
@@ -126,6 +129,11 @@ class Recipe:
     @property
     def archive(self) -> Path:
         return self.folder / "librocksdb.a"
+
+    @property
+    def runtime(self) -> Path:
+        """Is there if the C++ runtime lies beside the archive."""
+        return self.folder / RUNTIME
 
 
 class CompilerFailed(Exception):
@@ -246,14 +254,25 @@ def compile_by_crate(recipe: Recipe, scratch: Path) -> Path:
     return next(build.glob(f"release/build/{CRATE}-*/out/librocksdb.a"))
 
 
-def link_the_runtime_statically(recipe: Recipe, folder: Path) -> None:
+def lay_the_runtime_beside(recipe: Recipe) -> None:
     """Lays the C++ runtime's archive beside RocksDB's, where the linker finds it before the shared one.
 
-    So what is built runs on systems with an older runtime than the compiler's.
+    So what is built runs on systems with an older runtime and an older glibc than those here. The lock of the
+    recipe is held.
     """
     runtime = Path(output(*recipe.compiler, "-print-file-name=libstdc++.a").strip())
-    if runtime.is_file():
-        shutil.copy(runtime, folder / runtime.name)
+    if sys.platform == "linux" and runtime.is_file():
+        with scratch_beside(recipe) as scratch:
+            copy, compiled = scratch / runtime.name, scratch / f"{OLDER_GLIBC.stem}.o"
+            shutil.copy(runtime, copy)
+            try:
+                run_compiler([*recipe.compiler, "-O2", "-fPIC", "-c", str(OLDER_GLIBC), "-o", str(compiled)])
+                run_compiler([os.environ.get("AR", "ar"), "rs", str(copy), str(compiled)])
+            except CompilerFailed as error:
+                say(f"what is built needs a glibc as new as this one: {error}")
+            # Others may link with the one that is there.
+            copy.replace(recipe.folder / copy.name)
+    recipe.runtime.touch()
 
 
 @contextlib.contextmanager
@@ -283,7 +302,6 @@ def compile_archive(recipe: Recipe) -> None:
         ready.mkdir()
         shutil.move(built, ready / "librocksdb.a")
         (ready / "RECIPE").write_text(recipe.description)
-        link_the_runtime_statically(recipe, ready)
         ready.rename(recipe.folder)
     say(f"kept in {recipe.folder}")
 
@@ -294,7 +312,7 @@ def ensure() -> dict[str, str]:
     if "ROCKSDB_LIB_DIR" in os.environ:
         return environment
     recipe = Recipe()
-    if not recipe.archive.exists():
+    if not (recipe.archive.exists() and recipe.runtime.exists()):
         lock = recipe.folder.parent / f"{recipe.folder.name}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as handle:
@@ -305,6 +323,8 @@ def ensure() -> dict[str, str]:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             if not recipe.archive.exists():
                 compile_archive(recipe)
+            if not recipe.runtime.exists():
+                lay_the_runtime_beside(recipe)
     environment["ROCKSDB_LIB_DIR"] = str(recipe.folder)
     environment["ROCKSDB_STATIC"] = "1"
     return environment
