@@ -47,6 +47,14 @@ def build_editable(folder: str, settings: Settings = None, metadata: str | None 
         return maturin.build_editable(folder, settings, metadata)
 
 
+def build_wheel_for_others(folder: Path) -> None:
+    """A wheel with the tag of the oldest Linux that it runs on. The hook above makes one for this machine."""
+    with ending_with_signals():
+        prepare()
+        command = ["maturin", "build", "--release", "--locked", "--interpreter", sys.executable]
+        subprocess.run([sys.executable, "-m", *command, "--out", str(folder)], check=True, cwd=rocksdb.ROOT)
+
+
 def prepare() -> None:
     """Makes cargo find RocksDB, and its output depend on no folder."""
     os.environ.update(rocksdb.ensure())
@@ -67,9 +75,4 @@ def flags_without_paths() -> str:
 
 
 if __name__ == "__main__":
-    destination = Path(sys.argv[1] if len(sys.argv) > 1 else "dist")
-    destination.mkdir(parents=True, exist_ok=True)
-    os.chdir(rocksdb.ROOT)
-    with ending_with_signals():
-        prepare()
-        print(maturin.build_wheel(str(destination.resolve())))
+    build_wheel_for_others(Path(sys.argv[1] if len(sys.argv) > 1 else "dist").resolve())
