@@ -2,8 +2,6 @@
 //! once, each job is done once, in the order of its sender, and nobody waits for ever.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod common;
-
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
@@ -11,7 +9,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use common::{PATIENCE, ToyVat, add, code, get, int, occupy, puppet, run, runtime, vat};
+use crate::common::{self, PATIENCE, ToyVat, add, code, get, int, occupy, puppet, run, runtime, vat};
 use goblins_core::error::KernelError;
 use goblins_core::host::Host;
 use goblins_core::pool::Runtime;
