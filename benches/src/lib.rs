@@ -1,4 +1,5 @@
 //! Shared parts of the benches.
 
 pub mod python;
-pub mod setup;
+
+pub use goblins_kernel_bench as setup;

@@ -1,10 +1,6 @@
 //! The kernel by itself, with a host in Rust: no Python, no disk.
 #![allow(clippy::expect_used, reason = "a bench that can't go on panics")]
 
-#[path = "src/setup.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with benches of another package")]
-mod setup;
-
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -14,8 +10,7 @@ use goblins_core::memory::MemoryStore;
 use goblins_core::pool::Runtime;
 use goblins_core::toy::{Actor, Fault, Toy, Turn, Value, call, counter, spawn, tell};
 use goblins_core::vat::{Vat, VatOptions};
-
-use setup::{AT_ONCE, StoredVat, in_portions, storage, time};
+use goblins_kernel_bench::{self as setup, AT_ONCE, StoredVat, in_portions, storage, time};
 
 const ROOM_IN_THE_LOG: usize = 256;
 
