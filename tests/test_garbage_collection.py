@@ -31,7 +31,7 @@ from goblins import (
     spawn_persistent_vat,
     tell,
 )
-from support import Boom, cell, collect, counter, echo, failing, failing_turn
+from support import Boom, cell, collect, counter, echo, failing, failing_turn, run_child
 
 
 class Marker:
@@ -626,3 +626,26 @@ class TestRings:
         weak = make()
         collect()
         assert [thing() for thing in weak] == [None, None]
+
+
+ENDS = [
+    "instances",
+    "instances_with_lists",
+    "functions",
+    "functions_without_portraits",
+    "messages",
+    "promises_of_actors",
+    "promises_in_tuples",
+    "promises_in_dicts",
+    "promises_of_several",
+    "restored_instances",
+    "restored_functions",
+]
+
+
+@pytest.mark.parametrize("how", ["dropped", "collector"])
+@pytest.mark.parametrize("shape", ENDS)
+def test_a_line_of_actors_of_any_length_may_go(shape, how):
+    """In a child, since a line that is too long for the stack would end the process."""
+    child = run_child("long_ends.py", shape, how, 5_000)
+    assert (child.returncode, child.stdout) == (0, "done\n"), child.stderr[-2000:]

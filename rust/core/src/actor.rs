@@ -119,6 +119,11 @@ impl<H: Host> ActorCell<H> {
         std::mem::replace(&mut self.state.lock().stored, stored)
     }
 
+    /// Takes out what it is, at its end.
+    pub fn take_life(&mut self) -> Life<H::Behavior> {
+        std::mem::replace(&mut self.state.get_mut().life, Life::Gone)
+    }
+
     /// Changes how alive it is; gives back what was before, to be dropped outside the lock.
     pub(crate) fn set_life(&self, life: Life<H::Behavior>) -> Life<H::Behavior> {
         std::mem::replace(&mut self.state.lock().life, life)

@@ -24,6 +24,7 @@ use crate::current::{check_entry, current};
 use crate::elsewhere::Elsewhere;
 use crate::errors::{behavior_error, far_call, kernel_error, no_turn_error};
 use crate::faces::Face;
+use crate::flatly;
 use crate::handing_out::{self, Way};
 use crate::host::PyHost;
 use crate::leaf;
@@ -189,7 +190,7 @@ impl Ref {
 
     fn __clear__(&self) {
         let old = self.cell.try_state().map(|mut state| std::mem::replace(&mut state.life, Life::Gone));
-        drop(old);
+        flatly::drop(old);
     }
 }
 
@@ -197,6 +198,9 @@ impl Drop for Ref {
     fn drop(&mut self) {
         if self.cell.is_stored() && !is_forked() {
             self.cell.vat().actor_dropped(self.cell.slot());
+        }
+        if let Life::Live(behavior) = self.cell.take_life() {
+            flatly::drop(behavior);
         }
     }
 }
