@@ -12,6 +12,7 @@ const STUB: &str = "../../python/goblins/_goblins.pyi";
 
 fn main() {
     pyo3_build_config::add_libpython_rpath_link_args();
+    pyo3_build_config::use_pyo3_cfgs();
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={STUB}");
     let stub = fs::read_to_string(STUB).unwrap_or_else(|error| panic!("{STUB} can't be read: {error}"));

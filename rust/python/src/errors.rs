@@ -1,6 +1,7 @@
 //! One place where the core's errors become Python's. The classes live in `goblins._errors`.
 
 use std::ffi::CString;
+#[cfg(not(Py_3_12))]
 use std::ptr::null_mut;
 
 use goblins_core::actor::ActorCell;
@@ -463,6 +464,17 @@ pub(crate) fn add_trail(py: Python<'_>, error: &Fault, way: &str, actor: &str) {
 }
 
 /// Runs code of the end of an object's life. That may come while an error is on its way, which goes on afterwards.
+#[cfg(Py_3_12)]
+pub(crate) fn aside(py: Python<'_>, code: impl FnOnce(Python<'_>)) {
+    // SAFETY: the thread is attached. Takes the error that is set, if any, to set the same again.
+    let error = unsafe { ffi::PyErr_GetRaisedException() };
+    code(py);
+    // SAFETY: as above.
+    unsafe { ffi::PyErr_SetRaisedException(error) };
+}
+
+/// As above.
+#[cfg(not(Py_3_12))]
 pub(crate) fn aside(py: Python<'_>, code: impl FnOnce(Python<'_>)) {
     let (mut kind, mut value, mut trace) = (null_mut(), null_mut(), null_mut());
     // SAFETY: the thread is attached. Takes the error that is set, if any, to set the same again.
