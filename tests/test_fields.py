@@ -4,6 +4,7 @@ import functools
 import gc
 import logging
 import operator
+import sys
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from goblins import (
     PersistenceEnv,
     lru,
     on,
+    promise_and_resolver,
+    send,
     spawn,
 )
 from goblins import field as actor_field
@@ -87,6 +90,13 @@ class Box(Actor):
         return how(self)
 
 
+class Tally(Box):
+    """Its fields are said to be numbers, so that nothing looks when they are read."""
+
+    value: int = 0
+    other: int = 0
+
+
 class Plain(Actor):
     """Its fields are said to be plain."""
 
@@ -103,6 +113,7 @@ class Plain(Actor):
 
 RECORDS = [Entry, Item, Shelf, Settings, Point, Holder]
 ENV = PersistenceEnv("fields", Box, Plain, records=RECORDS)
+TALLIES = PersistenceEnv("fields", Tally)
 
 
 def state(box):
@@ -440,15 +451,120 @@ class TestPastAssignment:
         assert [one.get() for one in mixed] == [2, 2]
         assert "write" in vars(Mixin)
 
-    def test_past_the_class_nothing_can_be_set(self, vat):
-        box = vat.spawn(Box, 1)
-        with pytest.raises(TypeError):
-            box.do(lambda self: object.__setattr__(self, "value", 5))
-        with pytest.raises(TypeError):
-            box.do(lambda self: object.__delattr__(self, "value"))
+    PAST = {
+        "set": lambda self: object.__setattr__(self, "value", 5),
+        "deleted": lambda self: object.__delattr__(self, "value"),
+        "another attribute": lambda self: object.__setattr__(self, "more", 5),
+        "a container": lambda self: object.__setattr__(self, "value", [5]),
+        "the parent's": lambda self: super(Actor.__mro__[1], self).__setattr__("value", 5),
+        "set and changed": lambda self: (object.__setattr__(self, "value", 5), setattr(self, "value", 6)),
+        "changed and set": lambda self: (setattr(self, "value", 6), object.__setattr__(self, "value", 5)),
+        "set and deleted": lambda self: (
+            object.__setattr__(self, "value", 5),
+            object.__delattr__(self, "value"),
+        ),
+        "by its dict and set": lambda self: (
+            vars(self).update(value=6),
+            object.__setattr__(self, "value", 5),
+            1 / (sys.version_info < (3, 13)),
+        ),
+    }
+
+    @pytest.mark.parametrize("how", PAST.values(), ids=PAST)
+    def test_past_the_class_nothing_can_be_set(self, place, how):
+        """CPython itself refuses it up to 3.12."""
+        vat, box = place.spawn(lambda: spawn(Tally, 1), env=TALLIES)
+        for _ in range(2):
+            with pytest.raises((TypeError, ZeroDivisionError)):
+                box.do(how)
+            assert state(box) == (1, 0)
+            (promise, resolver), later = promise_and_resolver(), []
+            later.append(box.hear(promise, how))
+            later.append(send(box.later, promise, how))
+            resolver.fulfil(None)
+            for answer in later:
+                with pytest.raises((TypeError, ZeroDivisionError)):
+                    answer.result(30)
+            assert state(box) == (1, 0)
+        box.do(lambda self: setattr(self, "other", 2))
+        _, box = place.restart(vat, env=TALLIES)
+        assert state(box) == (1, 2)
+        with pytest.raises((TypeError, ZeroDivisionError)):
+            box.do(how)
+        assert state(box) == (1, 2)
+
+    def test_a_field_that_may_hold_a_container_notices_what_sets_it(self, place):
+        """CPython itself refuses it up to 3.12."""
+        vat, box = place.spawn(lambda: spawn(Box, [1]), env=ENV)
+        if sys.version_info < (3, 13):
+            with pytest.raises(TypeError):
+                box.do(self.PAST["set"])
+            return
+        with pytest.raises(Boom):
+            box.do(self.PAST["set"], fail=True)
+        assert state(box) == ([1], None)
+        box.do(self.PAST["set"])
+        _, box = place.restart(vat, env=ENV)
+        assert state(box) == (5, None)
+
+    def test_one_who_catches_the_error_has_what_was_there_before(self, vat):
+        box = vat.spawn(Tally, 1)
+
+        def attempt(self):
+            self.value = 2
+            with pytest.raises(TypeError):
+                self.ref.do(self_past)
+            return self.value
+
+        self_past = self.PAST["set"]
+        assert box.do(attempt) == 2
+        assert state(box) == (2, 0)
+
+    def test_nor_the_dict_be_replaced(self, vat):
+        box = vat.spawn(Tally, 1)
         with pytest.raises((BehaviorError, AttributeError)):
             box.do(lambda self: setattr(self, "__dict__", {"value": 5}))
-        assert state(box)[0] == 1
+        with pytest.raises((TypeError, AttributeError)):
+            box.do(lambda self: object.__setattr__(self, "__dict__", {"value": 5}))
+        assert state(box) == (1, 0)
+
+    @pytest.mark.parametrize("where", ["outside", "in a turn of another", "in a block"])
+    def test_nor_anything_from_where_the_fields_are_not_used(self, vat, other_vat, monkeypatch, where):
+        said, leaked = [], []
+        monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(unraisable.exc_value))
+        box = vat.spawn(Tally, 1)
+        box.do(leaked.append)
+
+        def attempt():
+            if where == "outside":
+                self.PAST["set"](leaked[0])
+            elif where == "in a block":
+                with vat:
+                    self.PAST["set"](leaked[0])
+            else:
+                other_vat.run(self.PAST["set"], leaked[0])
+
+        if sys.version_info >= (3, 13):
+            attempt()
+            assert state(box) == (1, 0)
+            assert [type(error) for error in said] == [BehaviorError]
+        else:
+            with pytest.raises(TypeError):
+                attempt()
+        box.do(lambda self: setattr(self, "other", 2))
+        assert state(box) == (1, 2)
+
+    def test_one_that_is_no_actor_yet_is_an_object_like_any_other(self, vat):
+        class Made(Actor):
+            value: int = 0
+
+            def __init__(self):
+                vars(self)["value"] = 3
+
+            def get(self):
+                return self.value
+
+        assert vat.spawn(Made).get() == 3
 
     def test_a_cached_property_is_no_state(self, place):
         made = []

@@ -27,6 +27,7 @@ use crate::copies::deep_copy;
 use crate::errors::{behavior_error, no_such_method, no_turn_error};
 use crate::host::PyHost;
 use crate::interrupts::found;
+use crate::past;
 use crate::refs::Ref;
 use crate::saved::{Kept, expose, guard, touch};
 use crate::selves;
@@ -237,7 +238,9 @@ impl ActorBase {
         if info.has(py, name)? {
             selves::check_field(value, info, name)?;
             touch(slf)?;
-        } else if !has_setter(slf, name)? {
+            return past::own(|| generic_set(slf, name, value.as_ptr()));
+        }
+        if !has_setter(slf, name)? {
             return Err(no_field(info, py, name));
         }
         generic_set(slf, name, value.as_ptr())
@@ -246,7 +249,7 @@ impl ActorBase {
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
         if slf.get().info.get().caches.bind(slf.py()).contains(name)? {
             touch(slf)?;
-            return fields(slf)?.del_item(name);
+            return past::own(|| fields(slf)?.del_item(name));
         }
         if !slf.get().info.get().has(slf.py(), name)? && has_setter(slf, name)? {
             return generic_set(slf, name, std::ptr::null_mut());
@@ -424,7 +427,7 @@ pub(crate) fn bind(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>) -> P
     let before =
         std::mem::replace(&mut *instance.get().link.lock(), Link { owner: Some(owner), ..Link::default() });
     drop(before);
-    Ok(())
+    past::watch(&fields(instance)?)
 }
 
 /// The fields of an instance.
@@ -445,7 +448,7 @@ pub(crate) fn renew_fields(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
     let copy = fields(instance)?.copy()?;
     // SAFETY: both are alive; -1 means that an exception is set.
     match unsafe { ffi::PyObject_GenericSetDict(instance.as_ptr(), copy.as_ptr(), std::ptr::null_mut()) } {
-        0 => Ok(()),
+        0 => past::watch(&copy),
         _ => Err(PyErr::fetch(instance.py())),
     }
 }
@@ -527,7 +530,14 @@ pub(crate) fn invoke<'py>(
     // SAFETY: it is alive.
     let holders = || unsafe { ffi::Py_REFCNT(instance.as_ptr()) };
     let before = holders();
-    let answer = args.call_method(&function, instance.as_any())?;
+    if past::is_any() {
+        past::put_back(py);
+    }
+    let mut answer = args.call_method(&function, instance.as_any());
+    if past::is_any() {
+        answer = past::judge(py, answer);
+    }
+    let answer = answer?;
     if holders() > before {
         selves::check_answer(&answer)?;
     }

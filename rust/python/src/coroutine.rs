@@ -24,6 +24,7 @@ use crate::current;
 use crate::errors::{aside, no_turn_error};
 use crate::handing_out;
 use crate::host::{Handler, PyHost};
+use crate::past;
 use crate::promise::Promise;
 use crate::refs::{Ref, become_told};
 use crate::saved;
@@ -144,7 +145,10 @@ impl Suspended {
         }
         let Some(coroutine) = &self.coroutine else { return Ok(None) };
         let before = ENTERED.replace(Some(blocks::open()));
-        let step = step(coroutine.bind(py), outcome);
+        let mut step = step(coroutine.bind(py), outcome);
+        if past::is_any() {
+            step = past::judge(py, step);
+        }
         ENTERED.set(before);
         if !matches!(step, Ok(Step::Waits(_))) {
             drop(self.coroutine.take());

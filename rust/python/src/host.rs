@@ -34,6 +34,7 @@ use crate::interrupts;
 use crate::joining::Values;
 use crate::leaf;
 use crate::listening::part_of;
+use crate::past;
 use crate::portrait::{self, Likeness};
 use crate::promise::{self, Latch, Promise};
 use crate::refs::{Ref, invoke};
@@ -116,6 +117,7 @@ fn handed_out<'py>(
     churn: &Rc<Churn<PyHost>>,
     answer: PyResult<Bound<'py, PyAny>>,
 ) -> Result<Py<PyAny>, Fault> {
+    let answer = if past::is_any() { past::judge(py, answer) } else { answer };
     let answer = answer.map_err(|error| handing_out::error_handed_out(py, error))?;
     Ok(handing_out::handed_out(coroutine::started(churn, None, answer)?)?.unbind())
 }

@@ -38,6 +38,7 @@ mod methods;
 mod once;
 mod opening;
 mod origin;
+mod past;
 mod portrait;
 mod portrayed;
 mod promise;

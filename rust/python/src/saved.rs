@@ -23,6 +23,7 @@ use crate::handing_out;
 use crate::host::PyHost;
 use crate::interrupts;
 use crate::leaf;
+use crate::past;
 use crate::refs::Ref;
 use crate::sharing;
 use crate::undoing::Undoing;
@@ -210,6 +211,9 @@ fn keep(
     let py = instance.py();
     let this = instance.get();
     let epoch = churn.epoch();
+    if past::is_any() {
+        past::check(py)?;
+    }
     {
         let link = this.link.lock();
         if let (true, Some(kept)) = (link.epoch == epoch, &link.kept) {
@@ -252,10 +256,14 @@ pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
 /// As [`touch_all`], for one who gets hold of the dict that holds the fields.
 pub(crate) fn expose(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
     touch_all(instance)?;
-    if let Some(kept) = &instance.get().link.lock().kept {
-        kept.exposed.store(true, Ordering::Relaxed);
-    }
-    Ok(())
+    let was_exposed = instance
+        .get()
+        .link
+        .lock()
+        .kept
+        .as_ref()
+        .is_none_or(|kept| kept.exposed.swap(true, Ordering::Relaxed));
+    if was_exposed { Ok(()) } else { past::unwatch(&fields(instance)?) }
 }
 
 /// Keeps what a field and all containers in it hold.
@@ -306,6 +314,9 @@ impl Saved {
     /// Whether a field or a container in one has changed, at the end of a turn. What came in from outside is replaced
     /// by copies, so that nobody else can change it later.
     pub(crate) fn is_changed(&self, py: Python<'_>) -> PyResult<bool> {
+        if past::is_any() {
+            past::check(py)?;
+        }
         let changed = self.compare(py)?;
         self.let_go(py);
         if changed
@@ -376,12 +387,12 @@ impl Saved {
                 && !inside
                 && alike(&value, &old, &HashSet::new())
             {
-                now.set_item(field, old)?;
+                past::own(|| now.set_item(field, old))?;
                 continue;
             }
             changed = true;
             if let Some(own) = copies.of(&value)? {
-                now.set_item(field, own)?;
+                past::own(|| now.set_item(field, own))?;
             }
             guard(instance, info, field)?;
         }
@@ -389,7 +400,7 @@ impl Saved {
             look_at_others(info, &now, changed)?;
         }
         if copies.is_tangled() {
-            sharing::separate(&now, &info.fields)?;
+            past::own(|| sharing::separate(&now, &info.fields))?;
             drop(self.kept.take_lasting());
         } else {
             self.keep_lasting(&now, containers);
@@ -482,10 +493,10 @@ impl Saved {
         if let Some(fields) = &self.kept.fields {
             undoing.drop_later(now.copy()?.into_any().unbind());
             now.clear();
-            now.update(fields.bind(py).as_mapping())?;
+            past::own(|| now.update(fields.bind(py).as_mapping()))?;
         }
         self.kept.with_containers(|containers| containers.restore(py, undoing));
-        undoing.put_replacements(now.as_any())
+        past::own(|| undoing.put_replacements(now.as_any()))
     }
 }
 
@@ -503,7 +514,7 @@ fn look_at_others(info: &ClassInfo, now: &Bound<'_, PyDict>, changed: bool) -> P
         }
         // Nobody sees what is changed in a container that is no field's.
         if changed || may_change(&value) {
-            now.del_item(name)?;
+            past::own(|| now.del_item(name))?;
         }
     }
     Ok(())
@@ -567,6 +578,7 @@ impl ContainerField {
     fn __set__(&self, py: Python<'_>, instance: &Bound<'_, PyAny>, value: Py<PyAny>) -> PyResult<()> {
         let instance = instance.cast::<ActorBase>()?;
         touch(instance)?;
-        fields(instance)?.set_item(self.name.bind(py), value)
+        let fields = fields(instance)?;
+        past::own(|| fields.set_item(self.name.bind(py), value))
     }
 }
