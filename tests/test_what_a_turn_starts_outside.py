@@ -132,6 +132,8 @@ class TestCallsThatBlock:
             "if (pid := os.fork()) == 0:\n"
             "    os._exit(goblins.to_thread(abs, -7).result(30))\n"
             "assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7\n",
+            # From 3.12 on CPython warns of every fork of a process with threads.
+            options=("-W", "ignore:This process:DeprecationWarning"),
         )
         assert (child.returncode, child.stderr) == (0, "")
 
