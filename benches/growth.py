@@ -41,7 +41,7 @@ from goblins import (
     spawn,
     spawn_persistent_vat,
 )
-from paired import ratios, rounds_for
+from paired import ratios
 
 #: How long a slice takes, in seconds.
 SLICE = 0.01
@@ -146,9 +146,17 @@ def timed(loop: Callable[[int], Any], rounds: int) -> float:
     return (time.thread_time() - begin) / rounds
 
 
+def rounds_for(loop: Callable[[int], Any]) -> int:
+    """So many rounds take about a slice."""
+    rounds = 1
+    while (took := timed(loop, rounds) * rounds) < SLICE / 4:
+        rounds *= 2
+    return max(1, int(rounds * SLICE / took))
+
+
 def in_turn(little: Callable[[int], Any], lot: Callable[[int], Any], slices: int) -> tuple[float, float]:
     """The ratio of two loops, and the time of one round of the second, in microseconds."""
-    rounds = rounds_for(little, SLICE), rounds_for(lot, SLICE)
+    rounds = rounds_for(little), rounds_for(lot)
     times = []
 
     def one() -> float:
