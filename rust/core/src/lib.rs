@@ -19,6 +19,7 @@ pub mod error;
 pub mod event;
 #[cfg(any(test, feature = "conformance"))]
 pub mod faulty;
+mod following;
 pub mod fork;
 pub mod history;
 pub mod host;

@@ -1,11 +1,13 @@
 //! Reading ahead: actors that were spawned one after the other are often used one after the other.
 //!
 //! Two reads of neighbours in order make the third one a walk over the store, which brings a portion of those that
-//! follow. A record that was read ahead is used once at most, and forgotten when its actor is written.
+//! follow; else it is tried [along references](crate::following). A record that was read ahead is used once at most, and forgotten when its actor is written.
 
 use std::collections::VecDeque;
 
 use crate::churn::Churn;
+use crate::claim::Claim;
+use crate::following::Following;
 use crate::host::Host;
 use crate::ids::Slot;
 use crate::persistence::Persistence;
@@ -13,11 +15,11 @@ use crate::record::Record;
 use crate::store::StoreError;
 
 /// How many records the first portion has; each further one has twice as many.
-const FIRST: usize = 16;
+pub(crate) const FIRST: usize = 16;
 /// And no more than so many.
-const MOST: usize = 512;
+pub(crate) const MOST: usize = 512;
 /// Nor more bytes than so many.
-const MOST_BYTES: usize = 256 << 10;
+pub(crate) const MOST_BYTES: usize = 256 << 10;
 
 /// Records that will be asked for next, perhaps.
 #[derive(Default)]
@@ -28,11 +30,21 @@ pub(crate) struct Ahead {
     last: Option<Slot>,
     /// How often the next one was asked for after that, and was not at hand.
     streak: u32,
+    following: Following,
+}
+
+/// What to read for one record.
+#[derive(Debug, PartialEq, Eq)]
+enum Portion {
+    /// So many neighbours.
+    Neighbours(usize),
+    /// So many along references.
+    Following(usize),
 }
 
 impl Ahead {
-    /// The record, if it is here; else how many to read from there on.
-    fn take(&mut self, slot: Slot) -> Result<Record, usize> {
+    /// The record, if it is here; else what to read from there on.
+    fn take(&mut self, slot: Slot) -> Result<Record, Portion> {
         let follows = self.last.is_some_and(|last| last.0.checked_add(1) == Some(slot.0));
         self.last = Some(slot);
         while self.records.front().is_some_and(|(first, _)| *first < slot) {
@@ -43,10 +55,13 @@ impl Ahead {
         {
             return Ok(record);
         }
+        if let Some(record) = self.following.take(slot) {
+            return Ok(record);
+        }
         self.streak = if follows { self.streak.saturating_add(1) } else { 0 };
         match self.streak {
-            0 | 1 => Err(1),
-            further => Err(FIRST.checked_shl(further - 2).unwrap_or(MOST).min(MOST)),
+            0 | 1 => Err(Portion::Following(self.following.ask(slot))),
+            further => Err(Portion::Neighbours(FIRST.checked_shl(further - 2).unwrap_or(MOST).min(MOST))),
         }
     }
 
@@ -61,6 +76,7 @@ impl Ahead {
         {
             *record = None;
         }
+        self.following.forget(slot);
     }
 }
 
@@ -76,14 +92,14 @@ impl<H: Host> Churn<H> {
             return unsaved.map(Some);
         }
         let claim = &persistence.claim;
-        let found = self.work().saving.as_mut().map_or(Err(1), |saving| saving.ahead.take(slot));
+        let alone = Err(Portion::Neighbours(1));
+        let found = self.work().saving.as_mut().map_or(alone, |saving| saving.ahead.take(slot));
         let most = match found {
             Ok(record) => return Ok(Some(record)),
-            Err(most) => most,
+            Err(Portion::Neighbours(1)) => return H::detached(cx, || claim.read_actor(slot)),
+            Err(Portion::Neighbours(most)) => most,
+            Err(Portion::Following(most)) => return self.fetch_along(cx, claim, slot, most),
         };
-        if most == 1 {
-            return H::detached(cx, || claim.read_actor(slot));
-        }
         let mut records = H::detached(cx, || claim.read_actors(slot, most, MOST_BYTES))?;
         let first = match records.first() {
             Some((found, _)) if *found == slot => Some(records.remove(0).1),
@@ -94,6 +110,25 @@ impl<H: Host> Churn<H> {
             saving.ahead.keep(records);
         }
         Ok(first)
+    }
+
+    fn fetch_along(
+        &self,
+        cx: H::Cx<'_>,
+        claim: &Claim<H>,
+        slot: Slot,
+        most: usize,
+    ) -> Result<Option<Record>, StoreError> {
+        let mut following =
+            self.work().saving.as_mut().map(|saving| std::mem::take(&mut saving.ahead.following));
+        let found = H::detached(cx, || match &mut following {
+            Some(following) => following.read(claim, slot, most),
+            None => claim.read_actor(slot),
+        });
+        if let (Some(saving), Some(following)) = (&mut self.work().saving, following) {
+            saving.ahead.following = following;
+        }
+        found
     }
 }
 
@@ -106,16 +141,23 @@ mod tests {
         Record { shape: ShapeId(0), name: None, slots: Vec::new(), far: Vec::new(), payload: vec![number] }
     }
 
+    fn neighbours(ahead: &mut Ahead, slot: u64) -> usize {
+        match ahead.take(Slot(slot)) {
+            Err(Portion::Neighbours(most)) => most,
+            _ => 1,
+        }
+    }
+
     #[test]
     fn only_neighbours_in_order_are_read_ahead_and_more_each_time() {
         let mut ahead = Ahead::default();
-        assert_eq!([7, 9, 8, 7].map(|slot| ahead.take(Slot(slot))), [1, 1, 1, 1].map(Err));
-        assert_eq!([8, 9, 10, 11].map(|slot| ahead.take(Slot(slot))), [1, 16, 32, 64].map(Err));
-        assert_eq!(ahead.take(Slot(90)), Err(1));
+        assert_eq!([7, 9, 8, 7].map(|slot| neighbours(&mut ahead, slot)), [1, 1, 1, 1]);
+        assert_eq!([8, 9, 10, 11].map(|slot| neighbours(&mut ahead, slot)), [1, 16, 32, 64]);
+        assert_eq!(neighbours(&mut ahead, 90), 1);
         for slot in 91..100 {
             let _ = ahead.take(Slot(slot));
         }
-        assert_eq!(ahead.take(Slot(100)), Err(MOST));
+        assert_eq!(neighbours(&mut ahead, 100), MOST);
     }
 
     #[test]
@@ -124,8 +166,8 @@ mod tests {
         ahead.keep(vec![(Slot(1), record(1)), (Slot(2), record(2)), (Slot(3), record(3))]);
         ahead.forget(Slot(2));
         assert_eq!(ahead.take(Slot(1)), Ok(record(1)));
-        assert_eq!(ahead.take(Slot(1)), Err(1));
-        assert_eq!(ahead.take(Slot(2)), Err(1));
+        assert_eq!(ahead.take(Slot(1)), Err(Portion::Following(1)));
+        assert_eq!(ahead.take(Slot(2)), Err(Portion::Following(1)));
         assert_eq!(ahead.take(Slot(3)), Ok(record(3)));
     }
 }
