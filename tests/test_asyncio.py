@@ -422,6 +422,24 @@ class TestCancelledWaiters:
         assert seen() is None
         resolver.fulfil(None)
 
+    @pytest.mark.parametrize("order", [1, -1], ids=["the oldest first", "the newest first"])
+    async def test_of_many_no_more_are_kept_than_wait_still(self, order):
+        promise, resolver = promise_and_resolver()
+
+        async def wait():
+            return await promise
+
+        tasks = [asyncio.ensure_future(wait()) for _ in range(500)]
+        await some_rounds()
+        last = tasks.pop(250)
+        for task in tasks[::order]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(task.cancelled() for task in tasks)
+        assert len(waiting_for(promise)) == 1
+        resolver.fulfil("still")
+        assert await last == "still"
+
     async def test_an_error_that_only_they_have_asked_for_is_logged(self, caplog):
         caplog.set_level(logging.ERROR, logger="goblins")
         promise, resolver = promise_and_resolver()

@@ -99,3 +99,16 @@ def test_a_thread_of_any_name_waits_for_a_vat(vat):
     waits.start()
     waits.join()
     assert done == [0]
+
+
+def test_no_field_of_a_portrait_by_hand_has_such_a_name():
+    @actor(portrait=lambda **_: {HALF: 1})
+    def odd(bcom):
+        return lambda: None
+
+    with (
+        MemoryStore() as store,
+        pytest.raises(ValueError, match="field in the portrait of odd.*surrogates") as caught,
+    ):
+        spawn_persistent_vat(PersistenceEnv("e", odd), lambda: spawn(odd), store)
+    assert not isinstance(caught.value, UnicodeError)

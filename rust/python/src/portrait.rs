@@ -25,6 +25,7 @@ use crate::promise::Promise;
 use crate::records::Records;
 use crate::refs::Ref;
 use crate::sealed;
+use crate::texts;
 
 /// A portrait of an actor in Python.
 type Taken = Portrait<Py<Ref>, Py<Promise>>;
@@ -368,7 +369,8 @@ fn given_fields<'py>(
     };
     let mut values = Vec::with_capacity(fields.len());
     for (name, value) in fields {
-        shape.fields.push(name.cast_into::<PyString>()?.to_str()?.to_owned());
+        let what = || format!("the name of a field in the portrait of {}", place.actor.describe(py));
+        shape.fields.push(texts::checked(what, &name.cast_into::<PyString>()?)?.to_owned());
         values.push(value);
     }
     Ok((Arc::new(shape), values))

@@ -58,7 +58,7 @@ fn make<'py>(
     stack::check()?;
     let churn = current_turn("spawn(...)")?;
     if let Some(name) = &name {
-        texts::checked("the name of an actor", name)?;
+        texts::checked(|| "the name of an actor".to_owned(), name)?;
     }
     if !constructor.is_callable() || constructor.is_exact_instance_of::<Ref>() {
         return Err(behavior_error(format!(

@@ -9,15 +9,16 @@ use pyo3::types::PyString;
 /// The text of a name.
 pub(crate) fn text(what: &str, wanted: &Bound<'_, PyAny>) -> PyResult<String> {
     match wanted.cast::<PyString>() {
-        Ok(text) => checked(what, text).map(str::to_owned),
+        Ok(text) => checked(|| what.to_owned(), text).map(str::to_owned),
         Err(_) => Err(PyTypeError::new_err(format!("{what} is a str, not {}", wanted.repr()?))),
     }
 }
 
 /// The text of a name that is a str.
-pub(crate) fn checked<'a>(what: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+pub(crate) fn checked<'a>(what: impl Fn() -> String, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
     text.to_str().or_else(|_| {
-        Err(PyValueError::new_err(format!("{what} is text without lone surrogates, not {}", text.repr()?)))
+        let (what, text) = (what(), text.repr()?);
+        Err(PyValueError::new_err(format!("{what} is text without lone surrogates, not {text}")))
     })
 }
 
