@@ -900,6 +900,9 @@ class Store:
 
         Returns:
             The part. Nothing is written for it before a vat lives there.
+
+        Raises:
+            ValueError: the name has lone surrogates, which can't be stored.
         """
 
     def vats(self) -> list[str]:
@@ -987,6 +990,7 @@ class RocksStore(Store):
     Raises:
         StoreLockedError: another process, or another object of this one, has the store open.
         StoreError: the path is a file, not writable, holds other files, or a store of a newer format.
+        ValueError: the path has a NUL in it, or what the system's encoding of names can't hold.
     """
 
     def __new__(
@@ -1150,6 +1154,7 @@ def spawn_named(name: str, constructor: Constructor, /, *args: Any, **kwargs: An
     Raises:
         NoTurnError: this thread is in no turn: use ``with vat:``.
         BehaviorError: the constructor returned neither behavior nor Ref.
+        ValueError: the name has lone surrogates, which can't be stored.
     """
 
 @overload
