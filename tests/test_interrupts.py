@@ -19,7 +19,9 @@ def test_a_message_in_which_ctrl_c_comes_up_is_handled_later(tmp_path, how):
     assert (child.returncode, child.stdout) == (0, "done\n"), child.stderr
 
 
-@pytest.mark.parametrize("how", ["manual step", "manual drain", "loop", "result"])
+@pytest.mark.parametrize(
+    "how", ["manual step", "manual drain", "loop", "result", "loop that awaits", "loop in its round"]
+)
 def test_whoever_runs_the_messages_of_a_vat_gets_the_ctrl_c_that_comes_up_in_one(tmp_path, how):
     child = run_child("interrupted_messages.py", how, tmp_path)
     assert (child.returncode, child.stdout) == (0, "done\n"), child.stderr

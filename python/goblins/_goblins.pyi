@@ -505,7 +505,8 @@ class Vat:
     """An event loop with its actors: it handles one message at a time, each all or nothing.
 
     No thread belongs to it: whoever brings work to an idle vat runs it, and a small pool runs vats that have
-    messages and nobody inside. ``with vat:`` makes what stands in the block one turn.
+    messages and nobody inside. An event loop of asyncio that sends messages runs their turns, too, if it is
+    known that they are quick. ``with vat:`` makes what stands in the block one turn.
 
     Args:
         name: for messages and logs; without one it is called after its number.
@@ -515,6 +516,8 @@ class Vat:
             waits, and one in a turn of another vat gets InboxFullError.
         slow_turn: seconds, more than 0, that a turn may take before it is logged with its stack; None for any
             time.
+        workers: messages are for the workers of the pool alone, never for the event loop that sends them: for
+            behaviors that now and then block, or wait for that loop.
 
     Raises:
         ValueError: a number is out of range, or the name can't be written.
@@ -528,6 +531,7 @@ class Vat:
         log_capacity: int = 256,
         inbox_limit: int | None = None,
         slow_turn: float | None = 1.0,
+        workers: bool = False,
         _opening: _Opening | None = None,
     ) -> Self: ...
     def __init__(
@@ -538,6 +542,7 @@ class Vat:
         log_capacity: int = 256,
         inbox_limit: int | None = None,
         slow_turn: float | None = 1.0,
+        workers: bool = False,
         _opening: _Opening | None = None,
     ) -> None: ...
     @property
@@ -552,6 +557,10 @@ class Vat:
 
     @slow_turn.setter
     def slow_turn(self, limit: float | None) -> None: ...
+    @property
+    def workers(self) -> bool:
+        """Whether messages are for the workers of the pool alone, and for no event loop."""
+
     @property
     def backlog(self) -> int:
         """How many messages wait."""

@@ -165,6 +165,30 @@ match how:
             return await answer
 
         assert loop.run_until_complete(wait()) == 1
+    case "loop that awaits" | "loop in its round":
+        # Once it is known that they are quick, the messages are handled by the loop of the main thread.
+        sent = 0
+
+        async def run():
+            global sent
+            while interrupts:
+                sent += 1
+                if how == "loop that awaits":
+                    await send(account.add, 1)
+                else:
+                    tell(account.add, 1)
+                    await send(account.get)
+                await asyncio.sleep(0)
+
+        loop = asyncio.new_event_loop()
+        is_interrupted(lambda: loop.run_until_complete(run()))
+        vat.drain(timeout=30)
+        assert account.get() == (sent, 0)
+
+        async def wait():
+            return await send(account.add, 1)
+
+        assert loop.run_until_complete(wait()) == sent + 1
     case "raised":
         # Whoever raises it himself gets what he gets for any error.
         interrupts = 0

@@ -8,6 +8,7 @@ use crate::actor::ActorCell;
 use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::ids::Slot;
+use crate::pace::{Kind, Usage};
 use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
@@ -219,6 +220,29 @@ pub trait Host: Sized + 'static {
     /// Sees to it that an event loop calls [`Vat::work`] soon, or [`Vat::forsake`] if it never will. May be called
     /// from any thread.
     fn call_soon(call: &Self::Loop, vat: &Arc<Vat<Self>>);
+    /// Whether this thread runs an event loop that can run vats between its own rounds. By default there are none.
+    fn runs_a_loop(cx: Self::Cx<'_>) -> bool {
+        let _ = cx;
+        false
+    }
+
+    /// What kind of message this is, if that can be told without running any code: which piece of code will handle it.
+    fn kind(cx: Self::Cx<'_>, actor: &Self::Actor, message: &Self::Message) -> Option<Kind> {
+        let _ = (cx, actor, message);
+        None
+    }
+
+    /// What this thread has used so far; `None` if the system does not tell.
+    fn usage() -> Option<Usage> {
+        None
+    }
+
+    /// Sees to it that the event loop of this thread calls [`Vat::work_for_loop`] in its next round, or else
+    /// [`Vat::hand_over`].
+    fn run_soon(vat: &Arc<Vat<Self>>) {
+        vat.hand_over();
+    }
+
     /// A kernel error in the host's terms.
     fn error(cx: Self::Cx<'_>, error: KernelError) -> Self::Error;
     /// Reports an error that nobody will get to see (guarantee G10).

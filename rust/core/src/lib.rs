@@ -33,6 +33,7 @@ pub mod memory;
 mod naming;
 pub mod overlay;
 mod own_settlements;
+pub mod pace;
 pub mod partial;
 mod parts;
 mod persistence;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::pace::Kind;
 use crate::sync::Monitor;
 
 /// Jobs `J` that wait for a vat, and the loop `L` that handles them.
@@ -18,9 +19,11 @@ pub struct Mailbox<J, L> {
 #[derive(Debug)]
 struct Inner<J, L> {
     phase: Phase<L>,
-    inbox: VecDeque<J>,
-    /// An entry for this vat stands in the pool's queue. Never more than one.
-    scheduled: bool,
+    inbox: VecDeque<(J, Way)>,
+    /// How many of these are not for their senders.
+    own: usize,
+    /// Who has been called. An entry for this vat stands in the queue of whoever runs it, never more than one.
+    called: Option<Caller>,
     /// No new job and no new entry: somebody waits to close it.
     closing: bool,
     /// Threads that wait for the phase to change, or for room.
@@ -38,11 +41,31 @@ enum Phase<L> {
     Closed,
 }
 
+/// Who is to do a job.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Way {
+    /// Whoever runs the vat.
+    Own,
+    /// The same, and it is measured.
+    Measured(Kind),
+    /// Whoever runs the vat, or the event loop that sent it.
+    Sender(Kind),
+}
+
+/// Who has been called to run a vat.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Caller {
+    Own,
+    Sender,
+}
+
 /// What a poster has to do next.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum Posted {
     /// Put the vat into the pool's queue.
     Schedule,
+    /// Leave it to the event loop of this thread.
+    Entrust,
     /// Nothing: someone inside, or a worker on its way, will see the job.
     Accepted,
 }
@@ -67,7 +90,8 @@ impl<J, L> Mailbox<J, L> {
             inner: Monitor::new(Inner {
                 phase,
                 inbox,
-                scheduled: false,
+                own: 0,
+                called: None,
                 closing: false,
                 waiting: 0,
                 entering: 0,
@@ -78,12 +102,18 @@ impl<J, L> Mailbox<J, L> {
 
     /// Adds a job; gives it back if the vat is closed.
     pub fn post(&self, job: J) -> Result<Posted, J> {
+        self.post_by(job, Way::Own)
+    }
+
+    /// As [`Mailbox::post`], for whom it names.
+    pub fn post_by(&self, job: J, way: Way) -> Result<Posted, J> {
         self.inner.with(|inner| {
             if inner.closing {
                 return Err(job);
             }
-            inner.inbox.push_back(job);
-            Ok(inner.schedule())
+            inner.own += usize::from(!way.is_for_sender());
+            inner.inbox.push_back((job, way));
+            Ok(inner.schedule(way.is_for_sender()))
         })
     }
 
@@ -115,22 +145,52 @@ impl<J, L> Mailbox<J, L> {
     /// to be, and will see the jobs; or there are none any more.
     pub fn enter_scheduled(&self) -> Option<L> {
         self.inner.with(|inner| {
-            inner.scheduled = false;
-            // Who waits has slept meanwhile: he would be late each time.
-            if inner.inbox.is_empty() || inner.entering > 0 {
+            if inner.called == Some(Caller::Own) {
+                inner.called = None;
+            }
+            inner.enter_for_jobs()
+        })
+    }
+
+    /// Called by an event loop to which the vat was left. `None`: as above, or others have been called since.
+    pub fn enter_entrusted(&self) -> Option<L> {
+        self.inner.with(|inner| {
+            if inner.called != Some(Caller::Sender) {
                 return None;
             }
-            match inner.try_enter() {
-                Some(Entry::Entered(idle)) => Some(idle),
-                _ => None,
+            inner.called = None;
+            inner.enter_for_jobs()
+        })
+    }
+
+    /// Enters for the event loop of those who sent what waits; `None` if some of it is not for them, and as above.
+    pub fn enter_for_sender(&self) -> Option<L> {
+        self.inner.with(|inner| if inner.own == 0 { inner.enter_for_jobs() } else { None })
+    }
+
+    /// Enters for the one who runs the vat, though he has not been called yet; `None` as above.
+    pub fn enter_for_owner(&self) -> Option<L> {
+        self.inner.with(Inner::enter_for_jobs)
+    }
+
+    /// The event loop to which the vat was left is not to come any more: true if whoever runs the vat is to be called.
+    pub fn take_from_sender(&self) -> bool {
+        self.inner.with(|inner| {
+            if inner.called != Some(Caller::Sender) {
+                return false;
             }
+            inner.called = None;
+            !inner.inbox.is_empty() && !inner.closing && inner.schedule(false) == Posted::Schedule
         })
     }
 
     /// The next job. Only for the one inside. None once somebody waits to close: those jobs are his.
-    pub fn next_job(&self) -> Option<J> {
+    pub fn next_job(&self) -> Option<(J, Way)> {
         let (job, wake) = self.inner.with(|inner| {
             let job = if inner.closing { None } else { inner.inbox.pop_front() };
+            if let Some((_, way)) = &job {
+                inner.own -= usize::from(!way.is_for_sender());
+            }
             (job, inner.crowd > 0)
         });
         if wake {
@@ -141,7 +201,10 @@ impl<J, L> Mailbox<J, L> {
 
     /// Gives back jobs that were taken, or came of such, to be done before all others. Only for the one inside.
     pub fn put_back(&self, jobs: VecDeque<J>) {
-        self.inner.with(|inner| jobs.into_iter().rev().for_each(|job| inner.inbox.push_front(job)));
+        self.inner.with(|inner| {
+            inner.own += jobs.len();
+            jobs.into_iter().rev().for_each(|job| inner.inbox.push_front((job, Way::Own)));
+        });
     }
 
     /// Waits at most `patience` until fewer than `limit` jobs wait, or the vat is closed.
@@ -184,10 +247,18 @@ impl<J, L> Mailbox<J, L> {
 
     /// Gives the loop back. Tells what to do about jobs that came meanwhile.
     pub fn leave(&self, idle: L) -> Posted {
+        self.leave_to(idle, false)
+    }
+
+    /// As [`Mailbox::leave`]; what is for its senders may be left to the event loop of this thread.
+    pub fn leave_to(&self, idle: L, sender: bool) -> Posted {
         let (posted, waiting, entering) = self.inner.with(|inner| {
             inner.phase = Phase::Idle(idle);
-            let posted =
-                if inner.inbox.is_empty() || inner.closing { Posted::Accepted } else { inner.schedule() };
+            let posted = if inner.inbox.is_empty() || inner.closing {
+                Posted::Accepted
+            } else {
+                inner.schedule(sender)
+            };
             (posted, inner.waiting, inner.entering)
         });
         match waiting {
@@ -215,7 +286,9 @@ impl<J, L> Mailbox<J, L> {
             Phase::Closed => Some(Closed { idle: None, jobs: VecDeque::new() }),
             Phase::Idle(_) => match std::mem::replace(&mut inner.phase, Phase::Closed) {
                 Phase::Idle(idle) => {
-                    Some(Closed { idle: Some(idle), jobs: std::mem::take(&mut inner.inbox) })
+                    inner.own = 0;
+                    let jobs = std::mem::take(&mut inner.inbox).into_iter().map(|(job, _)| job).collect();
+                    Some(Closed { idle: Some(idle), jobs })
                 }
                 Phase::Running | Phase::Closed => None,
             },
@@ -260,12 +333,41 @@ impl<J, L> Inner<J, L> {
         }
     }
 
-    fn schedule(&mut self) -> Posted {
-        if self.scheduled || matches!(self.phase, Phase::Running) {
+    /// Enters if there are jobs and nobody is inside. Who waits to be inside has slept meanwhile: he would be late each
+    /// time.
+    fn enter_for_jobs(&mut self) -> Option<L> {
+        if self.inbox.is_empty() || self.entering > 0 {
+            return None;
+        }
+        match self.try_enter() {
+            Some(Entry::Entered(idle)) => Some(idle),
+            _ => None,
+        }
+    }
+
+    /// Says who is to be called, if nobody has been. The sender may be if all is for him.
+    fn schedule(&mut self, sender: bool) -> Posted {
+        if matches!(self.phase, Phase::Running) {
             return Posted::Accepted;
         }
-        self.scheduled = true;
-        Posted::Schedule
+        match self.called {
+            None if sender && self.own == 0 => {
+                self.called = Some(Caller::Sender);
+                Posted::Entrust
+            }
+            Some(Caller::Sender) if self.own == 0 => Posted::Accepted,
+            None | Some(Caller::Sender) => {
+                self.called = Some(Caller::Own);
+                Posted::Schedule
+            }
+            Some(Caller::Own) => Posted::Accepted,
+        }
+    }
+}
+
+impl Way {
+    fn is_for_sender(self) -> bool {
+        matches!(self, Self::Sender(_))
     }
 }
 
@@ -283,7 +385,7 @@ mod tests {
         std::thread::scope(|scope| {
             let caller = scope.spawn(|| {
                 let Entry::Entered(()) = mailbox.enter(Duration::from_secs(20)) else { panic!("not let in") };
-                (mailbox.next_job(), mailbox.leave(()))
+                (mailbox.next_job().map(|(job, _)| job), mailbox.leave(()))
             });
             while !waiting() {
                 std::thread::yield_now();

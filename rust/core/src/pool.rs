@@ -12,6 +12,7 @@ use crate::fork::is_forked;
 use crate::host::Host;
 use crate::ids::VatId;
 use crate::naming::Names;
+use crate::pace::Kinds;
 use crate::storage::SLICE;
 use crate::sync::Monitor;
 use crate::vat::Vat;
@@ -30,6 +31,7 @@ pub struct Runtime<H: Host> {
     next_vat: AtomicU64,
     watch: Arc<Watch<H>>,
     names: Arc<Names>,
+    kinds: Kinds,
     max_workers: usize,
     stack_size: Option<usize>,
     /// How many workers there may be before more of them are reported.
@@ -74,6 +76,7 @@ impl<H: Host> Runtime<H> {
             next_vat: AtomicU64::new(0),
             watch: Watch::new(runtime.clone()),
             names: Arc::default(),
+            kinds: Kinds::new(),
             max_workers,
             stack_size,
             unreported: AtomicUsize::new(max_workers),
@@ -90,6 +93,10 @@ impl<H: Host> Runtime<H> {
 
     pub(crate) fn names(&self) -> &Arc<Names> {
         &self.names
+    }
+
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.kinds
     }
 
     /// Puts a vat that has work into the queue.

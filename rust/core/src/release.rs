@@ -89,8 +89,10 @@ pub(crate) fn settling<H: Host>(cx: H::Cx<'_>, f: impl FnOnce(&mut Settlements<H
 
 /// Hands a job to a vat, and sees to it that somebody runs it.
 pub(crate) fn post<H: Host>(cx: H::Cx<'_>, vat: &Arc<Vat<H>>, job: Job<H>, next: &mut Settlements<H>) {
-    match vat.mailbox().post(job) {
+    let way = vat.way_of(cx, &job);
+    match vat.mailbox().post_by(job, way) {
         Ok(Posted::Schedule) => vat.schedule(),
+        Ok(Posted::Entrust) => vat.entrust(),
         Ok(Posted::Accepted) => {}
         Err(job) => return job.refuse(cx, vat, vat.closed_error(), next),
     }

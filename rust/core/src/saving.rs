@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::actor::{ActorCell, Life};
 use crate::churn::Churn;
@@ -248,7 +249,13 @@ impl<H: Host> Churn<H> {
             return Err(error);
         }
         let next_slot = self.work().next_slot;
-        let written = H::detached(cx, || persistence.claim.write(batch, Purpose::Churn));
+        let claim = &persistence.claim;
+        let written = H::detached(cx, || {
+            let began = Instant::now();
+            let written = claim.write(batch, Purpose::Churn);
+            claim.storage().note_write(began.elapsed());
+            written
+        });
         match written {
             Ok(()) => {
                 persistence.claim.gave_out(next_slot);

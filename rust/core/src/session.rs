@@ -13,6 +13,7 @@ use crate::history::Purpose;
 use crate::host::Host;
 use crate::job::{Job, Task};
 use crate::log::Cause;
+use crate::pace::Measure;
 use crate::release::{Outputs, settling};
 use crate::storage::SLICE;
 use crate::store::Batch;
@@ -28,6 +29,8 @@ pub struct Session<H: Host> {
     /// `None` once the vat was left.
     churn: Option<Rc<Churn<H>>>,
     previous: Option<Rc<Churn<H>>>,
+    /// An event loop is inside, for those who sent what waits: what it leaves is for it.
+    on_loop: bool,
 }
 
 impl<H: Host> Session<H> {
@@ -36,7 +39,12 @@ impl<H: Host> Session<H> {
         vat.runtime().watch().wake();
         let churn = Rc::new(Churn::new(vat, work));
         let previous = H::set_current(Some(churn.clone()));
-        Self { churn: Some(churn), previous }
+        Self { churn: Some(churn), previous, on_loop: false }
+    }
+
+    pub(crate) fn on_loop(mut self) -> Self {
+        self.on_loop = true;
+        self
     }
 
     /// The churn that is run.
@@ -91,15 +99,19 @@ impl<H: Host> Session<H> {
             if done > 0 && stretch.is_over(watch.tick() - tick) {
                 return Some(done);
             }
-            let Some(job) = vat.mailbox().next_job() else {
+            let Some((job, way)) = vat.mailbox().next_job() else {
                 return Some(done);
             };
             if !matches!(&job, Job { task: Task::Deliver { .. }, cause: Cause { vat: None, .. } }) {
                 churn.depends_on_store();
             }
+            let measure = Measure::begin::<H>(way, vat.runtime().kinds());
             let whole = churn.run(cx, job, stretch);
             if is_forked() {
                 return None;
+            }
+            if let Some(measure) = measure {
+                measure.end::<H>(vat.runtime().kinds());
             }
             if let Err(error) = churn.end(cx) {
                 H::report(cx, vat, "a churn could not be written and was taken back", &error);
@@ -120,7 +132,7 @@ impl<H: Host> Session<H> {
         vat.leave_lines(cx, awaited, &why);
         self.refuse_cut_off(cx, &why);
         // One at a time: breaking a promise may bring in a job for its listener in this vat.
-        while let Some(job) = vat.mailbox().next_job() {
+        while let Some((job, _)) = vat.mailbox().next_job() {
             settling(cx, |next| job.refuse(cx, vat, why.clone(), next));
         }
     }
@@ -255,7 +267,7 @@ impl<H: Host> Session<H> {
         churn.enter_events();
         H::set_current(self.previous.take());
         let vat = churn.vat().clone();
-        vat.leave(Churn::into_work(churn));
+        vat.leave_to(Churn::into_work(churn), self.on_loop);
     }
 }
 

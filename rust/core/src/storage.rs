@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use crate::history::{self, Generation, Kept};
 use crate::host::Host;
 use crate::ids::PartId;
 use crate::overlay::Overlay;
+use crate::pace::LONG;
 use crate::parts::{self, Parts};
 use crate::promise::StoreId;
 use crate::registry::Registry;
@@ -31,6 +33,9 @@ pub use crate::survey::{Fit, Unfit};
 
 /// How long a wait may last before the waiter looks around (interrupts, shutdown).
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
+
+/// From this slowness on, no event loop writes.
+const STALLED: u32 = 8;
 
 /// What a store does beside keeping what it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -55,6 +60,8 @@ pub struct Storage<H: Host> {
     /// Where its vats find each other.
     registry: Arc<Registry<H>>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    /// More for each write that took long, less for each that did not.
+    slowness: AtomicU32,
     collector: Collector,
 }
 
@@ -119,6 +126,7 @@ impl<H: Host> Storage<H> {
             views: Mutex::new(Weaks::new()),
             registry: Registry::new(),
             committer: Mutex::new(None),
+            slowness: AtomicU32::new(0),
             collector: Collector::new(),
         };
         if options.auto_collect
@@ -170,6 +178,20 @@ impl<H: Host> Storage<H> {
     pub(crate) fn free(&self, part: PartId) {
         self.vats.lock().by_part.remove(&part);
         self.parts.with(|parts| parts.claimed.remove(&part));
+    }
+
+    /// Notes how long a write took. One that took long may be a whim of the system: some of them are none.
+    pub(crate) fn note_write(&self, took: Duration) {
+        let before = self.slowness.load(Ordering::Relaxed);
+        let after = if took > LONG { (before + 4).min(2 * STALLED) } else { before.saturating_sub(1) };
+        if after != before {
+            self.slowness.store(after, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether writes take long at present.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.slowness.load(Ordering::Relaxed) >= STALLED
     }
 
     pub(crate) fn durability(&self) -> &Arc<Durability<Outputs<H>>> {

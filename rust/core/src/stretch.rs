@@ -32,10 +32,14 @@ impl Stretch {
     /// Nobody waits for the end of this churn.
     pub(crate) fn of_queue<H: Host>(vat: &Vat<H>) -> Self {
         match vat.scheduling() {
-            // What else the loop has to do waits meanwhile.
-            Scheduling::Loop(_) => Self { turns: 1_000, ticks: 2, weight: 1 },
+            Scheduling::Loop(_) => Self::of_loop(),
             Scheduling::Pool | Scheduling::Manual => Self { turns: 10_000, ticks: 2, weight: 1 },
         }
+    }
+
+    /// An event loop runs it, which has other things to do.
+    pub(crate) fn of_loop() -> Self {
+        Self { turns: 1_000, ticks: 2, weight: 1 }
     }
 
     /// Somebody waits for it, and expects that it is done.

@@ -23,6 +23,7 @@ use crate::churn::Churn;
 use crate::error::KernelError;
 use crate::host::Host;
 use crate::ids::{ShapeId, Slot};
+use crate::pace::{Kind, Usage};
 use crate::promise::{Outcome, PromiseCell};
 use crate::record::{Portrait, Record, Shape};
 use crate::recording::Place;
@@ -175,6 +176,8 @@ where
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Churn<Toy>>>> = const { RefCell::new(None) };
+    /// The vats that the event loop of this thread is to run in its next round; `None` if it has none.
+    static LOOP: RefCell<Option<Vec<Arc<Vat<Toy>>>>> = const { RefCell::new(None) };
 }
 
 /// The churn that this thread runs.
@@ -184,6 +187,19 @@ pub fn current() -> Option<Rc<Churn<Toy>>> {
 
 /// What was reported, with the vat's name.
 static REPORTS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+/// Runs `f` on a thread with an event loop.
+pub fn on_a_loop<T>(f: impl FnOnce() -> T) -> T {
+    LOOP.with_borrow_mut(|vats| *vats = Some(Vec::new()));
+    let answer = f();
+    LOOP.with_borrow_mut(|vats| *vats = None);
+    answer
+}
+
+/// The vats that were left to the event loop of this thread since the last call.
+pub fn left_to_loop() -> Vec<Arc<Vat<Toy>>> {
+    LOOP.with_borrow_mut(|vats| vats.as_mut().map(std::mem::take).unwrap_or_default())
+}
+
 /// As many notes are kept at most.
 const NOTES_KEPT: usize = 1000;
 
@@ -375,6 +391,22 @@ impl Host for Toy {
     fn call_soon(call: &Sender<Arc<Vat<Self>>>, vat: &Arc<Vat<Self>>) {
         // A loop that is gone runs nothing.
         let _ = call.send(vat.clone());
+    }
+
+    fn runs_a_loop((): ()) -> bool {
+        LOOP.with_borrow(Option::is_some)
+    }
+
+    fn kind((): (), _actor: &Actor, message: &Message) -> Option<Kind> {
+        Some(Kind(message.method.bytes().fold(0, |kind, byte| (kind << 8) ^ u64::from(byte))))
+    }
+
+    fn usage() -> Option<Usage> {
+        Some(Usage { waits: 0, processor: Duration::ZERO })
+    }
+
+    fn run_soon(vat: &Arc<Vat<Self>>) {
+        LOOP.with_borrow_mut(|vats| vats.get_or_insert_default().push(vat.clone()));
     }
 
     fn is_changed((): (), saved: &Saved) -> Result<bool, Fault> {

@@ -50,6 +50,8 @@ pub struct Vat<H: Host> {
     pub(crate) inbox_limit: InboxLimit,
     /// It waits for steps that nobody can make any more.
     stepless: AtomicBool,
+    /// No event loop runs its messages.
+    pub(crate) only_workers: AtomicBool,
     pace: Pace,
     log: Log<H>,
     /// What is left of a closed vat that lived in memory only, for opening it again.
@@ -142,6 +144,7 @@ impl<H: Host> Vat<H> {
             scheduling: OnceLock::new(),
             inbox_limit: InboxLimit::none(),
             stepless: AtomicBool::new(false),
+            only_workers: AtomicBool::new(false),
             pace: Pace::new(),
             log: Log::new(options.log_capacity),
             rest: Mutex::new(None),
@@ -359,9 +362,16 @@ impl<H: Host> Vat<H> {
 
     /// Gives the loop back, and sees to it that what came meanwhile is done.
     pub(crate) fn leave(self: &Arc<Self>, work: Box<Work<H>>) {
+        self.leave_to(work, false);
+    }
+
+    /// As [`Vat::leave`]; what is for its senders may be left to the event loop of this thread.
+    pub(crate) fn leave_to(self: &Arc<Self>, work: Box<Work<H>>, sender: bool) {
         self.pace.left();
-        if self.mailbox.leave(work) == Posted::Schedule {
-            self.schedule();
+        match self.mailbox.leave_to(work, sender) {
+            Posted::Schedule => self.schedule(),
+            Posted::Entrust => self.entrust(),
+            Posted::Accepted => {}
         }
     }
 
@@ -493,7 +503,7 @@ impl<H: Host> Vat<H> {
         let Entry::Entered(work) = self.mailbox.try_enter() else {
             return;
         };
-        let jobs: Vec<_> = std::iter::from_fn(|| self.mailbox.next_job()).collect();
+        let jobs: Vec<_> = std::iter::from_fn(|| self.mailbox.next_job()).map(|(job, _)| job).collect();
         self.leave(work);
         let why = KernelError::NoSteps { vat: self.name.clone() };
         settling(cx, |next| jobs.into_iter().for_each(|job| job.refuse(cx, self, why.clone(), next)));

@@ -17,6 +17,9 @@ use crate::weaks::Weaks;
 /// How often the watch looks. Turns cost no look at a clock: they note the number of the last tick.
 const TICK: Duration = Duration::from_millis(100);
 
+/// An event loop that has not come to messages for so many ticks is stopped, or busy: they are given to the workers.
+const LATE: u64 = 2;
+
 /// A turn may take this long before it is reported, where nothing else was said.
 const SLOW_TURN: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,8 @@ pub(crate) struct Pace {
     turn: AtomicU64,
     /// The thread that is inside; 0 if none is.
     thread: AtomicU64,
+    /// The tick in which its messages were left to an event loop; 0 if they are not.
+    entrusted: AtomicU64,
     /// In milliseconds; 0 for any time.
     limit: AtomicU64,
 }
@@ -52,7 +57,13 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        Self { began: zero(), turn: zero(), thread: zero(), limit: AtomicU64::new(millis(SLOW_TURN)) }
+        Self {
+            began: zero(),
+            turn: zero(),
+            thread: zero(),
+            entrusted: zero(),
+            limit: AtomicU64::new(millis(SLOW_TURN)),
+        }
     }
 
     pub(crate) fn entered(&self, thread: u64) {
@@ -61,6 +72,16 @@ impl Pace {
 
     pub(crate) fn left(&self) {
         self.thread.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn entrusted(&self, tick: u64) {
+        self.entrusted.store(tick, Ordering::Relaxed);
+    }
+
+    /// Whether an event loop has not come to the messages that were left to it; `None` if there are none.
+    fn is_late(&self, tick: u64) -> Option<bool> {
+        let since = self.entrusted.load(Ordering::Relaxed);
+        (since != 0).then(|| tick.saturating_sub(since) >= LATE)
     }
 
     pub(crate) fn begin(&self, turn: u64, tick: u64) {
@@ -184,6 +205,12 @@ impl<H: Host> Watch<H> {
             let pace = vat.pace();
             let began = pace.began.load(Ordering::Relaxed);
             busy |= pace.thread.load(Ordering::Relaxed) != 0;
+            if let Some(late) = pace.is_late(self.tick()) {
+                busy = true;
+                if late {
+                    vat.hand_over();
+                }
+            }
             if began == 0 {
                 continue;
             }

@@ -77,7 +77,7 @@ impl Vat {
         assert!(!self.inside.swap(true, SeqCst), "two are inside");
         for _ in 0..most {
             match self.mailbox.next_job() {
-                Some(job) => self.done.lock().unwrap().push(job),
+                Some((job, _)) => self.done.lock().unwrap().push(job),
                 None => break,
             }
         }

@@ -11,6 +11,22 @@ use crate::once::once;
 pub(crate) struct Asyncio {
     running_loop: Py<PyAny>,
     current_task: Py<PyAny>,
+    /// What tells it that another loop and another task run here.
+    leaving: Option<Leaving>,
+}
+
+struct Leaving {
+    set_running_loop: Py<PyAny>,
+    enter_task: Py<PyAny>,
+    leave_task: Py<PyAny>,
+}
+
+/// What ran here is set aside until [`Away::back`].
+pub(crate) struct Away<'py> {
+    leaving: &'static Leaving,
+    home: Bound<'py, PyAny>,
+    task: Option<Bound<'py, PyAny>>,
+    from_loop: bool,
 }
 
 /// The modules that have been imported.
@@ -34,8 +50,53 @@ pub(crate) fn asyncio(py: Python<'_>) -> PyResult<Option<&'static Asyncio>> {
     let found = running_loop.zip(current_task).map(|(running_loop, current_task)| Asyncio {
         running_loop: running_loop.unbind(),
         current_task: current_task.unbind(),
+        leaving: Leaving::find(module).ok(),
     });
     Ok(found.map(|found| ASYNCIO.get_or_init(py, || found)))
+}
+
+impl Leaving {
+    fn find(asyncio: Bound<'_, PyAny>) -> PyResult<Self> {
+        let tasks = asyncio.getattr("tasks")?;
+        Ok(Self {
+            set_running_loop: asyncio.getattr("_set_running_loop")?.unbind(),
+            enter_task: tasks.getattr("_enter_task")?.unbind(),
+            leave_task: tasks.getattr("_leave_task")?.unbind(),
+        })
+    }
+}
+
+impl<'py> Away<'py> {
+    /// Sets the task that runs in this loop aside, and the loop too if so wanted. `None`: this asyncio can't do that.
+    pub(crate) fn from(home: &Bound<'py, PyAny>, from_loop: bool) -> PyResult<Option<Self>> {
+        let py = home.py();
+        let Some(asyncio) = asyncio(py)? else { return Ok(None) };
+        let Some(leaving) = &asyncio.leaving else { return Ok(None) };
+        let task = asyncio.current_task.bind(py).call1((home,))?;
+        let task = (!task.is_none()).then_some(task);
+        if let Some(task) = &task {
+            leaving.leave_task.bind(py).call1((home, task))?;
+        }
+        let away = Self { leaving, home: home.clone(), task, from_loop };
+        if from_loop && let Err(error) = leaving.set_running_loop.bind(py).call1((py.None(),)) {
+            away.back()?;
+            return Err(error);
+        }
+        Ok(Some(away))
+    }
+
+    /// All is as it was.
+    pub(crate) fn back(self) -> PyResult<()> {
+        let py = self.home.py();
+        let mut result = Ok(());
+        if self.from_loop {
+            result = self.leaving.set_running_loop.bind(py).call1((&self.home,)).map(drop);
+        }
+        if let Some(task) = &self.task {
+            result = result.and(self.leaving.enter_task.bind(py).call1((&self.home, task)).map(drop));
+        }
+        result
+    }
 }
 
 impl Asyncio {

@@ -64,6 +64,14 @@ impl Waiting {
                 "a promise can be awaited where an event loop of asyncio or trio runs: no running event loop",
             ));
         };
+        if let Some(vat) = promise.helper() {
+            known.assist(py, vat)?;
+            // What that ran may have forked.
+            crate::runtime::check()?;
+            if let Some(outcome) = promise.cell.outcome(py, None) {
+                return Err(as_stop(py, outcome));
+            }
+        }
         let future = home.call_method0(intern!(py, "create_future"))?;
         let waker = Waker::Future { future: future.clone().unbind(), home: known };
         wait_outside::<PyHost>(py, &self.promise, Waiter::Outside(waker));

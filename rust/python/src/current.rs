@@ -61,6 +61,11 @@ pub(crate) fn occupied() -> Option<Rc<Churn<PyHost>>> {
     })
 }
 
+/// Whether this thread runs a churn, or a block of some task is open on it.
+pub(crate) fn is_occupied() -> bool {
+    CURRENT.with(|current| current.guards.get() != 0 || current.churn.borrow().is_some())
+}
+
 /// An error if this code, which is in no turn, must not enter a vat.
 pub(crate) fn check_entry(py: Python<'_>, vat: &Vat<PyHost>) -> PyResult<()> {
     check()?;

@@ -2,25 +2,33 @@
 //!
 //! All that comes up until then is one call of the loop, and one wake-up if it sleeps. What comes up on its own thread
 //! needs none.
+//!
+//! It also runs vats whose messages were sent on its thread: in its next round, or when one awaits the answer. Their turns
+//! see neither the loop nor the task, nor its context: it is as on a worker.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use goblins_core::fork::is_forked;
+use goblins_core::pace::Budget;
 use goblins_core::scheduling::Scheduling;
 use goblins_core::vat::Vat as KernelVat;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
-use crate::asyncio::running_loop;
+use crate::asyncio::{Away, running_loop};
 use crate::calls;
+use crate::current;
 use crate::errors::{aside, log_unheard};
 use crate::host::PyHost;
 use crate::interrupts;
+use crate::once::once;
 
 /// Whether any vat ever ran on a loop.
 static USED: AtomicBool = AtomicBool::new(false);
@@ -31,6 +39,10 @@ static KNOWN: Mutex<Vec<Weak<EventLoop>>> = Mutex::new(Vec::new());
 pub(crate) struct EventLoop {
     home: Home,
     todo: Mutex<Todo>,
+    /// How much it has done for vats since its last round.
+    budget: Budget,
+    /// In which turns run.
+    context: PyOnceLock<Py<PyAny>>,
 }
 
 /// Weak where it can be: a loop may refer to what refers to its vat, and the collector does not see what the kernel's part
@@ -54,6 +66,8 @@ struct Todo {
 struct Here {
     /// The one that ran here when somebody last asked.
     last: RefCell<Option<Arc<EventLoop>>>,
+    /// That one runs here, but is set aside.
+    aside: Cell<bool>,
     /// While many are told of what they wait for: the loops that are still to be called.
     together: RefCell<Option<Vec<Arc<EventLoop>>>>,
 }
@@ -68,7 +82,9 @@ impl Drop for Here {
 }
 
 thread_local! {
-    static HERE: Here = const { Here { last: RefCell::new(None), together: RefCell::new(None) } };
+    static HERE: Here = const {
+        Here { last: RefCell::new(None), aside: Cell::new(false), together: RefCell::new(None) }
+    };
 }
 
 /// Whether any vat ever ran on a loop.
@@ -91,8 +107,11 @@ impl EventLoop {
 
     /// The loop that runs on this thread, if one does.
     pub(crate) fn here(py: Python<'_>) -> PyResult<Option<(Bound<'_, PyAny>, Arc<Self>)>> {
-        let Some(home) = running_loop(py)? else { return Ok(None) };
         let last = HERE.with(|here| here.last.borrow().clone());
+        if HERE.with(|here| here.aside.get()) {
+            return Ok(last.and_then(|last| Some((last.object(py)?, last))));
+        }
+        let Some(home) = running_loop(py)? else { return Ok(None) };
         let known = match last.filter(|last| last.is(&home)) {
             Some(last) => last,
             None => {
@@ -117,7 +136,8 @@ impl EventLoop {
             }
             Err(error) => return Err(error),
         };
-        let new = Arc::new(Self { home, todo: Mutex::default() });
+        let todo = Mutex::default();
+        let new = Arc::new(Self { home, todo, budget: Budget::default(), context: PyOnceLock::new() });
         let mut known = KNOWN.lock();
         known.retain(|known| known.strong_count() > 0);
         known.push(Arc::downgrade(&new));
@@ -138,6 +158,13 @@ impl EventLoop {
 
     /// Whether it runs on this thread.
     fn is_here(&self, py: Python<'_>) -> bool {
+        let aside = HERE.with(|here| {
+            here.aside.get()
+                && here.last.borrow().as_ref().is_some_and(|last| std::ptr::eq(Arc::as_ptr(last), self))
+        });
+        if aside {
+            return true;
+        }
         running_loop(py).is_ok_and(|home| home.is_some_and(|home| self.is(&home)))
     }
 
@@ -210,16 +237,97 @@ impl EventLoop {
         for future in settled {
             interrupt = interrupt.and(settle(py, &future));
         }
+        self.budget.renew();
         let mut vats = vats.into_iter();
         while interrupt.is_ok()
+            && !self.budget.is_spent()
             && let Some(vat) = vats.next()
         {
-            interrupt = vat.work(py).map_err(PyErr::from);
+            let own = matches!(vat.scheduling(), Scheduling::Loop(_));
+            interrupt = if own && current::is_occupied() {
+                // It is another one that this thread is in.
+                vat.work(py).map_err(PyErr::from)
+            } else if current::is_occupied() {
+                vat.hand_over();
+                Ok(())
+            } else {
+                self.run_as_on_a_worker(py, &vat, || Ok(vat.work_for_loop(py, &self.budget)?))
+            };
         }
         if vats.len() > 0 {
             self.add(py, |todo| todo.vats.splice(0..0, vats).for_each(drop));
         }
         interrupt
+    }
+
+    /// Runs messages of a vat for one who awaits an answer in this loop, if nothing speaks against it.
+    pub(crate) fn assist(self: &Arc<Self>, py: Python<'_>, vat: &Arc<KernelVat<PyHost>>) -> PyResult<()> {
+        let own = match vat.scheduling() {
+            Scheduling::Pool => true,
+            Scheduling::Loop(home) => Arc::ptr_eq(home, self),
+            Scheduling::Manual => false,
+        };
+        if !own || vat.backlog() == 0 || self.budget.is_spent() || current::is_occupied() {
+            return Ok(());
+        }
+        self.run_as_on_a_worker(py, vat, || Ok(vat.assist(py, &self.budget)?))
+    }
+
+    /// Runs a vat on this thread, which is that of the loop: its turns see no task, and the loop only if it is theirs.
+    fn run_as_on_a_worker(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        vat: &Arc<KernelVat<PyHost>>,
+        run: impl FnOnce() -> PyResult<()>,
+    ) -> PyResult<()> {
+        let from_loop = !matches!(vat.scheduling(), Scheduling::Loop(_));
+        let away = match self.object(py) {
+            Some(home) => Away::from(&home, from_loop)?,
+            None => None,
+        };
+        let Some(away) = away else {
+            // Then it waits for its turn as it would otherwise.
+            if from_loop {
+                vat.hand_over();
+                return Ok(());
+            }
+            return run();
+        };
+        if from_loop {
+            let before = HERE.with(|here| here.last.replace(Some(self.clone())));
+            drop(before);
+            HERE.with(|here| here.aside.set(true));
+        }
+        let ran = self.in_context(py, run);
+        if from_loop {
+            HERE.with(|here| here.aside.set(false));
+        }
+        let back = away.back();
+        ran.and(back)
+    }
+
+    fn in_context(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+        let new = || {
+            // SAFETY: it gives an owned reference, or null with an exception set.
+            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New()) }
+        };
+        let mut context = once(py, &self.context, || Ok(new()?.unbind()))?.bind(py).clone();
+        // SAFETY: it is a context.
+        if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+            // Code that runs here may have begun another loop.
+            drop(PyErr::take(py));
+            context = new()?;
+            // SAFETY: as above.
+            if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+                return Err(PyErr::fetch(py));
+            }
+        }
+        let ran = run();
+        // SAFETY: it was entered above.
+        if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
+            return ran.and(Err(PyErr::fetch(py)));
+        }
+        ran
     }
 
     /// It is gone, or closed: nobody will run its vats.
@@ -232,11 +340,35 @@ impl EventLoop {
             if closed { std::mem::take(&mut *todo) } else { Todo::default() }
         };
         for vat in &todo.vats {
-            if matches!(vat.scheduling(), Scheduling::Loop(_)) {
-                vat.forsake(py);
+            match vat.scheduling() {
+                Scheduling::Loop(_) => vat.forsake(py),
+                Scheduling::Pool | Scheduling::Manual => vat.hand_over(),
             }
         }
     }
+}
+
+/// Whether this thread runs a loop that somebody has awaited a promise in.
+pub(crate) fn runs_here(py: Python<'_>) -> bool {
+    let (known, aside) = HERE.with(|here| (here.last.borrow().is_some(), here.aside.get()));
+    known && (aside || running_loop(py).is_ok_and(|home| home.is_some()))
+}
+
+/// Has the loop of this thread run the vat.
+pub(crate) fn run_soon(py: Python<'_>, vat: &Arc<KernelVat<PyHost>>) {
+    match EventLoop::here(py) {
+        Ok(Some((_, home))) => home.call_soon(py, vat),
+        Ok(None) | Err(_) => vat.hand_over(),
+    }
+}
+
+/// Gives what was left to the loop of this thread to the workers: the thread is about to wait.
+pub(crate) fn hand_over_all() {
+    let last = HERE.with(|here| here.last.borrow().clone());
+    let Some(last) = last else { return };
+    let vats: Vec<_> =
+        last.todo.lock().vats.extract_if(.., |vat| matches!(vat.scheduling(), Scheduling::Pool)).collect();
+    vats.iter().for_each(KernelVat::hand_over);
 }
 
 /// Wakes who waits for a future.

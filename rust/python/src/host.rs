@@ -10,6 +10,7 @@ use goblins_core::error::KernelError;
 use goblins_core::fork::is_forked;
 use goblins_core::host::Host;
 use goblins_core::ids::Slot;
+use goblins_core::pace::{Kind, Usage};
 use goblins_core::promise::{Outcome, PromiseCell};
 use goblins_core::record::{Portrait, Record, Shape};
 use goblins_core::recording::Place;
@@ -32,6 +33,7 @@ use crate::event_loop::{self, EventLoop};
 use crate::handing_out;
 use crate::interrupts;
 use crate::joining::Values;
+use crate::kinds;
 use crate::leaf;
 use crate::listening::part_of;
 use crate::past;
@@ -402,6 +404,24 @@ impl Host for PyHost {
     fn call_soon(call: &Arc<EventLoop>, vat: &Arc<Vat<Self>>) {
         // At exit no loop runs any more.
         Python::try_attach(|py| call.call_soon(py, vat));
+    }
+
+    fn runs_a_loop(py: Python<'_>) -> bool {
+        event_loop::runs_here(py)
+    }
+
+    fn kind(py: Python<'_>, actor: &Py<Ref>, message: &Message) -> Option<Kind> {
+        kinds::kind(actor.bind(py), message.method.as_ref().map(|method| method.bind(py)))
+    }
+
+    fn usage() -> Option<Usage> {
+        kinds::usage()
+    }
+
+    fn run_soon(vat: &Arc<Vat<Self>>) {
+        if Python::try_attach(|py| event_loop::run_soon(py, vat)).is_none() {
+            vat.hand_over();
+        }
     }
 
     fn no_env(py: Python<'_>) -> Option<Arc<Environment>> {

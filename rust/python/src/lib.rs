@@ -30,6 +30,7 @@ mod host;
 mod identifiers;
 mod interrupts;
 mod joining;
+mod kinds;
 mod leaf;
 mod listening;
 mod log;

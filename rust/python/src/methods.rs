@@ -91,6 +91,11 @@ impl Methods {
         Ok(names)
     }
 
+    /// The function of this name that it has itself.
+    pub(crate) fn own<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.named.bind(name.py()).get_item(name)
+    }
+
     /// The function behind a name, if it is known without a call.
     pub(crate) fn known<'py>(&self, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = name.py();

@@ -64,6 +64,11 @@ impl Sent {
 }
 
 impl Promise {
+    /// The vat that one who waits for it may run.
+    pub(crate) fn helper(&self) -> Option<&Arc<Vat<PyHost>>> {
+        self.sent.as_ref().filter(|_| self.helped).map(|sent| &sent.vat)
+    }
+
     fn new(cell: PromiseCell<PyHost>, helped: bool, sent: Option<Sent>, origin: Option<Origin>) -> Self {
         Self { cell, helped, sent, origin, stored_as: AtomicU8::new(0), announced: AtomicBool::new(false) }
     }
@@ -178,11 +183,12 @@ impl Promise {
         if let Some(outcome) = this.cell.outcome(py, None) {
             return Ok(outcome_result(py, outcome)?.unbind());
         }
-        if let (true, Some(sent)) = (this.helped, &this.sent) {
-            sent.vat.help(py)?;
+        if let Some(vat) = this.helper() {
+            vat.help(py)?;
             // What that ran may have forked.
             crate::runtime::check()?;
         }
+        event_loop::hand_over_all();
         let latch = Arc::new(Latch::default());
         wait_outside::<PyHost>(py, slf.as_unbound(), Waiter::Outside(Waker::Latch(latch.clone())));
         let result = loop {

@@ -106,9 +106,10 @@ impl Vat {
 #[pymethods]
 impl Vat {
     #[new]
+    #[expect(clippy::too_many_arguments, reason = "they have names")]
     #[pyo3(
-        signature = (name=None, *, log=false, log_capacity=None, inbox_limit=None, slow_turn=Some(Seconds::Number(1.0)), _opening=None),
-        text_signature = "(name=None, *, log=False, log_capacity=256, inbox_limit=None, slow_turn=1.0, _opening=None)"
+        signature = (name=None, *, log=false, log_capacity=None, inbox_limit=None, slow_turn=Some(Seconds::Number(1.0)), workers=false, _opening=None),
+        text_signature = "(name=None, *, log=False, log_capacity=256, inbox_limit=None, slow_turn=1.0, workers=False, _opening=None)"
     )]
     fn new(
         py: Python<'_>,
@@ -117,10 +118,15 @@ impl Vat {
         log_capacity: Option<Bound<'_, PyAny>>,
         inbox_limit: Option<Bound<'_, PyAny>>,
         slow_turn: Option<Seconds>,
+        workers: bool,
         _opening: Option<&Bound<'_, Opening>>,
     ) -> PyResult<Self> {
         let wishes = Wishes { name, log, log_capacity, inbox_limit, slow_turn, opening: _opening };
-        Self::make(py, wishes, Scheduling::Pool)
+        let vat = Self::make(py, wishes, Scheduling::Pool)?;
+        if workers {
+            vat.vat.set_only_workers();
+        }
+        Ok(vat)
     }
 
     /// How many messages may wait; None for any number.
@@ -133,6 +139,12 @@ impl Vat {
     fn set_inbox_limit(&self, limit: Option<Bound<'_, PyAny>>) -> PyResult<()> {
         self.vat.set_inbox_limit(room(limit.as_ref())?);
         Ok(())
+    }
+
+    /// Whether only workers run its messages, and no event loop.
+    #[getter]
+    fn workers(&self) -> bool {
+        self.vat.has_only_workers()
     }
 
     /// How many messages wait.

@@ -5,6 +5,7 @@ mod common;
 mod model;
 
 mod collecting;
+mod event_loops;
 mod far_references;
 mod founding;
 mod generations;
