@@ -129,9 +129,11 @@ def test_the_thread_that_releases_what_is_durable_is_the_same_all_the_time(tmp_p
         loop = asyncio.get_running_loop()
         async with RocksStore(tmp_path / "s") as store:
             _, ticks = spawn_persistent_vat(ENV, lambda: spawn(counter), store, vat_constructor=AsyncioVat)
-            for n in range(5):
+            for n in range(20):
                 assert await send(ticks) == n
-            assert loop.left[:5] == [None, 1, 2, 3, 4]
+            # Few of them, if any, were durable before anybody had to wait.
+            assert loop.calls > 1
+            assert loop.left == [None, *range(1, loop.calls)]
 
     counting(main())
 
