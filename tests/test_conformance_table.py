@@ -92,7 +92,7 @@ def test_each_test_that_is_named_exists():
     missing = []
     for name in named:
         file, _, function = name.partition("::")
-        folder = ROOT / ("rust/core/tests/suite" if file.endswith(".rs") else "tests")
+        folder = ROOT / ("rust/core/tests" if file.endswith(".rs") else "tests")
         if file not in known:
             known[file] = names_in(folder / file)
         if function not in known[file] or not (file.endswith(".rs") or function.startswith("test_")):

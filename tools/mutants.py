@@ -137,13 +137,13 @@ class Copy:
         """Whether all of the tests pass."""
         of_files: dict[tuple[str, ...], list[str]] = {}
         for test in filter(is_of_core, tests):
-            of_files.setdefault(of_core(test), []).append(name_in_core(test))
+            of_files.setdefault(of_core(test), []).append(test.partition("::")[2])
         for file, names in of_files.items():
             only = names if all(names) else []
             if self.cargo("test", *file, *UNOPTIMISED, "--", *only, timeout=patience):
                 return False
-            for name in names:
-                if name and not name.endswith("::") and f"{name} ... ok" not in self.output:
+            for name in filter(None, names):
+                if f"{name} ... ok" not in self.output:
                     sys.exit(f"there is no test {name} in {file[-1]}")
         python = [test for test in tests if not is_of_core(test)]
         if not python:
@@ -176,14 +176,8 @@ def is_of_core(test: str) -> bool:
 
 def of_core(test: str) -> tuple[str, ...]:
     """What tells cargo where it is."""
-    where = ("--lib",) if test.startswith("lib.rs") else ("--test", "suite")
-    return ("--locked", "-p", "goblins-core", *where)
-
-
-def name_in_core(test: str) -> str:
-    """Its name in that binary, or the beginning of those of a whole file."""
-    file, _, name = test.partition("::")
-    return name if file == "lib.rs" else f"{file.removesuffix('.rs')}::{name}"
+    file = test.partition("::")[0].removesuffix(".rs")
+    return ("--locked", "-p", "goblins-core", *(("--lib",) if file == "lib" else ("--test", file)))
 
 
 def mutated(text: str, mutant: Mutant) -> str:

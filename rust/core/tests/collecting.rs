@@ -1,11 +1,13 @@
 //! What no root reaches is removed from the store, and nothing else ever is, whatever vats do meanwhile (LIM-07).
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::common::{self, ToyVat, named, occupy, puppet, runtime};
+use common::{ToyVat, named, occupy, puppet, runtime};
 use goblins_core::collecting::{LEAST_GROWTH, Pace, Phase, Report};
 use goblins_core::faulty::FaultyStore;
 use goblins_core::host::Host;

@@ -2,11 +2,13 @@
 //! in order, and of none after the settlement.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::unit_arg)]
 
+mod common;
+
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{self, PATIENCE, Reins, ToyVat, found, get, open, raised, run, runtime, vat};
+use common::{PATIENCE, Reins, ToyVat, found, get, open, raised, run, runtime, vat};
 use goblins_core::toy::{Promise, Turn, Value, counter, fulfil, outcome, reports, result, update};
 use proptest::prelude::*;
 

@@ -1,9 +1,11 @@
 //! References to actors of other vats, and promises, in what is stored (REG, POR-31 to POR-33).
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::sync::Arc;
 
-use crate::common::{self, Reins, ToyVat, add, found, int, puppet, reopen, run, runtime, vat};
+use common::{Reins, ToyVat, add, found, int, puppet, reopen, run, runtime, vat};
 use goblins_core::error::KernelError;
 use goblins_core::host::Host;
 use goblins_core::ids::{Address, Slot};

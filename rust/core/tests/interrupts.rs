@@ -2,9 +2,11 @@
 //! vat gets the interrupt.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
-use crate::common::{PATIENCE, ToyVat, get, puppet, run, runtime, vat};
+use common::{PATIENCE, ToyVat, get, puppet, run, runtime, vat};
 use goblins_core::scheduling::Scheduling;
 use goblins_core::toy::{Actor, Fault, Reply, Value, behavior, outcome, send, spawn, tell};
 

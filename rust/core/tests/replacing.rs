@@ -2,12 +2,12 @@
 //! older shapes is stored anew; a rehearsal leaves nothing behind.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::{
-    self, Reins, ToyVat, add, found, get, int, raised, reopen, run, runtime, slots, try_open,
-};
+use common::{Reins, ToyVat, add, found, get, int, raised, reopen, run, runtime, slots, try_open};
 use goblins_core::actor::Life;
 use goblins_core::churn::Churn;
 use goblins_core::error::KernelError;

@@ -2,11 +2,11 @@
 //! what was not saved is as if it had not happened (PV-05, PV-22, LIM-04).
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::{
-    self, Reins, ToyVat, add, found, get, held, open, puppet, raised, run, runtime, slots, vat,
-};
+use common::{Reins, ToyVat, add, found, get, held, open, puppet, raised, run, runtime, slots, vat};
 use goblins_core::SaveOn;
 use goblins_core::actor::Life;
 use goblins_core::error::KernelError;

@@ -1,10 +1,12 @@
 //! Looking back at what a part of a store was (STO-09, STO-14), and copying stores (STO-16).
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::common::{ToyVat, add, found, get, held, open, reopen, runtime};
+use common::{ToyVat, add, found, get, held, open, reopen, runtime};
 use goblins_core::collecting::Pace;
 use goblins_core::copying::copy;
 use goblins_core::error::KernelError;

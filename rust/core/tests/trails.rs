@@ -1,9 +1,11 @@
 //! The error for what can't be stored tells the way to it, from a root (G8).
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::sync::Arc;
 
-use crate::common::{self, Reins, ToyVat, found, get, puppet, reopen, run, runtime};
+use common::{Reins, ToyVat, found, get, puppet, reopen, run, runtime};
 use goblins_core::host::Host;
 use goblins_core::ids::Slot;
 use goblins_core::toy::{Actor, Behavior, Fault, Toy, Turn, Value, cell, counter, list};

@@ -2,11 +2,13 @@
 //! by counting what is in memory.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
-use crate::common::{self, Reins, ToyVat, add, found, get, held, named, open, raised, reopen, run, runtime};
+use common::{Reins, ToyVat, add, found, get, held, named, open, raised, reopen, run, runtime};
 use goblins_core::actor::Life;
 use goblins_core::host::Host;
 use goblins_core::log::Moment;

@@ -2,13 +2,13 @@
 //! first used (G7); and what can't be trusted is refused and left alone (G11).
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::{
-    self, Reins, ToyVat, add, found, get, held, open, puppet, raised, reopen, run, runtime, try_open,
-};
+use common::{Reins, ToyVat, add, found, get, held, open, puppet, raised, reopen, run, runtime, try_open};
 use goblins_core::actor::Life;
 use goblins_core::error::KernelError;
 use goblins_core::host::Host;

@@ -2,6 +2,8 @@
 //! once, each job is done once, in the order of its sender, and nobody waits for ever.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
@@ -9,7 +11,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use crate::common::{self, PATIENCE, ToyVat, add, code, get, int, occupy, puppet, run, runtime, vat};
+use common::{PATIENCE, ToyVat, add, code, get, int, occupy, puppet, run, runtime, vat};
 use goblins_core::error::KernelError;
 use goblins_core::host::Host;
 use goblins_core::pool::Runtime;

@@ -2,12 +2,14 @@
 //! batch was written has come back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unit_arg)]
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use crate::common::{self, PATIENCE, Reins, ToyVat, add, code, found, get, open, puppet, run, runtime, vat};
+use common::{PATIENCE, Reins, ToyVat, add, code, found, get, open, puppet, run, runtime, vat};
 use goblins_core::durability::{Durability, Waited};
 use goblins_core::host::Host;
 use goblins_core::promise::Outcome;

@@ -2,10 +2,12 @@
 //! has happened.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::common::{self, Reins, ToyVat, becoming, get, named, occupy, puppet, raised, run, runtime};
+use common::{Reins, ToyVat, becoming, get, named, occupy, puppet, raised, run, runtime};
 use goblins_core::error::KernelError;
 use goblins_core::log::{EventKind, EventOutcome, Moment};
 use goblins_core::toy::{

@@ -2,12 +2,15 @@
 //! model does: a turn is all or nothing (G1), and work is done in the order in which it was asked for.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+mod model;
+
 use std::sync::{Arc, Mutex};
 
-use crate::common::{self, raised, runtime, vat};
-use crate::model::{End, Model, Op, PROMISES, program};
+use common::{raised, runtime, vat};
 use goblins_core::churn::Churn;
 use goblins_core::toy::{Actor, Fault, Message, Promise, Reply, Turn, Value, behavior, call, outcome, spawn};
+use model::{End, Model, Op, PROMISES, program};
 use proptest::prelude::*;
 
 /// The program's view of the real thing. Like a variable outside the vat, it is never rolled back.

@@ -2,11 +2,13 @@
 //! say so (G9): the churn is taken back as a whole, and what is found on opening again is true.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;
 
-use crate::common::{
+use common::{
     PATIENCE, Reins, ToyVat, add, found, get, occupy, open, puppet, reopen, run, runtime, slots, vat,
 };
 use goblins_core::actor::Life;

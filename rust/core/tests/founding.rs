@@ -2,11 +2,13 @@
 //! (PV-03, PV-09, PV-21, LIM-05). An error is told to the one who opens the vat.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::common::{self, Reins, ToyVat, get, held, open, puppet, raised, runtime};
+use common::{Reins, ToyVat, get, held, open, puppet, raised, runtime};
 use goblins_core::error::KernelError;
 use goblins_core::host::Host;
 use goblins_core::record::VatRecord;

@@ -1,9 +1,11 @@
 //! Event loops of the host run the messages that were sent on their threads, if these are known to be quick.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::time::Instant;
 
-use crate::common::{PATIENCE, Reins, ToyVat, found, get, runtime, vat};
+use common::{PATIENCE, Reins, ToyVat, found, get, runtime, vat};
 use goblins_core::pace::Budget;
 use goblins_core::toy::{
     Actor, Promise, Value, counter, left_to_loop, on_a_loop, outcome, result, send, spawn, tell,

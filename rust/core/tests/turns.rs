@@ -2,10 +2,12 @@
 //! never there if it raises.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use crate::common::{self, becoming, code, get, int, puppet, raised, run, runtime, vat};
+use common::{becoming, code, get, int, puppet, raised, run, runtime, vat};
 use goblins_core::error::KernelError;
 use goblins_core::host::Host;
 use goblins_core::toy::{

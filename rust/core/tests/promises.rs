@@ -1,9 +1,11 @@
 //! Promises: who is told what, in which order, and that nobody waits for ever.
 #![allow(clippy::unwrap_used, clippy::unit_arg)]
 
+mod common;
+
 use std::sync::{Arc, Mutex};
 
-use crate::common::{self, ToyVat, code, occupy, puppet, raised, run, runtime, vat};
+use common::{ToyVat, code, occupy, puppet, raised, run, runtime, vat};
 use goblins_core::error::KernelError;
 use goblins_core::host::Host;
 use goblins_core::settle_outside;

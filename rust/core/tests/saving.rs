@@ -2,9 +2,11 @@
 //! stored is an error of the turn that wanted to keep it (G8).
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
 use std::sync::Arc;
 
-use crate::common::{self, ToyVat, add, get, held, named, puppet, raised, reopen, run, runtime, slots, vat};
+use common::{ToyVat, add, get, held, named, puppet, raised, reopen, run, runtime, slots, vat};
 use goblins_core::error::KernelError;
 use goblins_core::faulty::FaultyStore;
 use goblins_core::host::Host;

@@ -2,10 +2,12 @@
 //! later than its cause.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::unit_arg)]
 
+mod common;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use crate::common::{self, Reins, ToyVat, add, int, named, puppet, raised, run, runtime};
+use common::{Reins, ToyVat, add, int, named, puppet, raised, run, runtime};
 use goblins_core::host::Host;
 use goblins_core::ids::{LamportTime, Slot};
 use goblins_core::log::{Cause, Event, EventKind, EventOutcome, Moment};
