@@ -1,5 +1,6 @@
 """Chains, rings and fans of actors in any order: what is read ahead is what a read at its time would give."""
 
+import itertools
 import random
 
 import pytest
@@ -97,3 +98,24 @@ def test_a_fan_in_any_order_is_walked_as_it_was_made(place, sleep):
     for turn in range(3):
         assert hub.sum_of_others() == sum(range(COUNT)) + turn * COUNT
         hub.add_to_others(1)
+
+
+def test_what_was_read_ahead_and_then_changed_is_read_anew_after_a_sleep(place):
+    def line():
+        links = [spawn(Link, number) for number in range(COUNT)]
+        order = [links[37 * number % COUNT] for number in range(COUNT)]
+        for link, after in itertools.pairwise(order):
+            link.join(None, after)
+        return order[0], order[12]
+
+    vat, *_ = place.spawn(line, env=ENV)
+    vat, link, changed = place.restart(vat, env=ENV, sleep=lru(max_actors=4))
+    # Awake, and so nobody asks for the record that the walk brings.
+    changed.add(1)
+    passed = [link]
+    for step in range(12):
+        if step == 3:
+            changed.add(1)
+        passed.append(passed[-1].number_and_next()[1])
+    assert passed[-1] is changed
+    assert changed.number_and_next()[0] == 37 * 12 % COUNT + 2
