@@ -21,12 +21,21 @@ struct Leaving {
     leave_task: Py<PyAny>,
 }
 
-/// What ran here is set aside until [`Away::back`].
+/// What ran here is set aside until [`Away::back`], or a panic.
 pub(crate) struct Away<'py> {
     leaving: &'static Leaving,
     home: Bound<'py, PyAny>,
+    /// It was left.
     task: Option<Bound<'py, PyAny>>,
+    /// The loop was left.
     from_loop: bool,
+}
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        // After a panic, which says enough.
+        let _ = self.restore();
+    }
 }
 
 /// The modules that have been imported.
@@ -77,22 +86,26 @@ impl<'py> Away<'py> {
         if let Some(task) = &task {
             leaving.leave_task.bind(py).call1((home, task))?;
         }
-        let away = Self { leaving, home: home.clone(), task, from_loop };
-        if from_loop && let Err(error) = leaving.set_running_loop.bind(py).call1((py.None(),)) {
-            away.back()?;
-            return Err(error);
+        let mut away = Self { leaving, home: home.clone(), task, from_loop: false };
+        if from_loop {
+            leaving.set_running_loop.bind(py).call1((py.None(),))?;
+            away.from_loop = true;
         }
         Ok(Some(away))
     }
 
     /// All is as it was.
-    pub(crate) fn back(self) -> PyResult<()> {
+    pub(crate) fn back(mut self) -> PyResult<()> {
+        self.restore()
+    }
+
+    fn restore(&mut self) -> PyResult<()> {
         let py = self.home.py();
         let mut result = Ok(());
-        if self.from_loop {
+        if std::mem::take(&mut self.from_loop) {
             result = self.leaving.set_running_loop.bind(py).call1((&self.home,)).map(drop);
         }
-        if let Some(task) = &self.task {
+        if let Some(task) = self.task.take() {
             result = result.and(self.leaving.enter_task.bind(py).call1((&self.home, task)).map(drop));
         }
         result

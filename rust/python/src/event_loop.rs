@@ -16,19 +16,17 @@ use goblins_core::scheduling::Scheduling;
 use goblins_core::vat::Vat as KernelVat;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyTypeError;
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use crate::asyncio::{Away, running_loop};
 use crate::calls;
+use crate::contexts::Context;
 use crate::current;
 use crate::errors::{aside, log_unheard};
 use crate::host::PyHost;
 use crate::interrupts;
-use crate::once::once;
 
 /// Whether any vat ever ran on a loop.
 static USED: AtomicBool = AtomicBool::new(false);
@@ -42,7 +40,7 @@ pub(crate) struct EventLoop {
     /// How much it has done for vats since its last round.
     budget: Budget,
     /// In which turns run.
-    context: PyOnceLock<Py<PyAny>>,
+    context: Context,
 }
 
 /// Weak where it can be: a loop may refer to what refers to its vat, and the collector does not see what the kernel's part
@@ -137,7 +135,7 @@ impl EventLoop {
             Err(error) => return Err(error),
         };
         let todo = Mutex::default();
-        let new = Arc::new(Self { home, todo, budget: Budget::default(), context: PyOnceLock::new() });
+        let new = Arc::new(Self { home, todo, budget: Budget::default(), context: Context::default() });
         let mut known = KNOWN.lock();
         known.retain(|known| known.strong_count() > 0);
         known.push(Arc::downgrade(&new));
@@ -293,41 +291,11 @@ impl EventLoop {
             }
             return run();
         };
-        if from_loop {
-            let before = HERE.with(|here| here.last.replace(Some(self.clone())));
-            drop(before);
-            HERE.with(|here| here.aside.set(true));
-        }
-        let ran = self.in_context(py, run);
-        if from_loop {
-            HERE.with(|here| here.aside.set(false));
-        }
+        let aside = from_loop.then(|| Aside::begin(self));
+        let ran = self.context.run(py, run);
+        drop(aside);
         let back = away.back();
         ran.and(back)
-    }
-
-    fn in_context(&self, py: Python<'_>, run: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-        let new = || {
-            // SAFETY: it gives an owned reference, or null with an exception set.
-            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_New()) }
-        };
-        let mut context = once(py, &self.context, || Ok(new()?.unbind()))?.bind(py).clone();
-        // SAFETY: it is a context.
-        if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
-            // Code that runs here may have begun another loop.
-            drop(PyErr::take(py));
-            context = new()?;
-            // SAFETY: as above.
-            if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
-                return Err(PyErr::fetch(py));
-            }
-        }
-        let ran = run();
-        // SAFETY: it was entered above.
-        if unsafe { ffi::PyContext_Exit(context.as_ptr()) } != 0 {
-            return ran.and(Err(PyErr::fetch(py)));
-        }
-        ran
     }
 
     /// It is gone, or closed: nobody will run its vats.
@@ -369,6 +337,24 @@ pub(crate) fn hand_over_all() {
     let vats: Vec<_> =
         last.todo.lock().vats.extract_if(.., |vat| matches!(vat.scheduling(), Scheduling::Pool)).collect();
     vats.iter().for_each(KernelVat::hand_over);
+}
+
+/// The loop of this thread is set aside, for as long as this lives.
+struct Aside;
+
+impl Aside {
+    fn begin(home: &Arc<EventLoop>) -> Self {
+        let before = HERE.with(|here| here.last.replace(Some(home.clone())));
+        drop(before);
+        HERE.with(|here| here.aside.set(true));
+        Self
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        HERE.with(|here| here.aside.set(false));
+    }
 }
 
 /// Wakes who waits for a future.

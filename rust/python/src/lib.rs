@@ -15,6 +15,7 @@ mod collections;
 mod collector;
 mod containers;
 mod contents;
+mod contexts;
 mod copies;
 mod coroutine;
 mod current;
