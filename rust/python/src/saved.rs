@@ -43,7 +43,6 @@ pub(crate) struct Kept {
     exposed: AtomicBool,
 }
 
-#[expect(clippy::box_collection, reason = "most actors have none")]
 type Lasting = Option<Box<Vec<Arc<Snapshot>>>>;
 
 impl Kept {
