@@ -192,7 +192,7 @@ def main() -> None:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if name not in ("VIRTUAL_ENV", "PYTHONPATH", "CARGO_TARGET_DIR")
+            if name not in ("VIRTUAL_ENV", "PYTHONPATH", "CARGO_TARGET_DIR", "PIP_QUIET")
         }
         for name in ("wheel", "sources", "without"):
             (Path(scratch) / name).mkdir()
