@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use goblins_core::actor::Life;
 use goblins_core::churn::Churn;
+use goblins_core::ids::VatId;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -33,6 +34,8 @@ const MANY_ENTRIES: usize = 5000;
 
 /// The fields of an instance as they were, and what their containers held.
 pub(crate) struct Kept {
+    /// Where it was kept: turns of two vats may have the same epoch.
+    vat: VatId,
     /// None if the actor had another behavior.
     fields: Option<Py<PyDict>>,
     /// None as long as no field with a container was read.
@@ -43,12 +46,15 @@ pub(crate) struct Kept {
     exposed: AtomicBool,
 }
 
+/// No vat has this number.
+const NOBODY: VatId = VatId(u64::MAX);
+
 type Lasting = Option<Box<Vec<Arc<Snapshot>>>>;
 
 impl Kept {
-    fn new(fields: Option<Py<PyDict>>, lasting: Lasting) -> Arc<Self> {
+    fn new(vat: VatId, fields: Option<Py<PyDict>>, lasting: Lasting) -> Arc<Self> {
         let (containers, lasting) = (Mutex::new(None), Mutex::new(lasting));
-        Arc::new(Self { fields, containers, lasting, exposed: AtomicBool::new(false) })
+        Arc::new(Self { vat, fields, containers, lasting, exposed: AtomicBool::new(false) })
     }
 
     /// What a field held before.
@@ -126,7 +132,7 @@ pub(crate) fn note_grown(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>
     let Some(churn) = current() else {
         return Ok(());
     };
-    let kept = Kept::new(Some(fields(instance)?.copy()?.unbind()), None);
+    let kept = Kept::new(NOBODY, Some(fields(instance)?.copy()?.unbind()), None);
     let saved = Saved { instance: instance.clone().unbind(), kept, grown: true, orphan: false, stored: true };
     churn.touch(instance.py(), actor.as_unbound(), saved);
     Ok(())
@@ -139,7 +145,7 @@ pub(crate) fn note_new(
     actor: &Bound<'_, Ref>,
 ) -> PyResult<()> {
     let py = instance.py();
-    let kept = Kept::new(None, None);
+    let kept = Kept::new(churn.vat().id(), None, None);
     handing_out::begin((churn.vat().id().0, churn.epoch()));
     let before = {
         let mut link = instance.get().link.lock();
@@ -167,6 +173,11 @@ pub(crate) fn forget_kept(instance: &Bound<'_, ActorBase>) {
 /// Keeps what is needed to undo changes of an instance, if this is the first in this turn.
 pub(crate) fn touch<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Option<Arc<Kept>>> {
     let churn = current().filter(|churn| churn.in_turn());
+    if let Some(churn) = &churn
+        && let Some(kept) = kept_before(churn, instance)?
+    {
+        return Ok(Some(kept));
+    }
     let actor = match instance.get().owner(instance.py()) {
         Owner::Nobody => return Ok(None),
         // Nobody will see what is changed, but for this turn.
@@ -202,6 +213,19 @@ fn not_in_turn(instance: &Bound<'_, ActorBase>, actor: Option<Bound<'_, Ref>>) -
     }))
 }
 
+/// What was kept in this turn already.
+fn kept_before(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>) -> PyResult<Option<Arc<Kept>>> {
+    let kept = {
+        let link = instance.get().link.lock();
+        let kept = link.kept.as_ref().filter(|_| link.epoch == churn.epoch());
+        kept.filter(|kept| kept.vat == churn.vat().id()).cloned()
+    };
+    if kept.is_some() && past::is_any() {
+        past::check(instance.py())?;
+    }
+    Ok(kept)
+}
+
 fn keep(
     churn: &Churn<PyHost>,
     instance: &Bound<'_, ActorBase>,
@@ -213,14 +237,8 @@ fn keep(
     if past::is_any() {
         past::check(py)?;
     }
-    {
-        let link = this.link.lock();
-        if let (true, Some(kept)) = (link.epoch == epoch, &link.kept) {
-            return Ok(kept.clone());
-        }
-    }
     handing_out::begin((churn.vat().id().0, epoch));
-    let kept = Kept::new(Some(fields(instance)?.copy()?.unbind()), None);
+    let kept = Kept::new(churn.vat().id(), Some(fields(instance)?.copy()?.unbind()), None);
     let before = {
         let mut link = this.link.lock();
         link.epoch = epoch;
@@ -330,7 +348,7 @@ impl Saved {
     /// The instance forgets what was kept for this turn: the collector does not see it there.
     fn let_go(&self, py: Python<'_>) {
         let instance = self.instance.bind(py);
-        let lasting = self.kept.take_lasting().map(|lasting| Kept::new(None, Some(lasting)));
+        let lasting = self.kept.take_lasting().map(|lasting| Kept::new(NOBODY, None, Some(lasting)));
         let is_ours = |kept: &mut Arc<Kept>| Arc::ptr_eq(kept, &self.kept);
         let before = {
             let mut link = instance.get().link.lock();
@@ -441,7 +459,7 @@ impl Saved {
         for (_, value) in now.copy()? {
             containers.keep(&value)?;
         }
-        let kept = Kept::new(Some(now.copy()?.unbind()), None);
+        let kept = Kept::new(NOBODY, Some(now.copy()?.unbind()), None);
         *kept.containers.lock() = Some(Box::new(containers));
         let before = Self {
             instance: self.instance.clone_ref(py),
