@@ -19,8 +19,10 @@ print("begun", flush=True)
 child.wait()
 """
 BUILD = f"""
-import subprocess, sys
+import signal, subprocess, sys
 from processes import ending_with_signals, end_with_parent
+# Tests may run under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 end_with_parent()
 with ending_with_signals():
     subprocess.Popen([sys.executable, "-c", {COMPILER!r}], process_group=0).wait()
