@@ -321,3 +321,35 @@ class TestSet:
         with pytest.raises(RuntimeError, match="Set changed size during iteration"), vat:
             for member in it:
                 it.add(member + 100)
+
+
+@pytest.mark.parametrize("case", ["Map", "Set", "Set -=", "List"])
+def test_an_operation_that_fails_in_its_midst_has_changed_nothing(vat, case):
+    bad = [[]]  # It can't be a key.
+
+    def in_a_turn():
+        match case:
+            case "Map":
+                it = Map({"a": 1})
+                with pytest.raises(TypeError):
+                    it.update([("b", 2), ("a", 3), (bad, 4)])
+                assert (dict(it), len(it)) == ({"a": 1}, 1)
+                it.update(b=2)
+                assert dict(it) == {"a": 1, "b": 2}
+            case "Set" | "Set -=":
+                it = Set(range(10))
+                with pytest.raises(TypeError):
+                    if case == "Set":
+                        it.update([10, 11, bad])
+                    else:
+                        it.difference_update([1, 2, bad])
+                assert (set(it), len(it)) == (set(range(10)), 10)
+            case "List":
+                it = List(range(300))
+                with pytest.raises(ValueError, match="extended slice"):
+                    it[::2] = [1]
+                with pytest.raises(TypeError):
+                    it.sort(key=lambda item: "x" if item == 200 else item)
+                assert list(it) == list(range(300))
+
+    vat.run(in_a_turn)

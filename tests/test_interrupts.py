@@ -72,6 +72,14 @@ def test_ctrl_c_at_any_moment_reaches_the_program_and_neither_loses_nor_halves_a
     assert child.stdout.endswith("done\n")
 
 
+@pytest.mark.parametrize(("kind", "step"), [("Map", 90), ("Set", 400), ("List", 300)])
+def test_an_operation_of_a_collection_that_ctrl_c_cuts_off_is_undone_though_the_turn_goes_on(kind, step):
+    moments = MOMENTS.format(first=random.randrange(step), step=step)
+    child = run_child("interrupted_collections.py", kind, moments, timeout=600)
+    assert child.returncode == 0, f"of {moments}: {child.stdout[-200:]}{child.stderr[-4000:]}"
+    assert child.stdout.endswith("done\n")
+
+
 @pytest.mark.parametrize("handler", ["function", "method", "partial", "object"])
 def test_a_ctrl_c_is_known_for_one_whoever_handles_the_signal(handler):
     child = run_child("interrupted_by_a_handler.py", handler)

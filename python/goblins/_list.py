@@ -14,7 +14,7 @@ from goblins._errors import GoblinsError
 from goblins._goblins import Ref, _page, _page_become, _page_damaged, _page_spawn
 from goblins._map import SHOWN
 from goblins._ordered import Ordered
-from goblins._pages import believable, item_page, list_root, near, own, weight
+from goblins._pages import believable, item_page, list_root, near, own, weight, whole
 from goblins._tree import Trail, Tree
 
 T = TypeVar("T")
@@ -102,8 +102,11 @@ class List(Ordered, MutableSequence[T]):
         else:
             self._set(index, value)
 
-    @near
+    @whole
     def _set(self, index: SupportsIndex, value: T) -> None:
+        self._assign(index, value)
+
+    def _assign(self, index: SupportsIndex, value: T) -> None:
         count, tree = self._state()
         trail, heavy, items = _items(tree, _position(index, count, "assignment index"))
         value, old = own(value), items[trail.number]
@@ -113,7 +116,7 @@ class List(Ordered, MutableSequence[T]):
         items[trail.number] = value
         self._write(count, tree, trail, heavy + weight(value) - weight(old), items)
 
-    @near
+    @whole
     def _set_slice(self, index: slice, values: list[T]) -> None:
         positions = range(*index.indices(len(self)))
         if index.step is None or index.step == 1:
@@ -121,19 +124,19 @@ class List(Ordered, MutableSequence[T]):
             for _ in positions:
                 self._remove(start)
             if start == len(self):
-                self.extend(values)
+                self._extend(values)
                 return
             for offset, value in enumerate(values):
-                self.insert(start + offset, value)
+                self._insert(start + offset, value)
             return
         if len(values) != len(positions):
             raise ValueError(
                 f"attempt to assign sequence of size {len(values)} to extended slice of size {len(positions)}"
             )
         for position, value in zip(positions, values, strict=True):
-            self._set(position, value)
+            self._assign(position, value)
 
-    @near
+    @whole
     def __delitem__(self, index: SupportsIndex | slice, /) -> None:
         count = len(self)
         if not isinstance(index, slice):
@@ -157,12 +160,15 @@ class List(Ordered, MutableSequence[T]):
         self._replace(count - 1, tree if items else tree.remove(trail))
         return value
 
-    @near
+    @whole
     def insert(self, index: SupportsIndex, value: T, /) -> None:
         """Puts an item before that at an index."""
-        count, tree = self._state()
+        count = len(self)
         at = operator.index(index)
-        at = max(at + count, 0) if at < 0 else min(at, count)
+        self._insert(max(at + count, 0) if at < 0 else min(at, count), value)
+
+    def _insert(self, at: int, value: T) -> None:
+        count, tree = self._state()
         trail, heavy, items = _items(tree, at, at == count)
         value = own(value)
         items = [*items[: trail.number], value, *items[trail.number :]]
@@ -182,16 +188,16 @@ class List(Ordered, MutableSequence[T]):
             tree = tree.add(trail, at, _page_spawn(item_page, sum(weights[at:]), items[at:]))
         self._replace(count, tree)
 
-    @near
+    @whole
     def append(self, value: T, /) -> None:
         """Puts an item at the end."""
-        self.insert(len(self), value)
+        self._insert(_page(self._root, list_root)[1], value)
 
     def extend(self, items: Iterable[T], /) -> None:
         """Puts many items at the end."""
         self._extend(list(items))
 
-    @near
+    @whole
     def _extend(self, items: list[Any]) -> None:
         count, tree = self._state()
         waiting = iter([own(item) for item in items])
@@ -217,7 +223,7 @@ class List(Ordered, MutableSequence[T]):
         self.extend(items)
         return self
 
-    @near
+    @whole
     def __imul__(self, times: SupportsIndex, /) -> Self:
         times = _times(times)
         if times <= 0:
@@ -232,7 +238,7 @@ class List(Ordered, MutableSequence[T]):
 
     __rmul__ = __mul__
 
-    @near
+    @whole
     def pop(self, index: SupportsIndex = -1, /) -> T:
         """Takes the item at an index out, and returns it.
 
@@ -251,7 +257,11 @@ class List(Ordered, MutableSequence[T]):
         Raises:
             ValueError: there is none.
         """
-        self._remove(self.index(value))
+        self._take(self.index(value))
+
+    @whole
+    def _take(self, position: int) -> None:
+        self._remove(position)
 
     @near
     def clear(self) -> None:
@@ -269,6 +279,7 @@ class List(Ordered, MutableSequence[T]):
         """Sorts the items, as ``list.sort`` does. Writes all of them."""
         self._refill(sorted(cast(Any, self), key=key, reverse=reverse))
 
+    @whole
     def _refill(self, items: list[T]) -> None:
         self.clear()
         self._extend(items)

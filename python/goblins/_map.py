@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, TypeVar, cast, final, overload
 
 from goblins._errors import GoblinsError
-from goblins._pages import near, own
+from goblins._pages import near, own, whole
 from goblins._table import Table, pair
 
 K = TypeVar("K")
@@ -70,11 +70,11 @@ class Map(Table, MutableMapping[K, V]):
             raise KeyError(key)
         return cast(V, own(found.value))
 
-    @near
+    @whole
     def __setitem__(self, key: K, value: V, /) -> None:
         self._put(key, own(value))
 
-    @near
+    @whole
     def __delitem__(self, key: K, /) -> None:
         self._drop(key)
 
@@ -96,7 +96,7 @@ class Map(Table, MutableMapping[K, V]):
     def pop(self, key: K, /) -> V: ...
     @overload
     def pop(self, key: K, default: V | D, /) -> V | D: ...
-    @near
+    @whole
     def pop(self, key: K, default: Any = _MISSING, /) -> Any:
         """Takes a key out and returns its value, or the default if it is not there.
 
@@ -107,7 +107,7 @@ class Map(Table, MutableMapping[K, V]):
             return default
         return own(self._drop(key))
 
-    @near
+    @whole
     def popitem(self) -> tuple[K, V]:
         """Takes out the key that came last, and returns it with its value.
 
@@ -117,7 +117,7 @@ class Map(Table, MutableMapping[K, V]):
         key, _ = self._end(last=True)
         return own(key), own(self._drop(key))
 
-    @near
+    @whole
     def setdefault(self, key: K, default: Any = None, /) -> Any:
         """The value of a key; if it is not there, the default is put there."""
         found = self._find(key)
@@ -136,7 +136,7 @@ class Map(Table, MutableMapping[K, V]):
             pairs = [(key, value) for key, value in entries]
         self._put_all([*pairs, *named.items()])
 
-    @near
+    @whole
     def _put_all(self, pairs: list[tuple[Any, Any]]) -> None:
         for key, value in pairs:
             self._put(key, own(value))

@@ -15,7 +15,9 @@ from goblins._goblins import (
     Ref,
     _Collection,
     _copied,
+    _page_back,
     _page_damaged,
+    _page_done,
     _page_most,
     _register_collections,
     _weight,
@@ -214,6 +216,31 @@ def near(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], 
         if self._is_near():
             return method(self, *args, **kwargs)
         answer: T = self._run(method, self, *args, **kwargs)
+        return answer
+
+    return called
+
+
+def whole(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], T]:
+    """As ``near``, for a method that changes pages: if it raises, they are as they were.
+
+    Ctrl-C may come in its midst, and whoever called it may catch that.
+    """
+
+    @functools.wraps(method)
+    def called(self: C, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        answer: T
+        mark = self._begin()
+        if mark is None:
+            answer = self._run(method, self, *args, **kwargs)
+            return answer
+        # No signal is looked for between an error and the call that follows it.
+        try:
+            answer = method(self, *args, **kwargs)
+        except BaseException:
+            _page_back(mark)
+            raise
+        _page_done()
         return answer
 
     return called

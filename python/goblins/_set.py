@@ -8,11 +8,11 @@ from collections.abc import Iterable, MutableSet
 from collections.abc import Set as AbstractSet
 from copy import deepcopy
 from itertools import islice
-from typing import Any, TypeVar, final, overload
+from typing import Any, Self, TypeVar, final, overload
 
 from goblins._errors import GoblinsError
 from goblins._map import SHOWN
-from goblins._pages import near, own
+from goblins._pages import near, own, whole
 from goblins._table import Table
 
 T = TypeVar("T")
@@ -52,18 +52,18 @@ class Set(Table, MutableSet[T]):
     def __contains__(self, member: object, /) -> bool:
         return self._find(member) is not None
 
-    @near
+    @whole
     def add(self, member: T, /) -> None:
         """Puts a member in, if it is not there."""
         self._put(member, None)
 
-    @near
+    @whole
     def discard(self, member: T, /) -> None:
         """Takes a member out, if it is there."""
         if self._find(member) is not None:
             self._drop(member)
 
-    @near
+    @whole
     def remove(self, member: T, /) -> None:
         """Takes a member out.
 
@@ -72,7 +72,7 @@ class Set(Table, MutableSet[T]):
         """
         self._drop(member)
 
-    @near
+    @whole
     def pop(self) -> T:
         """Takes out the member that came last, and returns it.
 
@@ -87,7 +87,7 @@ class Set(Table, MutableSet[T]):
         """Puts in all members of others."""
         self._put_all([member for other in others for member in other])
 
-    @near
+    @whole
     def _put_all(self, members: list[T]) -> None:
         for member in members:
             self._put(member, None)
@@ -96,10 +96,11 @@ class Set(Table, MutableSet[T]):
         """Takes out all members of others."""
         self._drop_all([member for other in others for member in other])
 
-    @near
+    @whole
     def _drop_all(self, members: list[Any]) -> None:
         for member in members:
-            self.discard(member)
+            if self._find(member) is not None:
+                self._drop(member)
 
     def intersection_update(self, *others: Iterable[Any]) -> None:
         """Takes out what is not in all others."""
@@ -111,7 +112,15 @@ class Set(Table, MutableSet[T]):
 
     def symmetric_difference_update(self, other: Iterable[T], /) -> None:
         """Takes out what is in the other, and puts in the rest of that."""
-        self ^= _lookup(other)
+        self._flip(list(_lookup(other)))
+
+    @whole
+    def _flip(self, members: list[Any]) -> None:
+        for member in members:
+            if self._find(member) is None:
+                self._put(member, None)
+            else:
+                self._drop(member)
 
     def union(self, *others: Iterable[T]) -> Set[T]:
         """A new Set with the members of this one and of others."""
@@ -185,6 +194,30 @@ class Set(Table, MutableSet[T]):
         made.update(member for member in other if member not in self)
         return made
 
+    def __ior__(self, other: AbstractSet[T], /) -> Self:  # type: ignore[override, misc]
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        self.update(other)
+        return self
+
+    def __isub__(self, other: AbstractSet[Any], /) -> Self:
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        self.difference_update(other)
+        return self
+
+    def __iand__(self, other: AbstractSet[Any], /) -> Self:
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        self.intersection_update(other)
+        return self
+
+    def __ixor__(self, other: AbstractSet[T], /) -> Self:  # type: ignore[override, misc]
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        self.symmetric_difference_update(other)
+        return self
+
     @reprlib.recursive_repr("<Set ...>")
     def __repr__(self) -> str:
         try:
@@ -203,16 +236,6 @@ def _lookup(members: Iterable[Any]) -> AbstractSet[Any]:
     return members if isinstance(members, AbstractSet) else set(members)
 
 
-def _of_sets(inherited: Any) -> Any:
-    """An operator that takes sets only, as that of a set does."""
-
-    def changed(self: Set[Any], other: Any, /) -> Any:
-        return inherited(self, other) if isinstance(other, AbstractSet) else NotImplemented
-
-    changed.__name__ = inherited.__name__
-    return changed
-
-
 # Outside of turns each of these is one turn, as a whole.
 _OPERATORS = (
     *("__eq__", "__le__", "__lt__", "__ge__", "__gt__", "__or__", "__xor__"),
@@ -220,6 +243,4 @@ _OPERATORS = (
 )
 for _name in _OPERATORS:
     _operator: Any = getattr(Set, _name)
-    if _name in ("__ior__", "__iand__", "__ixor__", "__isub__"):
-        _operator = _of_sets(_operator)
     setattr(Set, _name, near(_operator))

@@ -16,7 +16,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
 from goblins import _keys, _pages
-from goblins._goblins import Ref, _Collection, _page, _page_become, _page_damaged, _page_spawn
+from goblins._goblins import (
+    Ref,
+    _Collection,
+    _page,
+    _page_back,
+    _page_become,
+    _page_damaged,
+    _page_spawn,
+    _page_stands,
+)
 from goblins._keys import SINCE_MARKS, same
 from goblins._pages import believable, entry_page, hash_page, near, own, table_root, weight
 from goblins._rehash import HASH, PAIR, rehash
@@ -85,7 +94,16 @@ class Table(_Collection):
         return hashed
 
     def _know(self, wanted: set[bytes] | frozenset[bytes]) -> None:
-        """Sees to it that the table has these marks."""
+        """Sees to it that the table has these marks. That stands, whatever comes of what the key is for."""
+        mark = cast(int, self._begin())
+        try:
+            self._renew(wanted)
+        except BaseException:
+            _page_back(mark)
+            raise
+        _page_stands(mark)
+
+    def _renew(self, wanted: set[bytes] | frozenset[bytes]) -> None:
         known: list[bytes] | None = _page(self._root, table_root)[7]
         if known is None or (known and not wanted - {SINCE_MARKS} <= set(known)):
             known = rehash(self)

@@ -124,8 +124,9 @@ impl<H: Host> ActorCell<H> {
         std::mem::replace(&mut self.state.get_mut().life, Life::Gone)
     }
 
-    /// Changes how alive it is; gives back what was before, to be dropped outside the lock.
-    pub(crate) fn set_life(&self, life: Life<H::Behavior>) -> Life<H::Behavior> {
+    /// Changes how alive it is, which nothing but the caller undoes; gives back what was before, to be dropped outside
+    /// the lock.
+    pub fn set_life(&self, life: Life<H::Behavior>) -> Life<H::Behavior> {
         std::mem::replace(&mut self.state.lock().life, life)
     }
 }

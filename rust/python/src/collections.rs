@@ -20,6 +20,7 @@ use crate::current::{check_entry, current, current_turn};
 use crate::elsewhere::Elsewhere;
 use crate::errors::{far_call, no_turn_error, store_corrupt};
 use crate::host::PyHost;
+use crate::page_journal;
 use crate::promise::Promise;
 use crate::refs::{self, Name, Ref};
 
@@ -44,21 +45,13 @@ impl Collection {
 
     /// Whether this is a turn of its vat; False outside of turns, an error in a turn of another vat.
     fn _is_near(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let vat = slf.get().root.get().cell.vat();
-        match current() {
-            None => Ok(false),
-            Some(churn) if !churn.in_turn() => Err(no_turn_error(format!(
-                "a {} can't be used in a finalizer that runs between two turns",
-                slf.get_type().name()?
-            ))),
-            Some(churn) if Arc::ptr_eq(churn.vat(), vat) => Ok(true),
-            Some(churn) => Err(far_call(format!(
-                "this {} is in vat {}, and this is a turn of vat {}: send a message to an actor there",
-                slf.get_type().name()?,
-                vat.title(),
-                churn.vat().title()
-            ))),
-        }
+        Ok(near(slf)?.is_some())
+    }
+
+    /// As `_is_near`; in a turn of its vat an operation that changes pages begins, which `_page_done` or `_page_back`
+    /// must end: with what this gives. None outside of turns.
+    fn _begin(slf: &Bound<'_, Self>) -> PyResult<Option<usize>> {
+        Ok(near(slf)?.map(|churn| page_journal::begin(&churn)))
     }
 
     /// Calls a function in a turn of its own, outside of turns.
@@ -87,6 +80,26 @@ impl Collection {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.root)
+    }
+}
+
+/// The turn that this is, if it is one of the collection's vat; None outside of turns, an error in a turn of another
+/// vat.
+fn near(slf: &Bound<'_, Collection>) -> PyResult<Option<Rc<Churn<PyHost>>>> {
+    let vat = slf.get().root.get().cell.vat();
+    match current() {
+        None => Ok(None),
+        Some(churn) if !churn.in_turn() => Err(no_turn_error(format!(
+            "a {} can't be used in a finalizer that runs between two turns",
+            slf.get_type().name()?
+        ))),
+        Some(churn) if Arc::ptr_eq(churn.vat(), vat) => Ok(Some(churn)),
+        Some(churn) => Err(far_call(format!(
+            "this {} is in vat {}, and this is a turn of vat {}: send a message to an actor there",
+            slf.get_type().name()?,
+            vat.title(),
+            churn.vat().title()
+        ))),
     }
 }
 
@@ -235,7 +248,10 @@ pub(crate) fn _page_become(page: &Bound<'_, Ref>, state: &Bound<'_, PyTuple>) ->
     let now = behavior(&churn, page, None)?;
     let new = now.get().with_args(py, state_of(state)?);
     let new = Bound::new(py, new)?.into_any().unbind();
-    refs::change(&churn, page, now.into_any().as_unbound(), None, &new)
+    let now = now.into_any().unbind();
+    refs::change(&churn, page, &now, None, &new)?;
+    page_journal::note(page, now);
+    Ok(())
 }
 
 /// Makes a page in the vat whose turn this is.

@@ -40,6 +40,7 @@ mod methods;
 mod once;
 mod opening;
 mod origin;
+mod page_journal;
 mod past;
 mod portrait;
 mod portrayed;
@@ -107,6 +108,8 @@ pub mod _goblins {
     use crate::methods::{Methods, methods};
     #[pymodule_export]
     use crate::opening::Opening;
+    #[pymodule_export]
+    use crate::page_journal::{_page_back, _page_done, _page_stands};
     #[pymodule_export]
     use crate::portrayed::{Portrayed, portraitize};
     #[pymodule_export]
