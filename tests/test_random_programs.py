@@ -378,6 +378,17 @@ class ModelPromise:
         self.chained = False
         self.outcome = None  # a pair: whether it was fulfilled, and with what it was settled
         self.waiting = []  # pairs: the vat, or None for outside, and the reaction
+        self.source = None  # the promise for which whoever settles this one waits first
+
+    def next(self):
+        """The promise that has to settle before this one."""
+        if self.outcome:
+            return None
+        if self.chained:
+            return self.chained
+        if self.source and any(reaction.settles() is self for _, reaction in self.source.waiting):
+            return self.source
+        return None
 
     def take(self, vat):
         """What a vat waits for here: messages first."""
@@ -396,9 +407,15 @@ class Forward(NamedTuple):
     message: tuple
     answer: ModelPromise | None
 
+    def settles(self):
+        return self.answer
+
 
 class Chain(NamedTuple):
     promise: ModelPromise
+
+    def settles(self):
+        return self.promise
 
 
 class Listen(NamedTuple):
@@ -406,10 +423,16 @@ class Listen(NamedTuple):
     catch: Any
     derived: ModelPromise
 
+    def settles(self):
+        return self.derived
+
 
 class Finally(NamedTuple):
     handler: Any
     derived: ModelPromise
+
+    def settles(self):
+        return self.derived
 
 
 class Hear(NamedTuple):
@@ -546,6 +569,7 @@ class Model(World):
 
     def send(self, target, *message):
         answer = ModelPromise()
+        answer.source = target if isinstance(target, ModelPromise) else None
         self.later(self.post, target, message, answer)
         return answer
 
@@ -566,10 +590,12 @@ class Model(World):
         handlers = handler(fulfilled, "fulfilled with"), handler(catch, "broken with")
         last = handler(finally_, "finally")
         derived = ModelPromise()
+        derived.source = promise
         if any(handlers) or not last:
             self.later(self.wait, promise, Listen(*handlers, derived))
         if last:
             promise, derived = derived if any(handlers) else promise, ModelPromise()
+            derived.source = promise
             self.later(self.wait, promise, Finally(last, derived))
         return derived
 
@@ -631,8 +657,8 @@ class Model(World):
             self.settled.append(promise)
 
     def waits_for(self, promise, other):
-        while promise is not other and promise.chained and not promise.outcome:
-            promise = promise.chained
+        while promise and promise is not other:
+            promise = promise.next()
         return promise is other
 
     def release(self, promise):
