@@ -468,7 +468,7 @@ def _page_find(
 def _page_become(page: Ref, /, *state: Any) -> None: ...
 def _page_done() -> None: ...
 def _page_stands(mark: int) -> None: ...
-def _page_back(mark: int, /) -> None: ...
+def _page_back(mark: int) -> None: ...
 def _page_spawn(constructor: Constructor, /, *state: Any) -> Ref: ...
 def _copied(value: _T) -> _T: ...
 def _fields_of(instance: _ActorBase) -> dict[str, Any]: ...
@@ -868,8 +868,22 @@ class ManualVat(Vat):
     """A vat whose messages wait until somebody calls for them: for tests that want to see each step.
 
     Synchronous calls from outside are turns at once, as in every vat; they leave the messages waiting.
+
+    Args:
+        name, log, log_capacity, inbox_limit, slow_turn: see ``Vat``.
     """
 
+    # What `__init__` gets, it takes no heed of.
+    def __new__(  # pyright: ignore[reportInconsistentConstructor]
+        cls,
+        name: str | None = None,
+        *,
+        log: bool = False,
+        log_capacity: int = 256,
+        inbox_limit: int | None = None,
+        slow_turn: float | None = 1.0,
+        _opening: _Opening | None = None,
+    ) -> Self: ...
     def step(self) -> bool:
         """Handles the message that has waited longest, and the near ones that come of it.
 
