@@ -16,6 +16,7 @@ use pyo3::types::{PyByteArray, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 use crate::alike::alike;
 use crate::copies::Copies;
 use crate::interrupts;
+use crate::rebuilding::{replace_entries, replace_members};
 use crate::shapes::{self, Held, Shape};
 use crate::undoing::{Undoing, undisturbed};
 
@@ -139,49 +140,21 @@ impl Contents {
                 }
             }
             Self::Dict(dict, held, _) => {
-                let dict = dict.bind(py);
                 let mut before = held.bind(py).iter();
-                let mut renamed = false;
-                let mut all = Vec::with_capacity(dict.len());
-                for (key, value) in dict.copy()? {
-                    let same = before.next().is_some_and(|(l, w)| key.is(&l) && value.is(&w));
-                    if same {
-                        all.push((key, value, false));
-                        continue;
+                replace_entries(dict.bind(py), |key, value| {
+                    if before.next().is_some_and(|(l, w)| key.is(&l) && value.is(&w)) {
+                        return Ok((None, None));
                     }
-                    let new_key = if shapes::any_in_sets() { copies.of(&key)? } else { None };
-                    let new_value = copies.of(&value)?;
-                    renamed |= new_key.is_some();
-                    let is_new = new_value.is_some();
-                    all.push((new_key.unwrap_or(key), new_value.unwrap_or(value), is_new));
-                }
-                if renamed {
-                    dict.clear();
-                }
-                for (key, value, is_new) in all {
-                    if renamed || is_new {
-                        dict.set_item(key, value)?;
-                    }
-                }
+                    let new_key = if shapes::any_in_sets() { copies.of(key)? } else { None };
+                    Ok((new_key, copies.of(value)?))
+                })?;
             }
             Self::Set(set, held) if shapes::any_in_sets() => {
-                let set = set.bind(py);
                 let held = addresses(held.bind(py));
-                let members: Vec<_> = set.iter().collect();
-                let mut replaced = false;
-                let mut all = Vec::with_capacity(members.len());
-                for member in members {
-                    let copy = match held.contains(&(member.as_ptr() as usize)) {
-                        true => None,
-                        false => copies.of(&member)?,
-                    };
-                    replaced |= copy.is_some();
-                    all.push(copy.unwrap_or(member));
-                }
-                if replaced {
-                    set.clear();
-                    all.into_iter().try_for_each(|member| set.add(member))?;
-                }
+                replace_members(set.bind(py), |member| match held.contains(&(member.as_ptr() as usize)) {
+                    true => Ok(None),
+                    false => copies.of(member),
+                })?;
             }
             Self::Set(..) | Self::Bytes(..) => {}
             Self::Record(record, shape, held) => {

@@ -1,7 +1,7 @@
-//! Values that can't be changed, made anew with other parts.
+//! Other parts in values: those that can't be changed are made anew, dicts and sets are filled again.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyFrozenSet, PyTuple};
+use pyo3::types::{PyDict, PyFrozenSet, PySet, PyTuple};
 
 use crate::shapes::{self, Shape};
 
@@ -45,7 +45,7 @@ pub(crate) fn record<'py>(
 }
 
 /// The same values, with others in place of those for which there are some; `None` if there are none.
-pub(crate) fn others<'py>(
+fn others<'py>(
     values: &[Bound<'py, PyAny>],
     mut other: impl FnMut(&Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>,
 ) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
@@ -57,4 +57,44 @@ pub(crate) fn others<'py>(
         others.push(instead.unwrap_or_else(|| value.clone()));
     }
     Ok(found.then_some(others))
+}
+
+/// What is to stand in place of something, if anything is.
+type Instead<'py> = Option<Bound<'py, PyAny>>;
+
+/// Puts others in place of those keys and values of a dict for which there are some. If a key is among them, all
+/// entries are put in again, in their order.
+pub(crate) fn replace_entries<'py>(
+    dict: &Bound<'py, PyDict>,
+    mut other: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<(Instead<'py>, Instead<'py>)>,
+) -> PyResult<()> {
+    let mut renamed = false;
+    let mut all = Vec::with_capacity(dict.len());
+    for (key, value) in dict.copy()? {
+        let (new_key, new_value) = other(&key, &value)?;
+        renamed |= new_key.is_some();
+        let is_new = new_value.is_some();
+        all.push((new_key.unwrap_or(key), new_value.unwrap_or(value), is_new));
+    }
+    if renamed {
+        dict.clear();
+    }
+    for (key, value, is_new) in all {
+        if renamed || is_new {
+            dict.set_item(key, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts others in place of those members of a set for which there are some.
+pub(crate) fn replace_members<'py>(
+    set: &Bound<'py, PySet>,
+    other: impl FnMut(&Bound<'py, PyAny>) -> PyResult<Instead<'py>>,
+) -> PyResult<()> {
+    if let Some(members) = others(&set.iter().collect::<Vec<_>>(), other)? {
+        set.clear();
+        members.into_iter().try_for_each(|member| set.add(member))?;
+    }
+    Ok(())
 }

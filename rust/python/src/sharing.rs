@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
 use crate::containers::{each_inner, may_change};
 use crate::copies::{MAX_DEPTH, counted_copy};
 use crate::errors::{too_deep, too_many_copies};
-use crate::rebuilding::{others, rebuilt};
+use crate::rebuilding::{rebuilt, replace_entries, replace_members};
 use crate::shapes;
 
 /// Puts a copy into each place of some fields where a container stands that was met before, in their order. A container
@@ -98,29 +98,10 @@ impl Walk {
                 }
             }
         } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-            let mut renamed = false;
-            let mut all = Vec::new();
-            for (key, value) in dict.copy()? {
-                let (new_key, new_value) = (self.place(&key)?, self.place(&value)?);
-                renamed |= new_key.is_some();
-                let is_new = new_value.is_some();
-                all.push((new_key.unwrap_or(key), new_value.unwrap_or(value), is_new));
-            }
-            if renamed {
-                dict.clear();
-            }
-            for (key, value, is_new) in all {
-                if renamed || is_new {
-                    dict.set_item(key, value)?;
-                }
-            }
+            replace_entries(dict, |key, value| Ok((self.place(key)?, self.place(value)?)))?;
         } else if let Ok(set) = value.cast_exact::<PySet>() {
             if shapes::any_in_sets() {
-                let members: Vec<_> = set.iter().collect();
-                if let Some(members) = others(&members, |member| self.place(member))? {
-                    set.clear();
-                    members.into_iter().try_for_each(|member| set.add(member))?;
-                }
+                replace_members(set, |member| self.place(member))?;
             }
         } else if let Some(shape) = shapes::of(value) {
             shape.replace(value, |inner| self.place(inner))?;
