@@ -135,11 +135,12 @@ $(HAS)%: pyproject.toml
 	@touch $@
 
 # The machines of hypothesis take the number of their programs from the environment, as tests of damaged stores do.
-fuzz: build $(HAS)test ## Try random programs, damaged stores and the readers of records for long (FUZZ=600 seconds for the last)
+fuzz: build $(HAS)test ## Try random programs, damaged stores, signals and the readers of records for long (FUZZ=600 seconds each for the last two)
 	GOBLINS_MUTANTS=3000 $(PY) -m pytest tests/test_hostile_stores.py $(PYTEST)
 	GOBLINS_PROGRAMS=3000 $(PY) -m pytest --timeout 7200 tests/test_random_programs.py tests/test_graph_fuzz.py \
-		tests/test_class_actors_model.py tests/test_collections_model.py tests/test_sleep.py $(PYTEST)
-	for script in tests/stress/*.py; do test ! -e "$$script" || $(PY) "$$script" || exit 1; done
+		tests/test_class_actors_model.py tests/test_collections_model.py tests/test_fields_model.py tests/test_sleep.py \
+		$(PYTEST)
+	for script in tests/stress/*.py; do $(PY) "$$script" $(or $(FUZZ),600) || exit 1; done
 	cd rust/fuzz && cargo run --release --locked -- $(or $(FUZZ),600)
 
 bench-peers: release tools ## Run goblins beside other libraries, and write docs/benchmarks.md
