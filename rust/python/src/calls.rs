@@ -52,6 +52,9 @@ impl Drop for Hang {
     }
 }
 
+/// So many arguments are put on the stack, after the object that a method gets first.
+const FEW: usize = 6;
+
 /// The arguments of a call.
 #[derive(Clone, Copy)]
 pub(crate) enum Args<'a, 'py> {
@@ -188,8 +191,42 @@ impl<'py> Args<'_, 'py> {
                     answer
                 }
             }
+            Self::Packed(args, kwargs)
+                if args.len() <= FEW && kwargs.is_none_or(|kwargs| kwargs.is_empty()) =>
+            {
+                Self::call_with_few(function, first, args)
+            }
             _ => self.with_first(first)?.call_packed(function),
         }
+    }
+
+    /// Calls a function with an object and a few others. The frame of [`Args::call_method`] is to stay small, so this
+    /// stands apart.
+    #[inline(never)]
+    fn call_with_few(
+        function: &Bound<'py, PyAny>,
+        first: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // The first place is for the one who is called, as the flag says.
+        let mut values = [null_mut(); FEW + 2];
+        let mut last = 1;
+        for (place, value) in values[1..]
+            .iter_mut()
+            .zip([first.as_ptr()].into_iter().chain(args.iter_borrowed().map(Borrowed::as_ptr)))
+        {
+            *place = value;
+            last += 1;
+        }
+        let vector = Vector {
+            // SAFETY: the array has more than one place.
+            values: unsafe { values.as_mut_ptr().add(1) },
+            count: (last - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            names: null_mut(),
+            lives: std::marker::PhantomData,
+        };
+        // The tuple can't change, and keeps them alive.
+        Args::Vector(vector).call(function)
     }
 
     /// These after another one. It stands apart, as calls nest, and are to take little of the stack.
