@@ -443,14 +443,41 @@ pub(crate) fn fields<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'p
     Ok(dict.cast_into::<PyDict>()?)
 }
 
+/// The fields of an instance which is about to change, in a dict that has its keys for itself.
+///
+/// CPython lets the instances of a class share their keys. Up to 3.12 it then reads a field in its slow way as soon as
+/// somebody has asked for the dict.
+#[cfg(not(Py_3_13))]
+pub(crate) fn own_fields<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'py, PyDict>> {
+    let shared = fields(instance)?;
+    // SAFETY: it is a dict, and alive, and this thread is attached.
+    let is_own = unsafe { (*shared.as_ptr().cast::<ffi::PyDictObject>()).ma_values.is_null() };
+    // One without all its fields is being made.
+    if is_own || shared.len() < instance.get().info.get().fields.len() {
+        return Ok(shared);
+    }
+    let own = PyDict::new(instance.py());
+    shared.iter().try_for_each(|(name, value)| own.set_item(name, value))?;
+    set_fields(instance, &own)?;
+    Ok(own)
+}
+
+#[cfg(Py_3_13)]
+pub(crate) use fields as own_fields;
+
+fn set_fields(instance: &Bound<'_, ActorBase>, dict: &Bound<'_, PyDict>) -> PyResult<()> {
+    // SAFETY: both are alive; -1 means that an exception is set.
+    match unsafe { ffi::PyObject_GenericSetDict(instance.as_ptr(), dict.as_ptr(), std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(instance.py())),
+    }
+}
+
 /// Puts the fields of an instance into a new dict: somebody holds the one they are in.
 pub(crate) fn renew_fields(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
     let copy = fields(instance)?.copy()?;
-    // SAFETY: both are alive; -1 means that an exception is set.
-    match unsafe { ffi::PyObject_GenericSetDict(instance.as_ptr(), copy.as_ptr(), std::ptr::null_mut()) } {
-        0 => past::watch(&copy),
-        _ => Err(PyErr::fetch(instance.py())),
-    }
+    set_fields(instance, &copy)?;
+    past::watch(&copy)
 }
 
 /// Sets the fields of an instance made from its record: those that are not stored get their defaults. True if one of

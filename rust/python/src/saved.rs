@@ -37,7 +37,7 @@ pub(crate) struct Kept {
     /// Where it was kept: turns of two vats may have the same epoch.
     vat: VatId,
     /// None if the actor had another behavior.
-    fields: Option<Py<PyDict>>,
+    fields: Option<Entries>,
     /// None as long as no field with a container was read.
     containers: Mutex<Option<Box<Containers>>>,
     /// What large containers hold since a turn before. Between two turns an instance that has any keeps only these.
@@ -51,8 +51,52 @@ const NOBODY: VatId = VatId(u64::MAX);
 
 type Lasting = Option<Box<Vec<Arc<Snapshot>>>>;
 
+/// The entries of a dict, in their order: less to make, to compare and to drop than a copy of the dict.
+struct Entries(Box<[(Py<PyAny>, Py<PyAny>)]>);
+
+impl Entries {
+    fn of(dict: &Bound<'_, PyDict>) -> Self {
+        Self(dict.iter().map(|(key, value)| (key.unbind(), value.unbind())).collect())
+    }
+
+    /// The value of a key, which most likely stands at this index.
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        index: usize,
+        key: &Bound<'py, PyString>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some((other, value)) = self.0.get(index)
+            && other.is(key)
+        {
+            return Ok(Some(value.bind(py).clone()));
+        }
+        if let Some((_, value)) = self.0.iter().find(|(other, _)| other.is(key)) {
+            return Ok(Some(value.bind(py).clone()));
+        }
+        // A name that came by way of the dict may be another object.
+        for (other, value) in &self.0 {
+            if other.bind(py).eq(key)? {
+                return Ok(Some(value.bind(py).clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn put_into(&self, dict: &Bound<'_, PyDict>) -> PyResult<()> {
+        self.0.iter().try_for_each(|(key, value)| dict.set_item(key, value))
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.iter().try_for_each(|(key, value)| {
+            visit.call(key)?;
+            visit.call(value)
+        })
+    }
+}
+
 impl Kept {
-    fn new(vat: VatId, fields: Option<Py<PyDict>>, lasting: Lasting) -> Arc<Self> {
+    fn new(vat: VatId, fields: Option<Entries>, lasting: Lasting) -> Arc<Self> {
         let (containers, lasting) = (Mutex::new(None), Mutex::new(lasting));
         Arc::new(Self { vat, fields, containers, lasting, exposed: AtomicBool::new(false) })
     }
@@ -63,7 +107,7 @@ impl Kept {
         py: Python<'py>,
         field: &Bound<'py, PyString>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.fields.as_ref().map_or(Ok(None), |fields| fields.bind(py).get_item(field))
+        self.fields.as_ref().map_or(Ok(None), |fields| fields.get(py, 0, field))
     }
 
     /// What a value held after an earlier turn.
@@ -80,7 +124,7 @@ impl Kept {
         if Arc::strong_count(self) > 1 {
             return Ok(());
         }
-        visit.call(&self.fields)?;
+        self.fields.iter().try_for_each(|fields| fields.traverse(visit))?;
         if let Some(containers) = self.containers.try_lock().as_deref().and_then(Option::as_ref) {
             containers.traverse(visit)?;
         }
@@ -132,7 +176,7 @@ pub(crate) fn note_grown(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>
     let Some(churn) = current() else {
         return Ok(());
     };
-    let kept = Kept::new(NOBODY, Some(fields(instance)?.copy()?.unbind()), None);
+    let kept = Kept::new(NOBODY, Some(Entries::of(&fields(instance)?)), None);
     let saved = Saved { instance: instance.clone().unbind(), kept, grown: true, orphan: false, stored: true };
     churn.touch(instance.py(), actor.as_unbound(), saved);
     Ok(())
@@ -238,7 +282,7 @@ fn keep(
         past::check(py)?;
     }
     handing_out::begin((churn.vat().id().0, epoch));
-    let kept = Kept::new(churn.vat().id(), Some(fields(instance)?.copy()?.unbind()), None);
+    let kept = Kept::new(churn.vat().id(), Some(Entries::of(&class_actor::own_fields(instance)?)), None);
     let before = {
         let mut link = this.link.lock();
         link.epoch = epoch;
@@ -385,13 +429,16 @@ impl Saved {
             None => false,
         };
         let mut changed = inside | self.grown;
-        for field in &info.fields {
+        for (index, field) in info.fields.iter().enumerate() {
             let field = field.bind(py);
             let Some(value) = now.get_item(field)? else {
                 let message = format!("the field {field} of an actor was deleted: give it a value instead");
                 return Err(PyAttributeError::new_err(message));
             };
-            let old = self.kept.before(py, field)?;
+            let old = match &self.kept.fields {
+                Some(fields) => fields.get(py, index, field)?,
+                None => None,
+            };
             if old.as_ref().is_some_and(|old| old.is(&value)) {
                 continue;
             }
@@ -459,7 +506,7 @@ impl Saved {
         for (_, value) in now.copy()? {
             containers.keep(&value)?;
         }
-        let kept = Kept::new(NOBODY, Some(now.copy()?.unbind()), None);
+        let kept = Kept::new(NOBODY, Some(Entries::of(&now)), None);
         *kept.containers.lock() = Some(Box::new(containers));
         let before = Self {
             instance: self.instance.clone_ref(py),
@@ -510,7 +557,7 @@ impl Saved {
         if let Some(fields) = &self.kept.fields {
             undoing.drop_later(now.copy()?.into_any().unbind());
             now.clear();
-            past::own(|| now.update(fields.bind(py).as_mapping()))?;
+            past::own(|| fields.put_into(&now))?;
         }
         self.kept.with_containers(|containers| containers.restore(py, undoing));
         past::own(|| undoing.put_replacements(now.as_any()))
