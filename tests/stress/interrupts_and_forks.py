@@ -215,8 +215,14 @@ armed = 0
 
 def on_sigint(_number, frame):
     global armed
-    # What starts and ends an attempt can't be interrupted itself.
-    if armed > 0 and frame is not None and frame.f_code is not attempt.__code__:
+    # What starts and ends an attempt can't be interrupted itself. Nor can logging: at a fork it takes its lock in a
+    # function that does not give it free if it is interrupted.
+    if (
+        armed > 0
+        and frame is not None
+        and frame.f_code is not attempt.__code__
+        and frame.f_globals.get("__name__") != "logging"
+    ):
         armed -= 1
         raise KeyboardInterrupt
 

@@ -22,6 +22,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use crate::asyncio;
+use crate::attaching::attached;
 use crate::current;
 use crate::errors::{deadlock, log_unheard, no_turn_error};
 use crate::host::PyHost;
@@ -49,7 +50,7 @@ impl Drop for Blocks {
             return;
         }
         let mut open = Some(open);
-        Python::try_attach(|py| leave_all(py, open.take().unwrap_or_default()));
+        attached(|py| leave_all(py, open.take().unwrap_or_default()));
         // Without the interpreter nothing can be undone any more, nor go.
         std::mem::forget(open);
     }
@@ -135,7 +136,7 @@ fn running(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
 
 /// Whether this code has to do with a churn that this thread runs. Called while a task has a block open here.
 pub(crate) fn is_ours(churn: &Rc<Churn<PyHost>>) -> bool {
-    Python::try_attach(|py| {
+    attached(|py| {
         let owner = with_owner(churn, |owner| Owner(owner.0.clone_ref(py)));
         owner.is_none_or(|owner| owner.is_here(py))
     })

@@ -3,6 +3,7 @@
 use std::ptr::null_mut;
 use std::sync::Once;
 
+use crate::attaching::attached;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi::{self, PyObject};
 use pyo3::panic::PanicException;
@@ -366,7 +367,7 @@ unsafe extern "C" fn enter<T: Callable>(
     count: usize,
     names: *mut PyObject,
 ) -> *mut PyObject {
-    let answer = Python::try_attach(|py| {
+    let answer = attached(|py| {
         let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             // SAFETY: the interpreter calls this with an object of the class whose entry this is.
             let callee = unsafe { Borrowed::from_ptr(py, callee).cast_unchecked::<T>() };

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 
+use crate::attaching::attached;
 use crate::blocks;
 use crate::calls::{self, Sent};
 use crate::class_actor;
@@ -184,7 +185,7 @@ impl Drop for Suspended {
     fn drop(&mut self) {
         let Some(coroutine) = self.coroutine.take() else { return };
         let closing = Closing { coroutine: Some(coroutine), called: self.called.take() };
-        Python::try_attach(|py| {
+        attached(|py| {
             aside(py, |py| {
                 if !self.vat.is_closed() && closing.is_suspended(py) {
                     // Without a promise it is closed at once, which is done when it is dropped.
@@ -241,7 +242,7 @@ impl Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         if let Some(coroutine) = self.coroutine.take() {
-            Python::try_attach(|py| aside(py, |_| current::hidden(|| drop(coroutine))));
+            attached(|py| aside(py, |_| current::hidden(|| drop(coroutine))));
         }
     }
 }

@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use crate::asyncio::{Away, running_loop};
+use crate::attaching::attached;
 use crate::calls;
 use crate::contexts::Context;
 use crate::current;
@@ -72,8 +73,9 @@ struct Here {
 
 impl Drop for Here {
     fn drop(&mut self) {
-        let mut last = self.last.take();
-        Python::try_attach(|_| drop(last.take()));
+        let Some(last) = self.last.take() else { return };
+        let mut last = Some(last);
+        attached(|_| drop(last.take()));
         // Without the interpreter it can't go.
         std::mem::forget(last);
     }
@@ -412,6 +414,6 @@ impl Drop for Round {
             return;
         }
         // At exit nobody waits any more.
-        Python::try_attach(|py| aside(py, |py| self.home.give_up(py)));
+        attached(|py| aside(py, |py| self.home.give_up(py)));
     }
 }

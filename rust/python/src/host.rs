@@ -23,6 +23,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
+use crate::attaching::attached;
 use crate::behavior::describe_value;
 use crate::calls::{self, Args};
 use crate::collector;
@@ -403,7 +404,7 @@ impl Host for PyHost {
 
     fn call_soon(call: &Arc<EventLoop>, vat: &Arc<Vat<Self>>) {
         // At exit no loop runs any more.
-        Python::try_attach(|py| call.call_soon(py, vat));
+        attached(|py| call.call_soon(py, vat));
     }
 
     fn runs_a_loop(py: Python<'_>) -> bool {
@@ -419,7 +420,7 @@ impl Host for PyHost {
     }
 
     fn run_soon(vat: &Arc<Vat<Self>>) {
-        if Python::try_attach(|py| event_loop::run_soon(py, vat)).is_none() {
+        if attached(|py| event_loop::run_soon(py, vat)).is_none() {
             vat.hand_over();
         }
     }
@@ -529,7 +530,7 @@ impl Host for PyHost {
     }
 
     fn attached<R>(f: impl for<'a> FnOnce(Python<'a>) -> R) -> Option<R> {
-        Python::try_attach(f)
+        attached(f)
     }
 
     fn interrupt_again(py: Python<'_>, _error: Fault) {

@@ -3,6 +3,7 @@
 mod alike;
 mod arguments;
 mod asyncio;
+mod attaching;
 mod awaiting;
 mod bcom;
 mod behavior;

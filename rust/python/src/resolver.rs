@@ -11,6 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 
+use crate::attaching::attached;
 use crate::current::current;
 use crate::errors::{as_exception, aside, broken_promise};
 use crate::flatly;
@@ -37,10 +38,10 @@ impl Drop for Right {
             // Whoever waits is told. If nobody does, it is no error that was missed.
             state.heard = true;
         }
-        Python::try_attach(|py| {
+        attached(|py| {
             let promise = self.promise.clone_ref(py);
             flatly::run(|| {
-                Python::try_attach(|py| aside(py, |py| abandon(py, promise, false)));
+                attached(|py| aside(py, |py| abandon(py, promise, false)));
             });
         });
     }
@@ -69,7 +70,7 @@ pub(crate) fn install(py: Python<'_>) {
 }
 
 unsafe extern "C" fn announce(object: *mut ffi::PyObject) {
-    Python::try_attach(|py| {
+    attached(|py| {
         // SAFETY: the collector calls this with a resolver, which is alive.
         let resolver = unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<Resolver>() };
         let right = &resolver.get().right;

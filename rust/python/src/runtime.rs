@@ -74,14 +74,24 @@ pub(crate) fn watch_forks() {
     unsafe extern "C" {
         fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int;
     }
+    unsafe extern "C" fn prepare() {
+        #[cfg(not(Py_3_12))]
+        crate::attaching::before_fork();
+    }
+    unsafe extern "C" fn parent() {
+        #[cfg(not(Py_3_12))]
+        crate::attaching::leave_after_fork();
+    }
     unsafe extern "C" fn child() {
+        #[cfg(not(Py_3_12))]
+        crate::attaching::leave_after_fork();
         after_fork_in_child();
     }
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the handler lives as long as the process, since extensions are never unloaded. Without room for it,
+        // SAFETY: the handlers live as long as the process, since extensions are never unloaded. Without room for it,
         // a child is not told.
-        let _ = unsafe { pthread_atfork(None, None, Some(child)) };
+        let _ = unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) };
     });
 }
 

@@ -4,6 +4,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyList, PySet};
 
+use crate::attaching::attached;
 use crate::rebuilding::rebuilt;
 use crate::shapes;
 
@@ -90,7 +91,7 @@ pub(crate) fn undisturbed(
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("goblins-undo".to_owned());
             let ended = || PyRuntimeError::new_err("the interpreter is shutting down: nothing can be undone");
-            let work = move || Python::try_attach(does).unwrap_or_else(|| Err(ended()));
+            let work = move || attached(does).unwrap_or_else(|| Err(ended()));
             let done = thread.spawn_scoped(scope, work).map(|thread| thread.join());
             done.map_err(PyErr::from)?.unwrap_or_else(|_| Err(PyRuntimeError::new_err("a panic in an undo")))
         })
