@@ -215,14 +215,11 @@ armed = 0
 
 def on_sigint(_number, frame):
     global armed
-    # What starts and ends an attempt can't be interrupted itself. Nor can logging: at a fork it takes its lock in a
-    # function that does not give it free if it is interrupted.
-    if (
-        armed > 0
-        and frame is not None
-        and frame.f_code is not attempt.__code__
-        and frame.f_globals.get("__name__") != "logging"
-    ):
+    # What starts and ends an attempt can't be interrupted itself. Nor can logging, which takes its lock at a
+    # fork in a function that does not give it free if it is interrupted.
+    if frame is None or frame.f_code is attempt.__code__ or frame.f_globals.get("__name__") == "logging":
+        return
+    if armed > 0:
         armed -= 1
         raise KeyboardInterrupt
 
