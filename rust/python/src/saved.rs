@@ -66,12 +66,8 @@ impl Entries {
         index: usize,
         key: &Bound<'py, PyString>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if let Some((other, value)) = self.0.get(index)
-            && other.is(key)
-        {
-            return Ok(Some(value.bind(py).clone()));
-        }
-        if let Some((_, value)) = self.0.iter().find(|(other, _)| other.is(key)) {
+        let is_it = |entry: &&(Py<PyAny>, Py<PyAny>)| entry.0.is(key);
+        if let Some((_, value)) = self.0.get(index).filter(is_it).or_else(|| self.0.iter().find(is_it)) {
             return Ok(Some(value.bind(py).clone()));
         }
         // A name that came by way of the dict may be another object.
@@ -101,13 +97,14 @@ impl Kept {
         Arc::new(Self { vat, fields, containers, lasting, exposed: AtomicBool::new(false) })
     }
 
-    /// What a field held before.
+    /// What a field held before, which most likely is the one with this index.
     fn before<'py>(
         &self,
         py: Python<'py>,
+        index: usize,
         field: &Bound<'py, PyString>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.fields.as_ref().map_or(Ok(None), |fields| fields.get(py, 0, field))
+        self.fields.as_ref().map_or(Ok(None), |fields| fields.get(py, index, field))
     }
 
     /// What a value held after an earlier turn.
@@ -305,9 +302,9 @@ pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
     let Some(kept) = touch(instance)? else {
         return Ok(());
     };
-    for (name, value) in fields(instance)?.copy()? {
+    for (index, (name, value)) in fields(instance)?.copy()?.into_iter().enumerate() {
         let name = name.cast_into::<PyString>()?;
-        if may_change(&value) && kept.before(instance.py(), &name)?.is_some_and(|old| old.is(&value)) {
+        if may_change(&value) && kept.before(instance.py(), index, &name)?.is_some_and(|old| old.is(&value)) {
             keep_field(instance, &kept, &name, &value)?;
         }
     }
@@ -435,10 +432,7 @@ impl Saved {
                 let message = format!("the field {field} of an actor was deleted: give it a value instead");
                 return Err(PyAttributeError::new_err(message));
             };
-            let old = match &self.kept.fields {
-                Some(fields) => fields.get(py, index, field)?,
-                None => None,
-            };
+            let old = self.kept.before(py, index, field)?;
             if old.as_ref().is_some_and(|old| old.is(&value)) {
                 continue;
             }
@@ -632,7 +626,7 @@ impl ContainerField {
             return Ok(value);
         }
         if let Some(kept) = touch(instance)?
-            && kept.before(slf.py(), name)?.is_some_and(|old| old.is(&value))
+            && kept.before(slf.py(), 0, name)?.is_some_and(|old| old.is(&value))
         {
             keep_field(instance, &kept, name, &value)?;
         }
