@@ -1,4 +1,4 @@
-//! Threads of our own come to the interpreter, while others may fork the process.
+//! Threads that are new to the interpreter come to it, while others may fork the process.
 //!
 //! CPython 3.11 keeps its list of threads under a lock that a new thread takes without the GIL, and that a forked child takes
 //! before it makes it anew: should a thread be new just then, the child waits for ever. So that no process is forked in that
@@ -6,7 +6,8 @@
 
 use pyo3::Python;
 
-/// Runs `f` attached, on a thread of our own. `None` if the interpreter is shutting down.
+/// Runs `f` attached, on a thread that may be new to the interpreter: one of our own, or one of Python's that has left it.
+/// What the interpreter calls is attached already, and needs none of this. `None` if the interpreter is shutting down.
 pub(crate) fn attached<R>(f: impl for<'py> FnOnce(Python<'py>) -> R) -> Option<R> {
     #[cfg(all(unix, not(Py_3_12)))]
     let _entry = entry::Entry::of_this_thread();

@@ -136,7 +136,7 @@ fn running(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
 
 /// Whether this code has to do with a churn that this thread runs. Called while a task has a block open here.
 pub(crate) fn is_ours(churn: &Rc<Churn<PyHost>>) -> bool {
-    attached(|py| {
+    Python::try_attach(|py| {
         let owner = with_owner(churn, |owner| Owner(owner.0.clone_ref(py)));
         owner.is_none_or(|owner| owner.is_here(py))
     })

@@ -3,7 +3,6 @@
 use std::ptr::null_mut;
 use std::sync::Once;
 
-use crate::attaching::attached;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::ffi::{self, PyObject};
 use pyo3::panic::PanicException;
@@ -211,18 +210,12 @@ impl<'py> Args<'_, 'py> {
     ) -> PyResult<Bound<'py, PyAny>> {
         // The first place is for the one who is called, as the flag says.
         let mut values = [null_mut(); FEW + 2];
-        let mut last = 1;
-        for (place, value) in values[1..]
-            .iter_mut()
-            .zip([first.as_ptr()].into_iter().chain(args.iter_borrowed().map(Borrowed::as_ptr)))
-        {
-            *place = value;
-            last += 1;
-        }
+        values[1] = first.as_ptr();
+        values[2..].iter_mut().zip(args.iter_borrowed()).for_each(|(place, value)| *place = value.as_ptr());
         let vector = Vector {
             // SAFETY: the array has more than one place.
             values: unsafe { values.as_mut_ptr().add(1) },
-            count: (last - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            count: (args.len() + 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
             names: null_mut(),
             lives: std::marker::PhantomData,
         };
@@ -367,7 +360,7 @@ unsafe extern "C" fn enter<T: Callable>(
     count: usize,
     names: *mut PyObject,
 ) -> *mut PyObject {
-    let answer = attached(|py| {
+    let answer = Python::try_attach(|py| {
         let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             // SAFETY: the interpreter calls this with an object of the class whose entry this is.
             let callee = unsafe { Borrowed::from_ptr(py, callee).cast_unchecked::<T>() };

@@ -73,8 +73,10 @@ struct Here {
 
 impl Drop for Here {
     fn drop(&mut self) {
-        let Some(last) = self.last.take() else { return };
-        let mut last = Some(last);
+        let mut last = self.last.take();
+        if last.is_none() {
+            return;
+        }
         attached(|_| drop(last.take()));
         // Without the interpreter it can't go.
         std::mem::forget(last);
@@ -414,6 +416,6 @@ impl Drop for Round {
             return;
         }
         // At exit nobody waits any more.
-        attached(|py| aside(py, |py| self.home.give_up(py)));
+        Python::try_attach(|py| aside(py, |py| self.home.give_up(py)));
     }
 }

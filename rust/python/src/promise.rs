@@ -15,7 +15,6 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
-use crate::attaching::attached;
 use crate::awaiting;
 use crate::calls::Args;
 use crate::current::{current, current_turn, occupied};
@@ -421,7 +420,7 @@ impl Promise {
             return;
         };
         if let (Progress::Settled(Outcome::Broken(error), _), false) = (&state.progress, state.heard) {
-            attached(|py| aside(py, |py| self.speak_at_the_end(py, error)));
+            Python::try_attach(|py| aside(py, |py| self.speak_at_the_end(py, error)));
         }
         flatly::drop(state);
     }

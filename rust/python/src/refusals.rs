@@ -12,13 +12,12 @@ use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::attaching::attached;
 use crate::messages::{BoundMessage, refused};
 
 /// Sets the error for the one of these operands that is a message.
 fn refuse(operands: &[*mut PyObject], deed: &str) {
     // The interpreter calls this: it is attached, or about to end.
-    attached(|py| {
+    Python::try_attach(|py| {
         let messages = operands.iter().map(|operand| {
             // SAFETY: it is alive during the call.
             unsafe { Borrowed::from_ptr(py, *operand) }

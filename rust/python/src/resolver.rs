@@ -41,7 +41,7 @@ impl Drop for Right {
         attached(|py| {
             let promise = self.promise.clone_ref(py);
             flatly::run(|| {
-                attached(|py| aside(py, |py| abandon(py, promise, false)));
+                Python::try_attach(|py| aside(py, |py| abandon(py, promise, false)));
             });
         });
     }
@@ -70,7 +70,7 @@ pub(crate) fn install(py: Python<'_>) {
 }
 
 unsafe extern "C" fn announce(object: *mut ffi::PyObject) {
-    attached(|py| {
+    Python::try_attach(|py| {
         // SAFETY: the collector calls this with a resolver, which is alive.
         let resolver = unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<Resolver>() };
         let right = &resolver.get().right;

@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 
-use crate::attaching::attached;
 use pyo3::exceptions::PyRecursionError;
 use pyo3::prelude::*;
 
@@ -88,7 +87,7 @@ fn bounds() -> Option<(usize, usize)> {
 /// As much stack as a thread of the pool gets: what the program asked for with `threading.stack_size`, or as much as the
 /// main thread has.
 pub(crate) fn size_of_workers() -> Option<usize> {
-    let asked = attached(|py| {
+    let asked = Python::try_attach(|py| {
         let size = py.import("threading").and_then(|threading| threading.call_method0("stack_size"));
         size.and_then(|size| size.extract::<usize>()).unwrap_or(0)
     });

@@ -13,7 +13,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 
-use crate::attaching::attached;
 use crate::errors::{Fault, aside, log_unheard, log_without_error};
 use crate::promise::{Promise, describe};
 
@@ -25,7 +24,7 @@ pub(crate) fn install(py: Python<'_>) {
 }
 
 unsafe extern "C" fn announce(object: *mut ffi::PyObject) {
-    attached(|py| {
+    Python::try_attach(|py| {
         // SAFETY: the collector calls this with a promise, which is alive.
         let promise = unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<Promise>() };
         let speak = || promise.get().speak_before_the_end(py);

@@ -13,7 +13,6 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::attaching::attached;
 use crate::blocks;
 use crate::calls::Args;
 use crate::coroutine;
@@ -466,10 +465,10 @@ impl Drop for Vat {
             return;
         }
         log::forget(self.vat.id());
-        attached(|py| aside(py, |py| self.vat.give_up_steps(py)));
+        Python::try_attach(|py| aside(py, |py| self.vat.give_up_steps(py)));
         // Nobody can look at the log any more. What it holds holds the kernel's vat, so it would stay for ever.
         self.vat.log().set_on(false);
-        attached(|py| aside(py, |py| self.vat.log().clear(py)));
+        Python::try_attach(|py| aside(py, |py| self.vat.log().clear(py)));
     }
 }
 
