@@ -156,9 +156,11 @@ _PLACE = re.compile(r"in (?:\S.*, )?turn \d+ of vat ")
 
 def add_place(error: BaseException, text: str) -> None:
     """Notes in an error where it left a turn, unless it has left another one before."""
-    notes = getattr(error, "__notes__", ())
-    if any(isinstance(note, str) and _PLACE.match(note) for note in notes):
-        return
+    # No generator: the error may be that no memory is left, and whenever CPython 3.12 or 3.13 then fails to
+    # make one, it loses a reference to its code.
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, str) and _PLACE.match(note):
+            return
     error.add_note(text)
     # What asyncio says of itself. It does not know of vats.
     if type(error) is RuntimeError and error.args == ("no running event loop",):
