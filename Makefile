@@ -74,7 +74,7 @@ wheel: $(HAS)build ## Build a release wheel into dist/
 bench: $(HAS)build ## Run the benches
 	$(RUN) cargo bench --workspace --bench '*' -- $(BENCH)
 
-check: lint test types loom bench-quick ## Run the whole gate, on one CPython
+check: lint test types loom bench-quick check-pythons ## Run the whole gate
 
 check-pythons: ## Run the Python tests on each other CPython that is found, of those that we support
 	@found=$$($(PYTHON) tools/pythons.py); \

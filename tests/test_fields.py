@@ -684,6 +684,56 @@ class TestUndo:
         gc.collect()
         assert seen == [[1, 2]]
 
+    def test_a_field_whose_name_is_another_object_in_the_dict(self, place):
+        """As when `__init__` takes the names from a file."""
+
+        class ByName(Actor):
+            count: int
+            items: list
+
+            def __init__(self):
+                vars(self)["".join(["it", "ems"])] = []
+                vars(self)["".join(["co", "unt"])] = 0
+
+            def add(self, item, *, fail=False):
+                self.items.append(item)
+                self.count += 1
+                if fail:
+                    raise Boom
+
+            def get(self):
+                return self.items, self.count
+
+        env = PersistenceEnv("by name", ByName)
+        vat, one = place.spawn(lambda: spawn(ByName), env=env)
+        for added in ([1], [1, 1]):
+            with pytest.raises(Boom):
+                one.add(2, fail=True)
+            one.add(1)
+            assert one.get() == (added, len(added))
+        _, one = place.restart(vat, env=env)
+        assert one.get() == ([1, 1], 2)
+
+    def test_turn_after_turn_that_fails_or_not(self, vat):
+        """A changed instance keeps its fields in another way than one that was only read."""
+        plain = vat.spawn(Plain)
+
+        def set_to(number):
+            def change(self):
+                self.text, self.number, self.buf = str(number), number, bytes([number])
+
+            return change
+
+        before = fields_of(plain)
+        for number in range(1, 9):
+            with pytest.raises(Boom):
+                plain.do(set_to(100 + number), fail=True)
+            assert fields_of(plain) == before
+            if number % 3:
+                plain.do(set_to(number))
+                before = (bytes([number]), number, str(number))
+            assert fields_of(plain) == before
+
 
 class TestOnePlace:
     MAKES = {

@@ -1,7 +1,7 @@
 """`methods(...)`: a behavior that answers by name, and bound messages (`ref.name`)."""
 
 import pytest
-from goblins import GoblinsError, NoSuchMethodError, actor, methods, send, tell
+from goblins import Actor, GoblinsError, NoSuchMethodError, actor, methods, send, tell
 from support import cell, counter
 
 
@@ -19,6 +19,34 @@ def test_a_call_goes_to_the_function_of_that_name(vat):
     assert ada.deposit(10) == (10, "")
     assert ada.deposit(5, note="wages") == (15, "wages")
     assert ada.balance() == 15
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6, 7, 8, 40])
+@pytest.mark.parametrize("how", [lambda method, *args, **named: method(*args, **named), send, tell])
+def test_a_message_may_have_any_number_of_arguments(vat, other_vat, count, how):
+    came = []
+
+    class Takes(Actor):
+        def take(self, *args, **named):
+            came.append((args, named))
+
+    args, named = tuple(range(count)), {f"a{number}": number for number in range(count)}
+    actors = [vat.spawn(Takes), other_vat.spawn(Takes)]
+    for given in ({}, named):
+        for taker in actors:
+            how(taker.take, *args, **given)
+            # Handled after what was sent before.
+            send(taker.take).result(timeout=60)
+            assert came == [(args, given), ((), {})]
+            came.clear()
+
+        def from_a_turn(taker, given=given):
+            how(taker.take, *args, **given)
+
+        vat.run(from_a_turn, actors[0])
+        send(actors[0].take).result(timeout=60)
+        assert came == [(args, given), ((), {})]
+        came.clear()
 
 
 def test_a_missing_method_is_an_error_that_names_those_that_exist(vat):

@@ -82,4 +82,31 @@ mod entry {
             }
         }
     }
+
+    #[cfg(test)]
+    mod tests {
+        use std::sync::mpsc::{RecvTimeoutError, channel};
+        use std::thread;
+
+        use pyo3::Python;
+
+        use super::{Duration, HELD, Ordering, before_fork, leave_after_fork};
+        use crate::attaching::attached;
+
+        #[test]
+        fn a_thread_that_is_new_waits_for_the_fork_and_the_fork_does_not_wait_for_ever() {
+            Python::initialize();
+            before_fork();
+            assert!(HELD.load(Ordering::Relaxed));
+            let (send, came) = channel();
+            let new = thread::spawn(move || send.send(attached(|_| ())).ok());
+            assert_eq!(came.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout));
+            // As if the thread that holds it never gave it free.
+            before_fork();
+            leave_after_fork();
+            assert_eq!(came.recv_timeout(Duration::from_secs(60)), Ok(Some(())));
+            assert!(new.join().is_ok());
+            assert!(!HELD.load(Ordering::Relaxed));
+        }
+    }
 }
