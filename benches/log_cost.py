@@ -1,11 +1,13 @@
-"""What the event log costs: the `tell` bench with the log on, beside the same with the log off.
+"""What the event log costs: turns in a vat with the log on, beside the same turns in one with the log off.
 
-    python benches/log_cost.py            # about a minute
-    python benches/log_cost.py --quick    # a moment
+    python benches/log_cost.py               # about a minute
+    python benches/log_cost.py outside       # those with such a word in their name
+    python benches/log_cost.py --quick       # a moment
 
-Both kinds of vat take turns in one process, a churn of a thousand messages each, so that what disturbs one
-disturbs the other. The figure is the median over all pairs of neighbours. A third kind, with the log off as
-well, shows how much of it is chance. Time is that of the thread, not of the clock on the wall.
+Both vats take turns in one process, a millisecond or two each, so that what disturbs one disturbs the other.
+Shown are the median of the ratios of neighbouring slices, their quartiles, and in the last column what a
+second vat without a log comes to beside the first: how much of the figure is chance. Time is that of the
+thread, not of the clock on the wall.
 """
 
 from __future__ import annotations
@@ -15,110 +17,104 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
-from goblins import Actor, Vat, actor, tell
+from paired_loops import (
+    Loop,
+    account,
+    counter_of,
+    reader,
+    repeated,
+    sending_and_listening,
+    telling,
+    vat_and,
+)
 
-AT_ONCE = 1000
-
-
-@actor
-def counter(bcom: Any, value: int = 0) -> Any:
-    def add() -> Any:
-        return bcom(counter(bcom, value + 1), value)
-
-    return add
-
-
-def plain_counter(bcom: Any, value: int = 0) -> Any:
-    def add() -> Any:
-        return bcom(plain_counter(bcom, value + 1), value)
-
-    return add
+#: How many rounds a slice has.
+ROUNDS = 2000
 
 
-def getter(bcom: Any, value: int = 0) -> Any:
-    return lambda: value
+def tell_to(constructor: Callable[[], Any], method: str | None = None, *args: Any) -> Callable[..., Loop]:
+    def make(vat: Any, ref: Any) -> Loop:
+        return telling(vat, getattr(ref, method) if method else ref, *args)
+
+    return lambda stack, log: make(*stack.enter_context(vat_and(constructor(), log=log)))
 
 
-class Counter(Actor):
-    value: int = 0
+def outside(constructor: Callable[[], Any], method: str | None = None, *args: Any) -> Callable[..., Loop]:
+    def make(vat: Any, ref: Any) -> Loop:
+        target = getattr(ref, method) if method else ref
+        return repeated((lambda: target(*args)) if args else target)
 
-    def add(self) -> None:
-        self.value += 1
-
-
-def churn(constructor: Any, method: str | None, log: bool) -> Callable[[], None]:
-    """Sends a thousand messages in one turn, each of which is a turn of its own."""
-    vat = Vat(log=log)
-    ref = vat.spawn(constructor)
-    target = ref if method is None else getattr(ref, method)
-
-    def body() -> None:
-        for _ in range(AT_ONCE):
-            tell(target)
-
-    return lambda: vat.run(body)
+    return lambda stack, log: make(*stack.enter_context(vat_and(constructor(), log=log)))
 
 
-def calls(constructor: Any, method: str | None, log: bool) -> Callable[[], None]:
-    """A thousand calls from outside, each a churn of its own."""
-    ref = Vat(log=log).spawn(constructor)
-    target = ref if method is None else getattr(ref, method)
-
-    def body() -> None:
-        for _ in range(AT_ONCE):
-            target()
-
-    return body
+def send_and_on(stack: ExitStack, log: bool) -> Loop:
+    return sending_and_listening(*stack.enter_context(vat_and(reader, log=log)))
 
 
-CASES = {
-    "tell, bcom": (churn, plain_counter, None),
-    "tell, bcom and portrait": (churn, counter, None),
-    "tell, no change": (churn, getter, None),
-    "tell, a field of a class": (churn, Counter, "add"),
-    "call from outside, bcom": (calls, plain_counter, None),
+def send_and_result(stack: ExitStack, log: bool) -> Loop:
+    from goblins import send
+
+    _, ref = stack.enter_context(vat_and(reader, log=log))
+    return repeated(lambda: send(ref).result())
+
+
+CASES: dict[str, Callable[[ExitStack, bool], Loop]] = {
+    "tell, a function that reads": tell_to(lambda: reader),
+    "tell, a function that changes": tell_to(counter_of),
+    "tell, a class that reads": tell_to(account, "get"),
+    "tell, a class that changes": tell_to(account, "add", 1),
+    "call from outside, a function that reads": outside(lambda: reader),
+    "call from outside, a function that changes": outside(counter_of),
+    "call from outside, a class that reads": outside(account, "get"),
+    "call from outside, a class that changes": outside(account, "add", 1),
+    "send and on": send_and_on,
+    "send and result": send_and_result,
 }
 
 
-def timed(run: Callable[[], None]) -> float:
+def timed(loop: Loop) -> float:
+    """Nanoseconds for one round."""
     start = time.thread_time_ns()
-    run()
-    return (time.thread_time_ns() - start) / AT_ONCE
+    loop(ROUNDS)
+    return (time.thread_time_ns() - start) / ROUNDS
 
 
-def measure(make: Any, constructor: Any, method: str | None, rounds: int) -> tuple[float, float, float]:
-    """Nanoseconds per turn without the log, and the ratios of the two others to that."""
-    off, on, off_too = (make(constructor, method, log) for log in (False, True, False))
+def measure(case: Callable[[ExitStack, bool], Loop], slices: int) -> tuple[float, list[float], float]:
+    """Nanoseconds per round without the log, the ratios of the one with it to that, and the one of chance."""
     plain, logged, chance = [], [], []
-    for number in range(rounds):
-        # In turns forwards and backwards, so that no kind always follows the same one.
-        kinds = (off, on, off_too) if number % 2 else (off_too, on, off)
-        first, middle, last = (timed(kind) for kind in kinds)
-        before, after = (first, last) if number % 2 else (last, first)
-        if number < rounds // 10:
-            continue
-        plain.append(before)
-        logged.append(middle / ((before + after) / 2))
-        chance.append(after / before)
-    return statistics.median(plain), statistics.median(logged), statistics.median(chance)
+    with ExitStack() as stack:
+        off, on, off_too = (case(stack, log) for log in (False, True, False))
+        for number in range(slices + slices // 10):
+            # Forwards and backwards, so that no vat always follows the same one.
+            loops = (off, on, off_too) if number % 2 else (off_too, on, off)
+            first, middle, last = (timed(loop) for loop in loops)
+            if number < slices // 10:
+                continue
+            plain.append(first)
+            logged.append(middle / ((first + last) / 2))
+            chance.append(last / first if number % 2 else first / last)
+    return statistics.median(plain), statistics.quantiles(logged, n=4), statistics.median(chance)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", help="a part of the name of the cases to be measured")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--slices", type=int, default=1000)
+    parser.add_argument("--quick", action="store_true", help="a few slices of each, to see that all works")
     options = parser.parse_args()
     gc.collect()
     gc.freeze()
-    print("| what | ns without the log | with it | chance |")
-    print("|---|---|---|---|")
-    for name, (make, constructor, method) in CASES.items():
-        if options.only and options.only not in name:
+    print(f"{'':44} {'ns':>5} {'ratio':>7} {'quartiles':>18} {'chance':>7}")
+    for name, case in CASES.items():
+        if options.words and not any(word in name for word in options.words):
             continue
-        plain, logged, chance = measure(make, constructor, method, 30 if options.quick else 4000)
-        print(f"| {name} | {plain:.0f} | {logged - 1:+.1%} | {chance - 1:+.1%} |", flush=True)
+        plain, (low, middle, high), chance = measure(case, 20 if options.quick else options.slices)
+        print(f"{name:44} {plain:5.0f} {middle:7.3f}   ({low:.3f} to {high:.3f}) {chance:7.3f}", flush=True)
 
 
 if __name__ == "__main__":

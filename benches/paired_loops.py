@@ -137,22 +137,25 @@ def tell_to_a_class() -> Iterator[Loop]:
         yield telling(vat, ref.add, 1)
 
 
-@contextmanager
-def send_and_on() -> Iterator[Loop]:
+def sending_and_listening(vat: Any, ref: Any) -> Loop:
     from goblins import on, send
 
+    def some(number: int) -> None:
+        for _ in range(number):
+            on(send(ref), lambda value: None)
+
+    def loop(rounds: int) -> None:
+        while rounds > 0:
+            vat.run(some, min(rounds, 1000))
+            rounds -= 1000
+
+    return loop
+
+
+@contextmanager
+def send_and_on() -> Iterator[Loop]:
     with vat_and(reader) as (vat, ref):
-
-        def some(number: int) -> None:
-            for _ in range(number):
-                on(send(ref), lambda value: None)
-
-        def loop(rounds: int) -> None:
-            while rounds > 0:
-                vat.run(some, min(rounds, 1000))
-                rounds -= 1000
-
-        yield loop
+        yield sending_and_listening(vat, ref)
 
 
 @contextmanager
