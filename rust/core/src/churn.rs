@@ -478,7 +478,7 @@ impl<H: Host> Churn<H> {
     /// Writes what the churn changed, then releases what it made. An error means that the churn was taken
     /// back and that the vat has stopped.
     pub(crate) fn end(self: &Rc<Self>, cx: H::Cx<'_>) -> Result<(), H::Error> {
-        self.record_end();
+        self.record_end(cx);
         self.note_lines(cx);
         let batch = self.next_batch(cx);
         self.end_with(cx, batch)

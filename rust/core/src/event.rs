@@ -44,9 +44,9 @@ pub(crate) struct Facts {
     pub(crate) turn: TurnId,
     pub(crate) time: LamportTime,
     cause_time: LamportTime,
-    /// The last reading of the clock before it, in ns.
+    /// The last reading of the clock before it.
     pub(crate) mark: u64,
-    /// The reading at its end, in ns; 0 if the clock was not read then.
+    /// The reading at its end; 0 if the clock was not read then.
     pub(crate) ended: u64,
     /// The number of the vat; `u32::MAX` for none.
     cause_vat: u32,
@@ -78,9 +78,9 @@ impl Facts {
 /// When an event was, as the recorder knows it: see [`crate::recording`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stamp {
-    /// The last reading of the clock before it, in ns.
+    /// The last reading of the clock before it.
     pub(crate) mark: u64,
-    /// The reading at its end, in ns; 0 if the clock was not read then.
+    /// The reading at its end; 0 if the clock was not read then.
     pub(crate) ended: u64,
     /// How many turns ended between that reading and this event.
     pub(crate) place: u16,
@@ -113,10 +113,18 @@ impl<H: Host> Default for Held<H> {
 impl<H: Host> Held<H> {
     /// Lets all of it go.
     #[inline(always)]
-    pub(crate) fn empty(&mut self) {
-        self.actor = None;
-        self.method = None;
-        self.trace = Trace::Nothing;
+    pub(crate) fn empty(&mut self, cx: H::Cx<'_>) {
+        if let Some(actor) = self.actor.take() {
+            H::drop_actor(cx, actor);
+        }
+        if let Some(method) = self.method.take() {
+            H::drop_name(cx, method);
+        }
+        match std::mem::replace(&mut self.trace, Trace::Nothing) {
+            Trace::Nothing => {}
+            Trace::Change(change) => change.let_go(cx),
+            other => drop(other),
+        }
     }
 }
 

@@ -69,8 +69,18 @@ pub trait Host: Sized + 'static {
 
     /// Another strong reference.
     fn clone_actor(cx: Self::Cx<'_>, actor: &Self::Actor) -> Self::Actor;
+    /// Lets a strong reference go. A host may do that faster than by dropping it.
+    fn drop_actor(cx: Self::Cx<'_>, actor: Self::Actor) {
+        let _ = cx;
+        drop(actor);
+    }
     /// The same behavior again.
     fn clone_behavior(cx: Self::Cx<'_>, behavior: &Self::Behavior) -> Self::Behavior;
+    /// As [`Host::drop_actor`].
+    fn drop_behavior(cx: Self::Cx<'_>, behavior: Self::Behavior) {
+        let _ = cx;
+        drop(behavior);
+    }
     /// The same value again.
     fn clone_value(cx: Self::Cx<'_>, value: &Self::Value) -> Self::Value;
     /// The same error again.
@@ -113,6 +123,11 @@ pub trait Host: Sized + 'static {
     fn method(cx: Self::Cx<'_>, message: &Self::Message) -> Option<Self::Name>;
     /// The same name again.
     fn clone_name(cx: Self::Cx<'_>, name: &Self::Name) -> Self::Name;
+    /// As [`Host::drop_actor`].
+    fn drop_name(cx: Self::Cx<'_>, name: Self::Name) {
+        let _ = cx;
+        drop(name);
+    }
     /// An error as a value, for the log.
     fn error_value(cx: Self::Cx<'_>, error: &Self::Error) -> Self::Value;
     /// Notes in an error where it left a turn, unless it has such a note.
@@ -230,6 +245,17 @@ pub trait Host: Sized + 'static {
     fn kind(cx: Self::Cx<'_>, actor: &Self::Actor, message: &Self::Message) -> Option<Kind> {
         let _ = (cx, actor, message);
         None
+    }
+
+    /// Whether the processor has a counter that goes on at one rate for ever, the same for all threads, and that takes no
+    /// longer than 100 ns to count. By default it has none.
+    fn has_counter() -> bool {
+        false
+    }
+
+    /// What that counter says: less than half of what fits into the number. Only asked for if there is one.
+    fn count() -> u64 {
+        0
     }
 
     /// What this thread has used so far; `None` if the system does not tell.

@@ -10,6 +10,7 @@ mod awaited;
 mod by_hand;
 pub mod churn;
 pub mod claim;
+mod clock;
 pub mod collecting;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

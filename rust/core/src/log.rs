@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::clock::{self, Scale};
 pub use crate::event::{Cause, Event, EventKind, EventOutcome, Moment};
 use crate::event::{Entries, Entry};
 use crate::host::Host;
@@ -46,6 +47,9 @@ struct Inner<H: Host> {
 impl<H: Host> Log<H> {
     /// A log with room for `capacity` events; without one it is off.
     pub(crate) fn new(capacity: Option<usize>) -> Self {
+        if capacity.is_some() {
+            clock::start::<H>();
+        }
         let ring = Ring::new(capacity.unwrap_or(CAPACITY));
         let floor = if capacity.is_some() { 0 } else { u64::MAX };
         let inner = Inner { ring, next: 0, floor, offsets: Vec::new() };
@@ -63,6 +67,9 @@ impl<H: Host> Log<H> {
 
     /// Switches it on or off (LOG-11). What it holds stays.
     pub fn set_on(&self, on: bool) {
+        if on {
+            clock::start::<H>();
+        }
         let mut inner = self.inner.lock();
         if self.is_on() != on {
             self.state.fetch_add(1, Ordering::Relaxed);
@@ -131,14 +138,16 @@ impl<H: Host> Log<H> {
 
     /// Those of these events that are there, in order.
     pub fn events(&self, cx: H::Cx<'_>, numbers: std::ops::Range<u64>) -> Vec<Event<H>> {
+        let scale = clock::scale::<H>();
         let inner = self.inner.lock();
         let first = inner.first();
         let start = numbers.start.max(first);
-        (start..numbers.end.min(inner.next)).filter_map(|number| inner.event(cx, number)).collect()
+        (start..numbers.end.min(inner.next)).filter_map(|number| inner.event(cx, &scale, number)).collect()
     }
 
     /// The event at a logical time.
     pub fn find(&self, cx: H::Cx<'_>, time: LamportTime) -> Option<Event<H>> {
+        let scale = clock::scale::<H>();
         let inner = self.inner.lock();
         let (mut low, mut high) = (0, inner.ring.len());
         while low < high {
@@ -151,15 +160,29 @@ impl<H: Host> Log<H> {
         }
         let found = inner.ring.get(low)?.facts.time == time;
         let number = inner.first() + low as u64;
-        if found { inner.event(cx, number) } else { None }
+        if found { inner.event(cx, &scale, number) } else { None }
     }
 
     /// The events that were caused by this, in order (LOG-12).
     pub fn effects(&self, cx: H::Cx<'_>, cause: Cause) -> Vec<Event<H>> {
+        let scale = clock::scale::<H>();
         let inner = self.inner.lock();
         let caused = inner.ring.iter().enumerate().filter(|(_, entry)| entry.facts.cause() == cause);
         let first = inner.first();
-        caused.filter_map(|(index, _)| inner.event(cx, first + index as u64)).collect()
+        caused.filter_map(|(index, _)| inner.event(cx, &scale, first + index as u64)).collect()
+    }
+
+    /// Enters one event that was made while the log was in this state. Gives its number, and what is to be emptied by the
+    /// caller: the event that had to make way, or this one if there is no room for any.
+    #[inline]
+    pub(crate) fn enter_one(&self, entry: Box<Entry<H>>, state: u64) -> (Option<u64>, Option<Box<Entry<H>>>) {
+        let mut inner = self.inner.lock();
+        if self.state() != state {
+            return (None, Some(entry));
+        }
+        let number = inner.next;
+        inner.next += 1;
+        (Some(number), inner.ring.push(entry))
     }
 
     /// Enters events that were made while the log was in this state, and the time at which the newest turn ended,
@@ -239,7 +262,7 @@ impl<H: Host> Inner<H> {
         self.next - self.ring.len() as u64
     }
 
-    fn event(&self, cx: H::Cx<'_>, number: u64) -> Option<Event<H>> {
+    fn event(&self, cx: H::Cx<'_>, scale: &Scale, number: u64) -> Option<Event<H>> {
         let index = number.checked_sub(self.first())? as usize;
         let entry = self.ring.get(index)?;
         let Entry { facts, held } = &**entry;
@@ -248,9 +271,9 @@ impl<H: Host> Inner<H> {
         let mut group = group.map(|entry| entry.facts).take_while(|other| other.mark == facts.mark);
         let part = group.find(|last| last.ended != 0).map(|last| {
             // Of several readings in the same nanosecond, the later ones are no later.
-            last.ended.saturating_sub(last.mark) / (u64::from(last.place) + 1)
+            scale.time(last.ended).saturating_sub(scale.time(last.mark)) / (u64::from(last.place) + 1)
         });
-        let began = facts.mark + part.unwrap_or(0) * u64::from(facts.place);
+        let began = scale.time(facts.mark) + part.unwrap_or(0) * u64::from(facts.place);
         let duration = part.filter(|_| facts.kind != EventKind::Send);
         let offset = self.offsets.iter().rev().find(|(from, _)| *from <= facts.mark);
         let offset = offset.or(self.offsets.first()).map_or(0, |(_, offset)| *offset);

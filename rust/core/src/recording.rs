@@ -1,14 +1,13 @@
 //! Recording: each turn, and each message handed to another vat, becomes an event of the log.
 //!
-//! Reading the clock would be the most expensive part of it. The first turns of a churn are timed one by one;
+//! Reading the clock is the most expensive part of it: see [`crate::clock`]. The first turns of a churn are timed one by one;
 //! in a churn that goes on for longer, a reading stands for a group of turns, unless one of them takes long. The
 //! events of such a group are entered into the log together.
 
 use std::rc::Rc;
-use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::churn::Churn;
+use crate::clock;
 use crate::event::{Cause, Entries, Entry, EventKind, Facts, Held, Stamp, Trace};
 use crate::host::Host;
 use crate::ids::{ChurnId, LamportTime, TurnId};
@@ -21,8 +20,11 @@ const TIMED: u16 = 16;
 /// As many events are kept back at most, in a churn that goes on.
 const AT_ONCE: usize = TIMED as usize;
 
-/// How old the known difference between the two clocks may be, in ns.
+/// How old the known difference between the two clocks may be, in ns or in counts, which are no longer.
 const OFFSET_AGE: u64 = 1_000_000_000;
+
+/// The clock can't have gone back if it is so much earlier.
+const REORDERED: u64 = 1_000_000;
 
 /// What a turn is about, for the log and for the note that its error gets.
 pub struct Heading<'a, H: Host> {
@@ -72,8 +74,10 @@ pub struct Place<'a, H: Host> {
 /// When the clock was read, in the churn that runs.
 #[derive(Debug, Default)]
 pub(crate) struct Timing {
-    /// The last reading, in ns; 0 for none in this churn.
+    /// The last reading; 0 for none in this churn.
     mark: u64,
+    /// The last reading of all.
+    last: u64,
     /// The tick of the watch at that time.
     tick: u64,
     /// Turns of this churn that were timed one by one.
@@ -100,47 +104,63 @@ impl<H: Host> Default for Recorded<H> {
 }
 
 impl<H: Host> Recorded<H> {
-    /// Adds an event. `fill` puts in what it holds: nothing yet.
+    /// A place for an event, which holds nothing yet.
     #[inline(always)]
-    fn push(&mut self, facts: Facts, fill: impl FnOnce(&mut Held<H>)) {
-        let mut place = match self.spare.pop() {
-            Some(mut place) => {
-                place.facts = facts;
-                place
+    fn entry(&mut self, facts: Facts) -> Box<Entry<H>> {
+        match self.spare.pop() {
+            Some(mut entry) => {
+                entry.facts = facts;
+                entry
             }
             None => Box::new(Entry { facts, held: Held::default() }),
-        };
-        fill(&mut place.held);
-        self.entries.push(place);
+        }
     }
-}
-
-/// Time since a moment that is the same for all vats, in ns, and never 0.
-fn now() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX) + 1
 }
 
 impl Timing {
-    /// A turn begins. Gives what is to be added for the wall time, in ns, if that was found out anew.
-    pub(crate) fn begin(&mut self, tick: u64) -> Option<(u64, u64)> {
+    /// A turn begins. If it was found out anew what is to be added for the wall time, in ns: that, and from which reading
+    /// on.
+    #[inline(always)]
+    pub(crate) fn begin<H: Host>(&mut self, tick: u64) -> Option<(u64, u64)> {
         if self.mark != 0 {
             return None;
         }
-        self.read(tick);
-        if self.compared != 0 && self.mark - self.compared < OFFSET_AGE {
+        self.read::<H>(tick);
+        if self.compared != 0 && self.mark.wrapping_sub(self.compared) < OFFSET_AGE {
             return None;
         }
-        self.compared = self.mark;
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Some((self.mark, u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).wrapping_sub(self.mark)))
+        self.compare::<H>()
     }
 
     #[cold]
-    fn read(&mut self, tick: u64) {
-        self.mark = now();
+    fn compare<H: Host>(&mut self) -> Option<(u64, u64)> {
+        let offset = clock::compare::<H>();
+        self.compared = self.mark;
+        Some((self.mark, offset))
+    }
+
+    #[inline(always)]
+    fn read<H: Host>(&mut self, tick: u64) {
+        self.mark = self.reading::<H>();
         self.tick = tick;
         self.since = 0;
+    }
+
+    /// What the clock says: no less than before, whichever thread that was.
+    #[inline(always)]
+    fn reading<H: Host>(&mut self) -> u64 {
+        let reading = clock::reading::<H>();
+        self.last = if reading < self.last { self.earlier::<H>(reading) } else { reading };
+        self.last
+    }
+
+    /// Two readings may be made in another order than they stand in, if nothing comes in between.
+    #[cold]
+    fn earlier<H: Host>(&self, reading: u64) -> u64 {
+        if self.last - reading > REORDERED {
+            clock::compare::<H>();
+        }
+        clock::reading::<H>().max(self.last)
     }
 
     /// What happens now.
@@ -151,12 +171,12 @@ impl Timing {
 
     /// A turn has ended.
     #[inline(always)]
-    fn end(&mut self, tick: u64) -> Stamp {
+    fn end<H: Host>(&mut self, tick: u64) -> Stamp {
         let mut stamp = self.stamp();
         self.since += 1;
         if self.timed < TIMED || self.since == TIMED || tick != self.tick {
             self.timed = self.timed.saturating_add(1);
-            self.read(tick);
+            self.read::<H>(tick);
             stamp.ended = self.mark;
         }
         stamp
@@ -192,6 +212,22 @@ impl<H: Host> Undo<H> {
             | Self::Upgraded { actor }
             | Self::Stored { actor } => Some(actor),
             Self::Environment { .. } => None,
+        }
+    }
+
+    /// Drops it.
+    #[inline]
+    pub(crate) fn let_go(self, cx: H::Cx<'_>) {
+        match self {
+            Self::Changed { actor, old } | Self::Replaced { actor, old } => {
+                H::drop_behavior(cx, old);
+                H::drop_actor(cx, actor);
+            }
+            Self::Touched { actor, saved } => {
+                drop(saved);
+                H::drop_actor(cx, actor);
+            }
+            other => drop(other),
         }
     }
 
@@ -257,27 +293,39 @@ impl<H: Host> Churn<H> {
     ) -> Option<u64> {
         let actor = heading.actor.map(|actor| H::clone_actor(cx, actor));
         let method = heading.method.map(|method| H::clone_name(cx, method));
-        self.forget_outdated();
-        let full = {
+        let state = self.vat().log().state();
+        self.forget_outdated(state);
+        let entry = {
             let mut work = self.work();
             let work = &mut **work;
             let times = (ChurnId(work.churn + 1), TurnId(work.turn), work.cause.time);
-            let stamp = work.timing.end(self.vat().runtime().watch().tick());
+            let stamp = work.timing.end::<H>(self.vat().runtime().watch().tick());
             let facts = Facts::new(heading.kind, times, heading.cause, stamp);
-            work.recorded.push(facts, |held| {
-                held.actor = actor;
-                held.method = method;
-                leave(&mut work.undo, work.saving.is_some(), &mut held.trace);
-            });
-            at_once || stamp.ended != 0 || work.recorded.entries.len() >= AT_ONCE
+            let recorded = &mut work.recorded;
+            let mut entry = recorded.entry(facts);
+            entry.held.actor = actor;
+            entry.held.method = method;
+            leave(&mut work.undo, work.saving.is_some(), &mut entry.held.trace);
+            let waits = !at_once && stamp.ended == 0;
+            if !waits && recorded.entries.is_empty() {
+                Some(entry)
+            } else {
+                recorded.entries.push(entry);
+                if waits && recorded.entries.len() < AT_ONCE {
+                    return None;
+                }
+                None
+            }
         };
-        if full { self.enter_recorded(None) } else { None }
+        match entry {
+            Some(entry) => self.enter_one(cx, entry, state),
+            None => self.enter_recorded(None, |held| held.empty(cx)),
+        }
     }
 
     /// Forgets the events that are not in the log yet, if it was switched or cleared since they were made.
     #[inline(always)]
-    fn forget_outdated(&self) {
-        let state = self.vat().log().state();
+    fn forget_outdated(&self, state: u64) {
         if self.work().recorded.state != state {
             self.forget_recorded(state);
         }
@@ -294,16 +342,28 @@ impl<H: Host> Churn<H> {
         drop(outdated);
     }
 
-    /// Enters the events that this churn has made so far into the log. Gives the number of the last.
+    /// Enters an event into the log, where no other waits for that. Gives its number.
+    fn enter_one(&self, cx: H::Cx<'_>, entry: Box<Entry<H>>, state: u64) -> Option<u64> {
+        let (number, left) = self.vat().log().enter_one(entry, state);
+        if let Some(mut left) = left {
+            // That may run any code of the host: nothing is borrowed here.
+            left.held.empty(cx);
+            self.work().recorded.spare.push(left);
+        }
+        number
+    }
+
+    /// Enters the events that this churn has made so far into the log, and empties those that make way. Gives the number
+    /// of the last.
     #[inline(never)]
-    fn enter_recorded(&self, ended: Option<(u64, u64)>) -> Option<u64> {
+    fn enter_recorded(&self, ended: Option<(u64, u64)>, empty: impl Fn(&mut Held<H>)) -> Option<u64> {
         let (mut entries, state) = {
             let mut work = self.work();
             (std::mem::take(&mut work.recorded.entries), work.recorded.state)
         };
         let number = self.vat().log().enter(&mut entries, state, ended);
-        // What the log has no room for any more. As above.
-        entries.iter_mut().for_each(|entry| entry.held.empty());
+        // What the log has no room for any more. That may run any code of the host: nothing is borrowed here.
+        entries.iter_mut().for_each(|entry| empty(&mut entry.held));
         let mut work = self.work();
         let recorded = &mut work.recorded;
         if recorded.spare.len() < AT_ONCE {
@@ -319,7 +379,7 @@ impl<H: Host> Churn<H> {
     /// Enters what this churn has done so far into the log, for one who looks at it from within.
     pub fn enter_events(&self) {
         if !self.work().recorded.entries.is_empty() {
-            self.enter_recorded(None);
+            self.enter_recorded(None, |held| *held = Held::default());
         }
     }
 
@@ -335,24 +395,25 @@ impl<H: Host> Churn<H> {
         };
         if self.vat().log().is_on() {
             let (actor, method) = (Some(H::clone_actor(cx, actor)), H::method(cx, message));
-            self.forget_outdated();
+            self.forget_outdated(self.vat().log().state());
             let full = {
                 let mut work = self.work();
-                work.recorded.push(facts, |held| {
-                    held.actor = actor;
-                    held.method = method;
-                });
-                work.recorded.entries.len() >= AT_ONCE
+                let recorded = &mut work.recorded;
+                let mut entry = recorded.entry(facts);
+                entry.held.actor = actor;
+                entry.held.method = method;
+                recorded.entries.push(entry);
+                recorded.entries.len() >= AT_ONCE
             };
             if full {
-                self.enter_recorded(None);
+                self.enter_recorded(None, |held| held.empty(cx));
             }
         }
         Cause { vat: Some(self.vat().id()), time }
     }
 
     /// The churn is over: the times of its last turns are known.
-    pub(crate) fn record_end(&self) {
+    pub(crate) fn record_end(&self, cx: H::Cx<'_>) {
         let mut work = self.work();
         let Timing { mark, since, .. } = work.timing;
         let none = work.recorded.entries.is_empty();
@@ -362,9 +423,10 @@ impl<H: Host> Churn<H> {
         work.timing.mark = 0;
         work.timing.timed = 0;
         work.timing.since = 0;
+        let ended = (since > 0).then(|| (mark, work.timing.reading::<H>()));
         drop(work);
-        if since > 0 || !none {
-            self.enter_recorded((since > 0).then(|| (mark, now())));
+        if ended.is_some() || !none {
+            self.enter_recorded(ended, |held| held.empty(cx));
         }
     }
 }

@@ -163,7 +163,7 @@ impl<H: Host> Session<H> {
     }
 
     fn finish_churn(self, cx: H::Cx<'_>) -> Result<(), H::Error> {
-        self.churn().record_end();
+        self.churn().record_end(cx);
         self.churn().note_lines(cx);
         let mut batch = self.churn().next_batch(cx);
         if self.churn().has_only_a_batch()

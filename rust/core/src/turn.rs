@@ -96,7 +96,7 @@ impl<H: Host> Churn<H> {
         vat.pace().begin(work.turn, tick);
         work.cause = Cause { vat: Some(vat.id()), time: LamportTime(work.clock) };
         if vat.log().is_on() {
-            let offset = work.timing.begin(tick);
+            let offset = work.timing.begin::<H>(tick);
             drop(work);
             if let Some((mark, offset)) = offset {
                 vat.log().set_offset(mark, offset);

@@ -28,6 +28,7 @@ use crate::behavior::describe_value;
 use crate::calls::{self, Args};
 use crate::collector;
 use crate::coroutine::{self, Closing, Suspended};
+use crate::counter;
 use crate::environment::Environment;
 use crate::errors::{self, Fault, kernel_error, log_slow_turn, log_unheard, log_warning};
 use crate::event_loop::{self, EventLoop};
@@ -158,8 +159,16 @@ impl Host for PyHost {
         actor.clone_ref(py)
     }
 
+    fn drop_actor(py: Python<'_>, actor: Py<Ref>) {
+        actor.drop_ref(py);
+    }
+
     fn clone_behavior(py: Python<'_>, behavior: &Py<PyAny>) -> Py<PyAny> {
         behavior.clone_ref(py)
+    }
+
+    fn drop_behavior(py: Python<'_>, behavior: Py<PyAny>) {
+        behavior.drop_ref(py);
     }
 
     fn clone_value(py: Python<'_>, value: &Py<PyAny>) -> Py<PyAny> {
@@ -240,6 +249,10 @@ impl Host for PyHost {
 
     fn clone_name(py: Python<'_>, name: &Py<PyString>) -> Py<PyString> {
         name.clone_ref(py)
+    }
+
+    fn drop_name(py: Python<'_>, name: Py<PyString>) {
+        name.drop_ref(py);
     }
 
     fn error_value(py: Python<'_>, error: &Fault) -> Py<PyAny> {
@@ -413,6 +426,14 @@ impl Host for PyHost {
 
     fn kind(py: Python<'_>, actor: &Py<Ref>, message: &Message) -> Option<Kind> {
         kinds::kind(actor.bind(py), message.method.as_ref().map(|method| method.bind(py)))
+    }
+
+    fn has_counter() -> bool {
+        counter::is_there()
+    }
+
+    fn count() -> u64 {
+        counter::count()
     }
 
     fn usage() -> Option<Usage> {

@@ -19,6 +19,7 @@ mod contents;
 mod contexts;
 mod copies;
 mod coroutine;
+mod counter;
 mod current;
 mod docstrings;
 mod elsewhere;
