@@ -67,6 +67,8 @@ pub(crate) struct Work<H: Host> {
     pub(crate) updated: Made<H>,
     /// Promises settled in this churn.
     pub(crate) settled: Vec<H::Promise>,
+    /// What churns have made that are over, but are written with the next.
+    pub(crate) unwritten: Vec<Outputs<H>>,
     pub(crate) saving: Option<Saving<H>>,
     /// Actors that the open turn gives new code.
     pub(crate) replacing: Option<Replacing<H>>,
@@ -103,6 +105,7 @@ impl<H: Host> Work<H> {
             outbox: Vec::new(),
             updated: Vec::new(),
             settled: Vec::new(),
+            unwritten: Vec::new(),
             saving,
             replacing: None,
             lines: Vec::new(),
@@ -484,6 +487,21 @@ impl<H: Host> Churn<H> {
         self.end_with(cx, batch)
     }
 
+    /// Ends a churn that is written, and released, with the next one: [`Churn::end`] must follow. Both are taken back if
+    /// that fails.
+    pub(crate) fn end_unwritten(self: &Rc<Self>, cx: H::Cx<'_>) {
+        self.record_end(cx);
+        self.note_lines(cx);
+        let mut work = self.work();
+        work.churn += 1;
+        let outputs = Outputs::of(&mut work);
+        match work.unwritten.last_mut() {
+            Some(before) if before.goes_with(&outputs) => before.promises.extend(outputs.promises),
+            _ if outputs.is_empty() => {}
+            _ => work.unwritten.push(outputs),
+        }
+    }
+
     /// Whether the caller waits for the disk, and nothing but that is left to do.
     pub(crate) fn has_only_a_batch(&self) -> bool {
         let Some(persistence) = self.vat.persistence() else {
@@ -491,7 +509,10 @@ impl<H: Host> Churn<H> {
         };
         let syncs = persistence.claim.storage().durability().syncs();
         let work = self.work();
-        let silent = work.outbox.is_empty() && work.updated.is_empty() && work.settled.is_empty();
+        let silent = work.outbox.is_empty()
+            && work.updated.is_empty()
+            && work.settled.is_empty()
+            && work.unwritten.is_empty();
         syncs && persistence.limits.get().is_none() && silent
     }
 
@@ -504,15 +525,16 @@ impl<H: Host> Churn<H> {
 
     fn commit_and_release(self: &Rc<Self>, cx: H::Cx<'_>, batch: Option<Batch>) -> Result<(), H::Error> {
         let committed = self.commit(cx, batch);
-        let (outputs, done) = {
+        let (before, outputs, done) = {
             let mut work = self.work();
             work.churn += 1;
-            let outputs = Outputs::of(&mut work);
-            (outputs, std::mem::take(&mut work.done))
+            let before = std::mem::take(&mut work.unwritten);
+            (before, Outputs::of(&mut work), std::mem::take(&mut work.done))
         };
         match committed {
             Ok(()) => {
                 drop(done);
+                before.into_iter().for_each(|outputs| self.vat.release(cx, outputs));
                 if !outputs.is_empty() {
                     self.vat.release(cx, outputs);
                 }
@@ -522,6 +544,7 @@ impl<H: Host> Churn<H> {
             Err(error) => {
                 Self::take_back(done);
                 let why = self.vat.poison(error.clone());
+                before.into_iter().for_each(|outputs| outputs.refuse(cx, &why));
                 outputs.refuse(cx, &why);
                 Err(H::error(cx, KernelError::Store(error)))
             }

@@ -366,7 +366,7 @@ impl<J, L> Inner<J, L> {
 }
 
 impl Way {
-    fn is_for_sender(self) -> bool {
+    pub(crate) fn is_for_sender(self) -> bool {
         matches!(self, Self::Sender(_))
     }
 }

@@ -16,7 +16,6 @@ use crate::job::{Job, Task};
 use crate::mailbox::Way;
 use crate::scheduling::Scheduling;
 use crate::session::Session;
-use crate::stretch::Stretch;
 use crate::vat::Vat;
 
 /// What takes longer is for the workers.
@@ -225,8 +224,13 @@ impl Budget {
     }
 
     /// Only one thread does so.
-    fn spend(&self, time: Duration) {
+    pub(crate) fn spend(&self, time: Duration) {
         self.jobs.store(self.jobs.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.spend_more(time);
+    }
+
+    /// Time that belongs to no single job.
+    pub(crate) fn spend_more(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.nanos.store(self.nanos.load(Ordering::Relaxed).saturating_add(nanos), Ordering::Relaxed);
     }
@@ -254,6 +258,13 @@ impl<H: Host> Vat<H> {
             Some(kind) if self.runtime().kinds().are_quick(kind) && !self.is_stalled() => Way::Sender(kind),
             Some(kind) => Way::Measured(kind),
         }
+    }
+
+    /// Whether answers wait for the disk, as far as the last churn tells: then nothing is won by running a message now, and
+    /// those of a whole round of the loop are written in one batch.
+    fn answers_wait(&self) -> bool {
+        let Some(persistence) = self.persistence() else { return false };
+        persistence.wrote.load(Ordering::Relaxed) && persistence.claim.storage().durability().syncs()
     }
 
     /// Whether writes to its store take long.
@@ -301,7 +312,7 @@ impl<H: Host> Vat<H> {
     ///
     /// The error is an interrupt that came up meanwhile.
     pub fn assist(self: &Arc<Self>, cx: H::Cx<'_>, budget: &Budget) -> Result<(), H::Error> {
-        if is_forked() || budget.is_spent() {
+        if is_forked() || budget.is_spent() || self.answers_wait() {
             return Ok(());
         }
         let work = match self.scheduling() {
@@ -319,15 +330,7 @@ impl<H: Host> Vat<H> {
         budget: &Budget,
     ) -> Result<(), H::Error> {
         let session = Session::begin(self.clone(), work).on_loop();
-        let mut interrupt = Ok(());
-        while interrupt.is_ok() && !budget.is_spent() {
-            let began = Instant::now();
-            if session.do_jobs(cx, 1, Stretch::of_loop()) != Some(1) {
-                break;
-            }
-            budget.spend(began.elapsed());
-            interrupt = session.churn().take_interrupt();
-        }
+        let interrupt = session.do_jobs_within(cx, budget);
         session.leave();
         interrupt
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::ops::Range;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -36,6 +36,8 @@ pub struct Persistence<H: Host> {
     pub(crate) by_hand: ByHand,
     /// How much may be awake; not set: any number.
     pub(crate) limits: OnceLock<Limits>,
+    /// The last churn had something to write.
+    pub(crate) wrote: AtomicBool,
     /// How many actors were awake after the last churn.
     pub(crate) awake: AtomicUsize,
     /// Where vats of other stores are found, beside the registry of its own.
@@ -50,6 +52,7 @@ impl<H: Host> Persistence<H> {
             dropped: Mutex::new(Vec::new()),
             by_hand: ByHand::default(),
             limits: OnceLock::new(),
+            wrote: AtomicBool::new(false),
             awake: AtomicUsize::new(0),
             registry: OnceLock::new(),
         }

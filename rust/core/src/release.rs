@@ -41,6 +41,12 @@ impl<H: Host> Outputs<H> {
         self.messages.is_empty() && self.updates.is_empty() && self.promises.is_empty()
     }
 
+    /// Whether it may go out together with what a later churn has made, which must not overtake it.
+    pub(crate) fn goes_with(&self, later: &Self) -> bool {
+        let only_promises = |outputs: &Self| outputs.messages.is_empty() && outputs.updates.is_empty();
+        only_promises(self) && only_promises(later)
+    }
+
     /// Lets it go: all that it depends on is durable.
     pub(crate) fn emit(self, cx: H::Cx<'_>) {
         settling(cx, |next| {

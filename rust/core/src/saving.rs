@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::actor::{ActorCell, Life};
@@ -241,9 +242,9 @@ impl<H: Host> Churn<H> {
 
     /// Appends the churn's batch to the store's log.
     pub(crate) fn commit(&self, cx: H::Cx<'_>, batch: Option<Batch>) -> Result<(), Arc<StoreError>> {
-        let (Some(persistence), Some(batch)) = (self.vat().persistence(), batch) else {
-            return Ok(());
-        };
+        let Some(persistence) = self.vat().persistence() else { return Ok(()) };
+        persistence.wrote.store(batch.is_some(), Ordering::Relaxed);
+        let Some(batch) = batch else { return Ok(()) };
         let durability = persistence.claim.storage().durability();
         if let Some(error) = durability.failure() {
             return Err(error);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::churn::{Churn, Work};
 use crate::claim::cut_off;
@@ -13,7 +14,8 @@ use crate::history::Purpose;
 use crate::host::Host;
 use crate::job::{Job, Task};
 use crate::log::Cause;
-use crate::pace::Measure;
+use crate::mailbox::Way;
+use crate::pace::{Budget, Measure};
 use crate::release::{Outputs, settling};
 use crate::storage::SLICE;
 use crate::store::Batch;
@@ -102,20 +104,8 @@ impl<H: Host> Session<H> {
             let Some((job, way)) = vat.mailbox().next_job() else {
                 return Some(done);
             };
-            if !matches!(&job, Job { task: Task::Deliver { .. }, cause: Cause { vat: None, .. } }) {
-                churn.depends_on_store();
-            }
-            let measure = Measure::begin::<H>(way, vat.runtime().kinds());
-            let whole = churn.run(cx, job, stretch);
-            if is_forked() {
-                return None;
-            }
-            if let Some(measure) = measure {
-                measure.end::<H>(vat.runtime().kinds());
-            }
-            if let Err(error) = churn.end(cx) {
-                H::report(cx, vat, "a churn could not be written and was taken back", &error);
-                self.refuse_jobs(cx);
+            let whole = self.do_job(cx, job, way, stretch)?;
+            if !self.end_churn(cx) {
                 return None;
             }
             if !whole {
@@ -123,6 +113,71 @@ impl<H: Host> Session<H> {
             }
         }
         Some(most)
+    }
+
+    /// Does what waits as an event loop does it: as far as its budget goes. What a vat with a store changes in messages
+    /// that the loop has sent is written in one batch, since they are known to be quick. Gives an interrupt that came up
+    /// meanwhile.
+    pub(crate) fn do_jobs_within(&self, cx: H::Cx<'_>, budget: &Budget) -> Result<(), H::Error> {
+        let churn = self.churn();
+        let vat = churn.vat();
+        let mut interrupt = Ok(());
+        let mut unwritten = false;
+        while interrupt.is_ok() && !budget.is_spent() && vat.failure().is_none() {
+            let Some((job, way)) = vat.mailbox().next_job() else { break };
+            let began = Instant::now();
+            if unwritten && !way.is_for_sender() {
+                unwritten = false;
+                if !self.end_churn(cx) {
+                    vat.mailbox().put_back(VecDeque::from([job]));
+                    break;
+                }
+            }
+            let Some(whole) = self.do_job(cx, job, way, Stretch::of_loop()) else { return Ok(()) };
+            unwritten = whole && way.is_for_sender() && vat.persistence().is_some();
+            if unwritten {
+                churn.end_unwritten(cx);
+            } else if !self.end_churn(cx) {
+                return Ok(());
+            }
+            budget.spend(began.elapsed());
+            interrupt = churn.take_interrupt();
+        }
+        if unwritten {
+            let began = Instant::now();
+            self.end_churn(cx);
+            budget.spend_more(began.elapsed());
+        }
+        if vat.failure().is_some() {
+            self.refuse_jobs(cx);
+        }
+        interrupt
+    }
+
+    /// Does a job, and measures it if need be. Gives whether that was all that came of it; `None` in a forked child.
+    fn do_job(&self, cx: H::Cx<'_>, job: Job<H>, way: Way, stretch: Stretch) -> Option<bool> {
+        let churn = self.churn();
+        let kinds = churn.vat().runtime().kinds();
+        if !matches!(&job, Job { task: Task::Deliver { .. }, cause: Cause { vat: None, .. } }) {
+            churn.depends_on_store();
+        }
+        let measure = Measure::begin::<H>(way, kinds);
+        let whole = churn.run(cx, job, stretch);
+        if is_forked() {
+            return None;
+        }
+        if let Some(measure) = measure {
+            measure.end::<H>(kinds);
+        }
+        Some(whole)
+    }
+
+    /// False if the vat has stopped, since the churn could not be written.
+    fn end_churn(&self, cx: H::Cx<'_>) -> bool {
+        let Err(error) = self.churn().end(cx) else { return true };
+        H::report(cx, self.churn().vat(), "a churn could not be written and was taken back", &error);
+        self.refuse_jobs(cx);
+        false
     }
 
     fn refuse_jobs(&self, cx: H::Cx<'_>) {
@@ -139,11 +194,14 @@ impl<H: Host> Session<H> {
 
     /// Takes back the churn that a panic has cut off, if one did.
     fn refuse_cut_off(&self, cx: H::Cx<'_>, why: &KernelError) {
-        let (done, queue, outputs) = {
+        let (done, queue, before, outputs) = {
             let mut work = self.churn().work();
-            (std::mem::take(&mut work.done), std::mem::take(&mut work.queue), Outputs::of(&mut work))
+            let before = std::mem::take(&mut work.unwritten);
+            let queue = std::mem::take(&mut work.queue);
+            (std::mem::take(&mut work.done), queue, before, Outputs::of(&mut work))
         };
         Churn::take_back(done);
+        before.into_iter().for_each(|outputs| outputs.refuse(cx, why));
         outputs.refuse(cx, why);
         settling(cx, |next| {
             queue.into_iter().for_each(|job| job.refuse(cx, self.churn().vat(), why.clone(), next));
@@ -304,10 +362,15 @@ impl<H: Host> Vat<H> {
     fn was_cut_off(&self) {
         if let Some(persistence) = self.persistence() {
             self.poison(Arc::new(cut_off(persistence.claim.storage().name())));
-            // Whoever comes for it refuses what waits. If the vat is being closed, that is done anyway.
-            let task = Task::GoOn { jobs: VecDeque::new(), cuts: 0 };
-            let _ = self.mailbox().post(Job { task, cause: Cause::default() });
+            // Whoever comes for it refuses what waits.
+            self.come_back();
         }
+    }
+
+    /// Somebody is to come for what is left. If the vat is being closed, that is done anyway.
+    fn come_back(&self) {
+        let task = Task::GoOn { jobs: VecDeque::new(), cuts: 0 };
+        let _ = self.mailbox().post(Job { task, cause: Cause::default() });
     }
 }
 
@@ -319,6 +382,8 @@ impl<H: Host> Drop for Session<H> {
             churn.abandon_turn();
             if std::mem::take(&mut churn.work().ending) {
                 churn.vat().was_cut_off();
+            } else if !churn.work().unwritten.is_empty() {
+                churn.vat().come_back();
             }
         }
         self.leave_now();

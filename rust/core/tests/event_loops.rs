@@ -3,19 +3,25 @@
 
 mod common;
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
-use common::{PATIENCE, Reins, ToyVat, found, get, runtime, vat};
+use common::{PATIENCE, Reins, ToyVat, found, get, int, runtime, vat};
+use goblins_core::error::KernelError;
 use goblins_core::pace::Budget;
 use goblins_core::toy::{
-    Actor, Promise, Value, counter, left_to_loop, on_a_loop, outcome, result, send, spawn, tell,
+    Actor, Fault, Promise, Value, call, counter, left_to_loop, on_a_loop, outcome, result, send, spawn, tell,
 };
 
 /// Sends messages until one is left to the loop, which has not run it. A busy machine makes any seem slow.
 fn left(actor: &Actor) -> (Promise, ToyVat) {
+    left_to_do(actor, "get", &Value::Unit)
+}
+
+fn left_to_do(actor: &Actor, method: &'static str, value: &Value) -> (Promise, ToyVat) {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
-        let promise = send(actor, "get", Value::Unit);
+        let promise = send(actor, method, value.clone());
         if let Some(vat) = left_to_loop().pop() {
             return (promise, vat);
         }
@@ -140,4 +146,61 @@ fn an_answer_that_a_loop_has_made_is_not_seen_before_it_is_durable_and_the_loop_
             result(&promise).unwrap();
         });
     });
+}
+
+#[test]
+fn what_a_round_of_a_loop_has_changed_is_one_batch_and_one_sync() {
+    let (reins, runtime) = (Reins::default(), runtime());
+    let storage = reins.storage();
+    let (_, [tally]) = found(&runtime, &storage, "main", [counter(0)]);
+    on_a_loop(|| {
+        let (first, vat) = left_to_do(&tally, "add", &Value::Int(1));
+        let mut answers = vec![first];
+        answers.extend((0..20).map(|_| send(&tally, "add", Value::Int(1))));
+        reins.take_batches();
+        let syncs = reins.syncs.load(SeqCst);
+        // Who awaits the first of them has to wait in any case.
+        vat.assist((), &Budget::default()).unwrap();
+        assert_eq!(reins.take_batches().len(), 0);
+        vat.work_for_loop((), &Budget::default()).unwrap();
+        assert_eq!(reins.take_batches().len(), 1);
+        let answers: Vec<_> = answers.iter().map(|answer| int(&result(answer).unwrap())).collect();
+        let first = answers[0];
+        assert_eq!(answers, (first..=first + 20).collect::<Vec<_>>());
+        assert_eq!(reins.syncs.load(SeqCst), syncs + 1);
+    });
+}
+
+#[test]
+fn one_who_awaits_what_was_only_read_need_not_wait_for_the_round() {
+    let (reins, runtime) = (Reins::default(), runtime());
+    let storage = reins.storage();
+    let (_, [tally]) = found(&runtime, &storage, "main", [counter(0)]);
+    on_a_loop(|| {
+        let (promise, vat) = left(&tally);
+        vat.assist((), &Budget::default()).unwrap();
+        assert!(outcome(&promise).is_some());
+    });
+}
+
+#[test]
+fn a_round_of_a_loop_that_can_not_be_written_is_taken_back_as_a_whole() {
+    let (reins, runtime) = (Reins::default(), runtime());
+    let storage = reins.storage();
+    let (_, [tally]) = found(&runtime, &storage, "main", [counter(0)]);
+    let before = on_a_loop(|| {
+        let (first, vat) = left_to_do(&tally, "add", &Value::Int(1));
+        let mut answers = vec![first];
+        answers.extend((0..20).map(|_| send(&tally, "add", Value::Int(1))));
+        let before = reins.contents();
+        reins.fail_write.store(true, SeqCst);
+        vat.work_for_loop((), &Budget::default()).unwrap();
+        for answer in &answers {
+            let refused = result(answer).unwrap_err();
+            assert!(matches!(refused, Fault::Kernel(KernelError::Poisoned { .. })), "{refused:?}");
+        }
+        call(&tally, "get", Value::Unit).unwrap_err();
+        before
+    });
+    assert_eq!(reins.contents(), before);
 }
