@@ -248,6 +248,31 @@ class TestWhatTheirTurnsSee:
                     break
             assert here in threads
 
+    async def test_they_may_run_a_loop_of_their_own_and_leave_all_as_it_was(self):
+        def running(bcom):
+            async def look():
+                return asyncio.get_running_loop()
+
+            def turn():
+                loop = asyncio.new_event_loop()
+                try:
+                    return threading.get_ident(), loop.run_until_complete(look()) is loop
+                finally:
+                    loop.close()
+
+            return turn
+
+        async with Vat() as vat:
+            ref = vat.spawn(running)
+            here, loop, task = threading.get_ident(), asyncio.get_running_loop(), asyncio.current_task()
+            for _ in range(1000):
+                thread, own = await send(ref)
+                assert own
+                assert (asyncio.get_running_loop(), asyncio.current_task()) == (loop, task)
+                if thread == here:
+                    return
+            raise AssertionError("the loop does not run it")
+
     async def test_a_vat_of_the_loop_sees_that_and_no_task(self):
         def looking(bcom):
             return lambda: (asyncio.get_running_loop(), asyncio.current_task())
@@ -408,3 +433,14 @@ async def test_what_is_awaited_is_stored(tmp_path):
     async with RocksStore(tmp_path / "s") as store:
         _, ticks = spawn_persistent_vat(ENV, lambda: spawn(counter), store)
         assert await send(ticks) == 220
+
+
+async def test_what_a_round_of_the_loop_has_changed_is_stored_at_once(tmp_path):
+    async with RocksStore(tmp_path / "s", keep_generations=1) as store:
+        _, ticks = spawn_persistent_vat(ENV, lambda: spawn(counter), store)
+        for _ in range(100):
+            before = store.vat("main").generations()[-1].number
+            await asyncio.gather(*(send(ticks) for _ in range(20)))
+            if store.vat("main").generations()[-1].number == before + 1:
+                return
+        raise AssertionError("each message is a batch")

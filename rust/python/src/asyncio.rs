@@ -1,5 +1,8 @@
 //! What asyncio tells of this thread: which event loop runs here, and which task.
 
+#[cfg(all(unix, not(Py_3_12)))]
+mod holder;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -17,8 +20,16 @@ pub(crate) struct Asyncio {
 
 struct Leaving {
     set_running_loop: Py<PyAny>,
-    enter_task: Py<PyAny>,
-    leave_task: Py<PyAny>,
+    tasks: Tasks,
+}
+
+/// Which task runs in which loop.
+enum Tasks {
+    /// As a dict has it.
+    #[cfg(not(Py_3_14))]
+    Dict(Py<PyDict>),
+    /// Only these functions know.
+    Functions { current: Py<PyAny>, enter: Py<PyAny>, leave: Py<PyAny> },
 }
 
 /// What ran here is set aside until [`Away::back`], or a panic.
@@ -27,8 +38,16 @@ pub(crate) struct Away<'py> {
     home: Bound<'py, PyAny>,
     /// It was left.
     task: Option<Bound<'py, PyAny>>,
-    /// The loop was left.
-    from_loop: bool,
+    from_loop: Option<Left<'py>>,
+}
+
+/// How the loop was left.
+enum Left<'py> {
+    /// It was taken out of what the thread holds it in.
+    #[cfg(all(unix, not(Py_3_12)))]
+    Taken(holder::Taken<'py>),
+    /// Asyncio was told.
+    Told(std::marker::PhantomData<Python<'py>>),
 }
 
 impl Drop for Away<'_> {
@@ -66,12 +85,54 @@ pub(crate) fn asyncio(py: Python<'_>) -> PyResult<Option<&'static Asyncio>> {
 
 impl Leaving {
     fn find(asyncio: Bound<'_, PyAny>) -> PyResult<Self> {
-        let tasks = asyncio.getattr("tasks")?;
-        Ok(Self {
-            set_running_loop: asyncio.getattr("_set_running_loop")?.unbind(),
-            enter_task: tasks.getattr("_enter_task")?.unbind(),
-            leave_task: tasks.getattr("_leave_task")?.unbind(),
+        let tasks = Tasks::find(&asyncio.getattr("tasks")?)?;
+        Ok(Self { set_running_loop: asyncio.getattr("_set_running_loop")?.unbind(), tasks })
+    }
+}
+
+impl Tasks {
+    fn find(tasks: &Bound<'_, PyAny>) -> PyResult<Self> {
+        #[cfg(not(Py_3_14))]
+        if let Ok(dict) = tasks.getattr("_current_tasks")?.cast_into_exact::<PyDict>() {
+            return Ok(Self::Dict(dict.unbind()));
+        }
+        Ok(Self::Functions {
+            current: tasks.getattr("current_task")?.unbind(),
+            enter: tasks.getattr("_enter_task")?.unbind(),
+            leave: tasks.getattr("_leave_task")?.unbind(),
         })
+    }
+
+    /// From now on no task runs in the loop. Gives the one that did.
+    fn leave<'py>(&self, home: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = home.py();
+        match self {
+            #[cfg(not(Py_3_14))]
+            Self::Dict(dict) => {
+                let task = dict.bind(py).get_item(home)?;
+                if task.is_some() {
+                    dict.bind(py).del_item(home)?;
+                }
+                Ok(task.filter(|task| !task.is_none()))
+            }
+            Self::Functions { current, leave, .. } => {
+                let task = current.bind(py).call1((home,))?;
+                if task.is_none() {
+                    return Ok(None);
+                }
+                leave.bind(py).call1((home, &task))?;
+                Ok(Some(task))
+            }
+        }
+    }
+
+    fn enter(&self, home: &Bound<'_, PyAny>, task: Bound<'_, PyAny>) -> PyResult<()> {
+        let py = home.py();
+        match self {
+            #[cfg(not(Py_3_14))]
+            Self::Dict(dict) => dict.bind(py).set_item(home, task),
+            Self::Functions { enter, .. } => enter.bind(py).call1((home, task)).map(drop),
+        }
     }
 }
 
@@ -81,17 +142,22 @@ impl<'py> Away<'py> {
         let py = home.py();
         let Some(asyncio) = asyncio(py)? else { return Ok(None) };
         let Some(leaving) = &asyncio.leaving else { return Ok(None) };
-        let task = asyncio.current_task.bind(py).call1((home,))?;
-        let task = (!task.is_none()).then_some(task);
-        if let Some(task) = &task {
-            leaving.leave_task.bind(py).call1((home, task))?;
-        }
-        let mut away = Self { leaving, home: home.clone(), task, from_loop: false };
+        let task = leaving.tasks.leave(home)?;
+        let mut away = Self { leaving, home: home.clone(), task, from_loop: None };
         if from_loop {
-            leaving.set_running_loop.bind(py).call1((py.None(),))?;
-            away.from_loop = true;
+            away.from_loop = Some(away.leave_loop()?);
         }
         Ok(Some(away))
+    }
+
+    fn leave_loop(&self) -> PyResult<Left<'py>> {
+        let py = self.home.py();
+        #[cfg(all(unix, not(Py_3_12)))]
+        if let Some(taken) = holder::take(&self.home) {
+            return Ok(Left::Taken(taken));
+        }
+        self.leaving.set_running_loop.bind(py).call1((py.None(),))?;
+        Ok(Left::Told(std::marker::PhantomData))
     }
 
     /// All is as it was.
@@ -102,11 +168,19 @@ impl<'py> Away<'py> {
     fn restore(&mut self) -> PyResult<()> {
         let py = self.home.py();
         let mut result = Ok(());
-        if std::mem::take(&mut self.from_loop) {
-            result = self.leaving.set_running_loop.bind(py).call1((&self.home,)).map(drop);
+        let tell = || self.leaving.set_running_loop.bind(py).call1((&self.home,)).map(drop);
+        match self.from_loop.take() {
+            None => {}
+            #[cfg(all(unix, not(Py_3_12)))]
+            Some(Left::Taken(taken)) => {
+                if !taken.put_back() {
+                    result = tell();
+                }
+            }
+            Some(Left::Told(_)) => result = tell(),
         }
         if let Some(task) = self.task.take() {
-            result = result.and(self.leaving.enter_task.bind(py).call1((&self.home, task)).map(drop));
+            result = result.and(self.leaving.tasks.enter(&self.home, task));
         }
         result
     }
@@ -114,9 +188,25 @@ impl<'py> Away<'py> {
 
 impl Asyncio {
     fn running_loop<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        #[cfg(all(unix, not(Py_3_12)))]
+        if let Some(found) = holder::running_loop(py) {
+            return Ok(found);
+        }
         let home = self.running_loop.bind(py).call0()?;
-        Ok((!home.is_none()).then_some(home))
+        let home = (!home.is_none()).then_some(home);
+        #[cfg(all(unix, not(Py_3_12)))]
+        if let Some(home) = &home {
+            holder::learn(home);
+        }
+        Ok(home)
     }
+}
+
+/// In a forked child: no loop runs there.
+#[cfg(unix)]
+pub(crate) fn leave_to_parent() {
+    #[cfg(not(Py_3_12))]
+    holder::leave_to_parent();
 }
 
 /// The loop that runs on this thread, if one does.

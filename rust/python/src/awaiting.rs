@@ -1,14 +1,18 @@
 //! `await promise` outside of turns, in an event loop of asyncio.
 
+use std::sync::Once;
+
 use goblins_core::promise::{Outcome, Waiter};
 use goblins_core::wait_outside;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::asyncio;
+use crate::calls::{self, Sent};
 use crate::errors::Fault;
 use crate::event_loop::EventLoop;
 use crate::host::{PyHost, Waker};
@@ -39,7 +43,45 @@ pub(crate) fn wait<'py>(promise: &Bound<'py, Promise>) -> PyResult<Bound<'py, Py
         }
     }
     let waiting = Waiting { promise: promise.clone().unbind(), stage: Mutex::new(Stage::New) };
-    Ok(Bound::new(py, waiting)?.into_any())
+    let waiting = Bound::new(py, waiting)?;
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let class = waiting.get_type().as_type_ptr();
+        // SAFETY: the class is ours, and one that was made at run time has room for these functions. It is attached.
+        if let Some(methods) = unsafe { (*class).tp_as_async.as_mut() } {
+            methods.am_send = Some(send);
+        }
+    });
+    Ok(waiting.into_any())
+}
+
+/// How `await` goes on without an exception for the value.
+unsafe extern "C" fn send(
+    waiting: *mut ffi::PyObject,
+    _value: *mut ffi::PyObject,
+    result: *mut *mut ffi::PyObject,
+) -> ffi::PySendResult {
+    let sent = Python::try_attach(|py| {
+        // SAFETY: the interpreter calls this with an object of the class.
+        let waiting = unsafe { Borrowed::from_ptr(py, waiting).cast_unchecked::<Waiting>() };
+        match calls::guarded(|| waiting.get().go_on(py)) {
+            Ok(Sent::Yielded(future)) => (ffi::PySendResult::PYGEN_NEXT, future.into_ptr()),
+            Ok(Sent::Returned(value)) => (ffi::PySendResult::PYGEN_RETURN, value.into_ptr()),
+            Err(error) => {
+                error.restore(py);
+                (ffi::PySendResult::PYGEN_ERROR, std::ptr::null_mut())
+            }
+        }
+    });
+    let (state, found) = sent.unwrap_or_else(|| {
+        // SAFETY: the interpreter itself calls this, though it is about to end.
+        let py = unsafe { Python::assume_attached() };
+        PyRuntimeError::new_err("the interpreter is shutting down: nothing is awaited any more").restore(py);
+        (ffi::PySendResult::PYGEN_ERROR, std::ptr::null_mut())
+    });
+    // SAFETY: the interpreter gives a place for the result.
+    unsafe { *result = found };
+    state
 }
 
 #[pymethods]
@@ -48,40 +90,14 @@ impl Waiting {
         slf.clone().unbind()
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let promise = self.promise.get();
-        if let Some(outcome) = promise.cell.outcome(py, None) {
-            drop(self.change(Stage::Over));
-            return Err(as_stop(py, outcome));
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.go_on(py)? {
+            Sent::Yielded(future) => Ok(future),
+            Sent::Returned(value) => Err(PyStopIteration::new_err((value.unbind(),))),
         }
-        match self.change(Stage::Over) {
-            Stage::New => {}
-            Stage::Over => return Err(PyStopIteration::new_err(())),
-            Stage::Waits(future) => return Err(self.woken_too_early(py, future)),
-        }
-        let Some((home, known)) = EventLoop::here(py)? else {
-            return Err(PyRuntimeError::new_err(
-                "a promise can be awaited where an event loop of asyncio or trio runs: no running event loop",
-            ));
-        };
-        if let Some(vat) = promise.helper() {
-            known.assist(py, vat)?;
-            // What that ran may have forked.
-            crate::runtime::check()?;
-            if let Some(outcome) = promise.cell.outcome(py, None) {
-                return Err(as_stop(py, outcome));
-            }
-        }
-        let future = home.call_method0(intern!(py, "create_future"))?;
-        let waker = Waker::Future { future: future.clone().unbind(), home: known };
-        wait_outside::<PyHost>(py, &self.promise, Waiter::Outside(waker));
-        drop(self.change(Stage::Waits(future.clone().unbind())));
-        // So a task knows that it is awaited, and not returned by mistake.
-        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
-        Ok(future.unbind())
     }
 
-    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    fn send<'py>(&self, py: Python<'py>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.__next__(py)
     }
 
@@ -118,6 +134,39 @@ impl Waiting {
 }
 
 impl Waiting {
+    fn go_on<'py>(&self, py: Python<'py>) -> PyResult<Sent<'py>> {
+        let promise = self.promise.get();
+        if let Some(outcome) = promise.cell.outcome(py, None) {
+            drop(self.change(Stage::Over));
+            return returned(py, outcome);
+        }
+        match self.change(Stage::Over) {
+            Stage::New => {}
+            Stage::Over => return Ok(Sent::Returned(py.None().into_bound(py))),
+            Stage::Waits(future) => return Err(self.woken_too_early(py, future)),
+        }
+        let Some((home, known)) = EventLoop::here(py)? else {
+            return Err(PyRuntimeError::new_err(
+                "a promise can be awaited where an event loop of asyncio or trio runs: no running event loop",
+            ));
+        };
+        if let Some(vat) = promise.helper() {
+            known.assist(py, vat)?;
+            // What that ran may have forked.
+            crate::runtime::check()?;
+            if let Some(outcome) = promise.cell.outcome(py, None) {
+                return returned(py, outcome);
+            }
+        }
+        let future = home.call_method0(intern!(py, "create_future"))?;
+        let waker = Waker::Future { future: future.clone().unbind(), home: known };
+        wait_outside::<PyHost>(py, &self.promise, Waiter::Outside(waker));
+        drop(self.change(Stage::Waits(future.clone().unbind())));
+        // So a task knows that it is awaited, and not returned by mistake.
+        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+        Ok(Sent::Yielded(future))
+    }
+
     fn change(&self, stage: Stage) -> Stage {
         std::mem::replace(&mut *self.stage.lock(), stage)
     }
@@ -152,13 +201,10 @@ impl Drop for Waiting {
 }
 
 /// What ends an `await`.
-fn as_stop(py: Python<'_>, outcome: Outcome<PyHost>) -> PyErr {
+fn returned(py: Python<'_>, outcome: Outcome<PyHost>) -> PyResult<Sent<'_>> {
     match outcome {
-        Outcome::Fulfilled(value) => match sealed::opened(py, value) {
-            Ok(value) => PyStopIteration::new_err((value.unbind(),)),
-            Err(error) => error,
-        },
-        Outcome::Broken(error) => as_error(py, error),
+        Outcome::Fulfilled(value) => sealed::opened(py, value).map(Sent::Returned),
+        Outcome::Broken(error) => Err(as_error(py, error)),
     }
 }
 

@@ -361,23 +361,16 @@ unsafe extern "C" fn enter<T: Callable>(
     names: *mut PyObject,
 ) -> *mut PyObject {
     let answer = Python::try_attach(|py| {
-        let called = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let called = guarded(|| {
             // SAFETY: the interpreter calls this with an object of the class whose entry this is.
             let callee = unsafe { Borrowed::from_ptr(py, callee).cast_unchecked::<T>() };
             let vector = Vector { values, count, names, lives: std::marker::PhantomData };
             T::call(&callee, Args::Vector(vector))
-        }));
+        });
         match called {
-            Ok(Ok(answer)) => answer.into_ptr(),
-            Ok(Err(error)) => {
+            Ok(answer) => answer.into_ptr(),
+            Err(error) => {
                 error.restore(py);
-                null_mut()
-            }
-            Err(panic) => {
-                let what = panic.downcast_ref::<String>().cloned();
-                let what = what.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                PanicException::new_err((what.unwrap_or_else(|| "a panic in goblins".to_owned()),))
-                    .restore(py);
                 null_mut()
             }
         }
@@ -389,4 +382,16 @@ unsafe extern "C" fn enter<T: Callable>(
             .restore(py);
         null_mut()
     })
+}
+
+/// Runs what the interpreter calls, which must not be unwound: a panic is an exception.
+pub(crate) fn guarded<T>(run: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+        Ok(result) => result,
+        Err(panic) => {
+            let what = panic.downcast_ref::<String>().cloned();
+            let what = what.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(PanicException::new_err((what.unwrap_or_else(|| "a panic in goblins".to_owned()),)))
+        }
+    }
 }

@@ -368,7 +368,7 @@ fn settle(py: Python<'_>, future: &Py<PyAny>) -> PyResult<()> {
         // Cancelled.
         return Ok(());
     }
-    calls::call_attribute(future, "set_result", (py.None(),)).map(drop)
+    calls::call_with(&future.getattr(intern!(py, "set_result"))?, (py.None(),)).map(drop)
 }
 
 /// Runs `f`, in which many may be told of what they wait for; then calls each loop in which some of them wait.

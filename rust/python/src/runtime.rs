@@ -101,6 +101,7 @@ pub(crate) fn watch_forks() {}
 /// Called in a forked child, on its only thread.
 #[cfg(unix)]
 fn after_fork_in_child() {
+    crate::asyncio::leave_to_parent();
     if !USED.load(Ordering::Relaxed) {
         return;
     }
