@@ -16,11 +16,13 @@ pub struct ActorCell<H: Host> {
     state: Mutex<ActorState<H::Behavior>>,
 }
 
-/// What an actor is at the moment.
+/// What an actor is at the moment. There is one for each actor in memory: it is to be small.
 #[derive(Debug)]
 pub struct ActorState<B> {
-    /// What it does.
-    pub life: Life<B>,
+    /// What it does, if it is alive.
+    behavior: Option<B>,
+    /// It never will be again.
+    gone: bool,
     /// It has a record in the store, or in the batch being made.
     pub stored: bool,
     /// It is being made from its record.
@@ -39,8 +41,10 @@ pub struct ActorState<B> {
 
 impl<B> ActorState<B> {
     fn new(life: Life<B>, stored: bool) -> Self {
+        let gone = matches!(life, Life::Gone);
         Self {
-            life,
+            behavior: life.into_behavior(),
+            gone,
             stored,
             making: false,
             noted: 0,
@@ -49,6 +53,28 @@ impl<B> ActorState<B> {
             restless: false,
             used: false,
         }
+    }
+
+    /// How alive it is.
+    pub fn life(&self) -> Life<&B> {
+        match &self.behavior {
+            Some(behavior) => Life::Live(behavior),
+            None => self.without_behavior(),
+        }
+    }
+
+    /// Changes how alive it is, and gives what it was before, to be dropped outside the lock.
+    pub fn set_life(&mut self, life: Life<B>) -> Life<B> {
+        let before = self.without_behavior();
+        self.gone = matches!(life, Life::Gone);
+        match std::mem::replace(&mut self.behavior, life.into_behavior()) {
+            Some(behavior) => Life::Live(behavior),
+            None => before,
+        }
+    }
+
+    fn without_behavior<T>(&self) -> Life<T> {
+        if self.gone { Life::Gone } else { Life::Ghost }
     }
 }
 
@@ -65,6 +91,15 @@ pub enum Life<B> {
     Live(B),
     /// The turn that spawned it was undone.
     Gone,
+}
+
+impl<B> Life<B> {
+    fn into_behavior(self) -> Option<B> {
+        match self {
+            Self::Live(behavior) => Some(behavior),
+            Self::Ghost | Self::Gone => None,
+        }
+    }
 }
 
 impl<H: Host> ActorCell<H> {
@@ -121,13 +156,13 @@ impl<H: Host> ActorCell<H> {
 
     /// Takes out what it is, at its end.
     pub fn take_life(&mut self) -> Life<H::Behavior> {
-        std::mem::replace(&mut self.state.get_mut().life, Life::Gone)
+        self.state.get_mut().set_life(Life::Gone)
     }
 
     /// Changes how alive it is, which nothing but the caller undoes; gives back what was before, to be dropped outside
     /// the lock.
     pub fn set_life(&self, life: Life<H::Behavior>) -> Life<H::Behavior> {
-        std::mem::replace(&mut self.state.lock().life, life)
+        self.state.lock().set_life(life)
     }
 }
 

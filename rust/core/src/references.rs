@@ -282,7 +282,7 @@ impl<H: Host> Churn<H> {
         heading: Heading<'_, H>,
     ) -> Option<H::Error> {
         // One that has gone to sleep since, or was undone, does not hold the promise any more.
-        if !matches!(H::actor_cell(actor).state().life, Life::Live(_)) {
+        if !matches!(H::actor_cell(actor).state().life(), Life::Live(_)) {
             return None;
         }
         let described = self.turn(cx, heading, || {

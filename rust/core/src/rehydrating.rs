@@ -17,7 +17,7 @@ impl<H: Host> Churn<H> {
         let gone = {
             let mut state = cell.state();
             state.used = true;
-            match &state.life {
+            match state.life() {
                 Life::Live(behavior) => return Ok(H::clone_behavior(cx, behavior)),
                 Life::Gone => true,
                 Life::Ghost => false,
@@ -101,7 +101,7 @@ impl<H: Host> Churn<H> {
         let before = {
             let mut state = cell.state();
             state.used = false;
-            std::mem::replace(&mut state.life, life)
+            state.set_life(life)
         };
         drop(before);
         let mut work = self.work();

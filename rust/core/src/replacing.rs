@@ -57,7 +57,7 @@ impl<H: Host> Churn<H> {
             let live = work.saving.iter().flat_map(|saving| saving.live.all());
             live.filter_map(|weak| H::upgrade(cx, weak)).collect()
         };
-        actors.retain(|actor| matches!(H::actor_cell(actor).state().life, Life::Live(_)));
+        actors.retain(|actor| matches!(H::actor_cell(actor).state().life(), Life::Live(_)));
         actors.sort_unstable_by_key(|actor| H::actor_cell(actor).slot());
         actors
     }
@@ -93,7 +93,7 @@ impl<H: Host> Churn<H> {
         let mut chosen = Vec::with_capacity(actors.len());
         for actor in actors {
             let cell = H::actor_cell(&actor);
-            if !matches!(cell.state().life, Life::Live(_)) || likenesses.contains_key(&cell.slot()) {
+            if !matches!(cell.state().life(), Life::Live(_)) || likenesses.contains_key(&cell.slot()) {
                 continue;
             }
             match self.only_look(|| H::likeness(cx, old, &actor)) {

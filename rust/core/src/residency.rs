@@ -399,7 +399,7 @@ impl<H: Host> Churn<H> {
             if std::mem::take(&mut state.used) {
                 return Attempt::Used;
             }
-            if !state.stored || !matches!(state.life, Life::Live(_)) {
+            if !state.stored || !matches!(state.life(), Life::Live(_)) {
                 return Attempt::NotAwake;
             }
             if state.suspended > 0 || state.restless {

@@ -176,7 +176,7 @@ impl<H: Host> Churn<H> {
             };
             let cell = H::actor_cell(actor);
             // One that could not be made has changed nothing that anybody will see.
-            let is_ghost = matches!(cell.state().life, Life::Ghost);
+            let is_ghost = matches!(cell.state().life(), Life::Ghost);
             if cell.is_stored() && !is_ghost && seen.insert(cell.slot()) {
                 changed.push(H::clone_actor(cx, actor));
             }
@@ -198,7 +198,7 @@ impl<H: Host> Churn<H> {
     /// An error for an actor whose spawn was undone: somebody kept a reference to it.
     fn must_exist(&self, cx: H::Cx<'_>, actor: &H::Actor) -> Result<(), H::Error> {
         let cell = H::actor_cell(actor);
-        let gone = matches!(cell.state().life, Life::Gone);
+        let gone = matches!(cell.state().life(), Life::Gone);
         if gone { Err(self.no_such_actor(cx, cell)) } else { Ok(()) }
     }
 

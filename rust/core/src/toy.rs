@@ -427,7 +427,7 @@ impl Host for Toy {
     }
 
     fn portrait((): (), env: &Env, actor: &Actor) -> Result<Portrait<Actor, Promise>, Fault> {
-        let behavior = match &actor.cell.state().life {
+        let behavior = match actor.cell.state().life() {
             Life::Live(behavior) => behavior.clone(),
             _ => return Err(Fault::Raised(format!("{:?} has no behavior", actor.cell))),
         };

@@ -282,10 +282,10 @@ impl<H: Host> Churn<H> {
         let epoch = self.work().epoch;
         let (old, noted) = {
             let mut state = cell.state();
-            match &state.life {
+            match state.life() {
                 Life::Live(now) if H::same_behavior(now, seen) => {
                     let noted = std::mem::replace(&mut state.noted, epoch) == epoch;
-                    (std::mem::replace(&mut state.life, Life::Live(new)), noted)
+                    (state.set_life(Life::Live(new)), noted)
                 }
                 _ => {
                     let replaced = code.is_some_and(|code| code != state.code);
@@ -363,7 +363,7 @@ impl<H: Host> Churn<H> {
         let epoch = self.work().epoch;
         let behavior = {
             let state = cell.state();
-            match &state.life {
+            match state.life() {
                 Life::Live(behavior) if state.noted == epoch && !state.stored => {
                     H::clone_behavior(cx, behavior)
                 }

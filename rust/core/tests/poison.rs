@@ -46,7 +46,7 @@ fn is_failed_write<T>(result: Result<T, Fault>) -> bool {
 
 /// What the actor does, as it stands in memory; `None` if it is a ghost or gone.
 fn now(actor: &Actor) -> Option<Behavior> {
-    match &Toy::actor_cell(actor).state().life {
+    match Toy::actor_cell(actor).state().life() {
         Life::Live(behavior) => Some(behavior.clone()),
         Life::Ghost | Life::Gone => None,
     }

@@ -55,7 +55,7 @@ fn slot(actor: &Actor) -> u64 {
 }
 
 fn is_ghost(actor: &Actor) -> bool {
-    matches!(Toy::actor_cell(actor).state().life, Life::Ghost)
+    matches!(Toy::actor_cell(actor).state().life(), Life::Ghost)
 }
 
 /// Replaces all actors that are in memory, in the open turn.
@@ -219,7 +219,7 @@ fn a_write_that_fails_brings_the_old_code_back_and_stops_the_vat() {
     reins.fail_write.store(true, SeqCst);
     replace(&vat, new_env()).unwrap_err();
     assert!(Arc::ptr_eq(&env, &vat.persistence().unwrap().env()));
-    match &Toy::actor_cell(&count).state().life {
+    match Toy::actor_cell(&count).state().life() {
         Life::Live(behavior) => assert!(behavior.sketch().unwrap().fields == [Value::Int(1)]),
         other => panic!("{:?}", matches!(other, Life::Ghost)),
     }

@@ -28,7 +28,7 @@ fn slot(actor: &Actor) -> u64 {
 }
 
 fn is_ghost(actor: &Actor) -> bool {
-    matches!(Toy::actor_cell(actor).state().life, Life::Ghost)
+    matches!(Toy::actor_cell(actor).state().life(), Life::Ghost)
 }
 
 /// What a list holds, all of it actors.

@@ -157,7 +157,7 @@ fn an_actor_that_left_memory_before_the_save_is_made_again_from_what_it_was() {
     let [keeper]: [Actor; 1] = roots(&vat);
     let gets = bench.store.gets.load(SeqCst);
     let inner = held(&keeper);
-    assert!(matches!(Toy::actor_cell(&inner).state().life, Life::Ghost));
+    assert!(matches!(Toy::actor_cell(&inner).state().life(), Life::Ghost));
     assert_eq!(get(&inner), 111);
     assert_eq!(bench.store.gets.load(SeqCst), gets + 1, "the keeper is read, the counter is not");
     assert!(bench.batches().is_empty());

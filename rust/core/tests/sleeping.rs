@@ -26,7 +26,7 @@ fn actors(most: usize) -> Limits {
 }
 
 fn is_ghost(actor: &Actor) -> bool {
-    matches!(Toy::actor_cell(actor).state().life, Life::Ghost)
+    matches!(Toy::actor_cell(actor).state().life(), Life::Ghost)
 }
 
 fn sleepers(actors: &[Actor]) -> Vec<usize> {
@@ -237,7 +237,7 @@ fn one_whose_code_waits_for_a_promise_stays_awake_until_it_has_gone_on() {
 fn one_whose_behavior_is_held_by_others_stays_awake() {
     let reins = Reins::default();
     let (vat, all) = counters::<3>(&reins, actors(0));
-    let behavior = match &Toy::actor_cell(&all[1]).state().life {
+    let behavior = match Toy::actor_cell(&all[1]).state().life() {
         Life::Live(behavior) => behavior.clone(),
         _ => panic!("it is awake"),
     };
@@ -294,7 +294,7 @@ fn one_that_is_not_as_it_is_stored_stays_awake() {
 fn many_that_must_stay_awake_do_not_keep_the_others_awake_for_ever() {
     let reins = Reins::default();
     let (vat, all) = counters::<400>(&reins, actors(0));
-    let hold = |actor: &Actor| match &Toy::actor_cell(actor).state().life {
+    let hold = |actor: &Actor| match Toy::actor_cell(actor).state().life() {
         Life::Live(behavior) => behavior.clone(),
         _ => panic!("it is awake"),
     };

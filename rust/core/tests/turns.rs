@@ -321,7 +321,7 @@ struct Look(Actor, std::sync::mpsc::Sender<&'static str>);
 
 impl Drop for Look {
     fn drop(&mut self) {
-        let gone = matches!(Toy::actor_cell(&self.0).state().life, goblins_core::actor::Life::Gone);
+        let gone = matches!(Toy::actor_cell(&self.0).state().life(), goblins_core::actor::Life::Gone);
         let _ = self.1.send(if gone { "gone" } else { "alive" });
     }
 }

@@ -20,16 +20,15 @@ use pyo3::types::{
 
 use crate::bcom::Become;
 use crate::behavior::{Constructor, is_behavior, type_name};
-use crate::calls::{self, Args};
-use crate::collections::Collection;
-use crate::containers::may_change;
-use crate::copies::deep_copy;
+use crate::calls::Args;
 use crate::errors::{behavior_error, no_such_method, no_turn_error};
+use crate::fields;
+use crate::held::Held;
 use crate::host::PyHost;
 use crate::interrupts::found;
 use crate::past;
 use crate::refs::Ref;
-use crate::saved::{Kept, expose, guard, touch};
+use crate::saved::{Kept, expose, touch};
 use crate::selves;
 
 /// What is known of a class of actors.
@@ -43,7 +42,7 @@ pub(crate) struct ClassInfo {
     /// The functions that are messages, by name.
     pub(crate) methods: Py<PyDict>,
     /// Gives a field's default by its name, or raises LookupError.
-    default: Py<PyAny>,
+    pub(crate) default: Py<PyAny>,
     /// Called after an instance was made from its record.
     restored: Option<Py<PyAny>>,
     /// The fields whose reads are noticed.
@@ -165,17 +164,10 @@ impl ClassInfo {
 #[pyclass(subclass, frozen, weakref, module = "goblins", name = "_ActorBase")]
 pub(crate) struct ActorBase {
     pub(crate) info: Py<ClassInfo>,
-    pub(crate) link: Mutex<Link>,
-}
-
-/// What an instance is part of.
-#[derive(Default)]
-pub(crate) struct Link {
     /// The actor that it is the behavior of, or was. Weak: the actor owns its behavior.
-    pub(crate) owner: Option<Py<PyWeakrefReference>>,
-    /// When its fields were last kept for undoing, and what of them.
-    pub(crate) epoch: u64,
-    pub(crate) kept: Option<Arc<Kept>>,
+    owner: Held<Py<PyWeakrefReference>>,
+    /// What of its fields was last kept for undoing.
+    pub(crate) kept: Held<Arc<Kept>>,
 }
 
 #[pymethods]
@@ -188,17 +180,14 @@ impl ActorBase {
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
-        Ok(Self { info: ClassInfo::of(class)?.unbind(), link: Mutex::new(Link::default()) })
+        Ok(Self { info: ClassInfo::of(class)?.unbind(), owner: Held::none(), kept: Held::none() })
     }
 
     /// What was kept of its fields for a turn is not shown: the instance forgets that at the end of the turn, and who
     /// holds it until then shows it.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.info)?;
-        match self.link.try_lock().as_deref() {
-            Some(Link { kept: Some(kept), .. }) => kept.traverse_if_own(&visit),
-            _ => Ok(()),
-        }
+        self.kept.visited(&visit, |kept| kept.traverse_if_own(&visit)).unwrap_or(Ok(()))
     }
 
     /// The reference that others have to this actor.
@@ -249,7 +238,7 @@ impl ActorBase {
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
         if slf.get().info.get().caches.bind(slf.py()).contains(name)? {
             touch(slf)?;
-            return past::own(|| fields(slf)?.del_item(name));
+            return past::own(|| fields::dict(slf)?.del_item(name));
         }
         if !slf.get().info.get().has(slf.py(), name)? && has_setter(slf, name)? {
             return generic_set(slf, name, std::ptr::null_mut());
@@ -260,7 +249,7 @@ impl ActorBase {
 }
 
 /// Sets an attribute as any object does it; null deletes it.
-fn generic_set(
+pub(crate) fn generic_set(
     instance: &Bound<'_, ActorBase>,
     name: &Bound<'_, PyString>,
     value: *mut ffi::PyObject,
@@ -330,12 +319,12 @@ impl<'py> Owner<'py> {
 
 impl ActorBase {
     /// Whether it is the behavior of an actor, or was.
-    pub(crate) fn has_owner(&self) -> bool {
-        self.link.lock().owner.is_some()
+    pub(crate) fn has_owner(&self, py: Python<'_>) -> bool {
+        self.owner.is_some(py)
     }
 
     pub(crate) fn owner<'py>(&self, py: Python<'py>) -> Owner<'py> {
-        let Some(owner) = self.link.lock().owner.as_ref().map(|owner| owner.clone_ref(py)) else {
+        let Some(owner) = self.owner.get(py) else {
             return Owner::Nobody;
         };
         let actor = owner.into_bound(py).upgrade().and_then(|actor| actor.cast_into_exact::<Ref>().ok());
@@ -351,7 +340,7 @@ impl ActorBase {
 #[pyfunction]
 pub(crate) fn _fields_of<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'py, PyDict>> {
     expose(instance)?;
-    fields(instance)
+    fields::dict(instance)
 }
 
 /// Lets reads of `__dict__` go to a property, though another parent of the class has a `__dict__` of its own.
@@ -423,98 +412,11 @@ pub(crate) fn check_free(instance: &Bound<'_, ActorBase>, slot: Slot, vat: &Vat<
 
 /// Makes an instance the behavior of an actor.
 pub(crate) fn bind(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>) -> PyResult<()> {
+    let (py, this) = (instance.py(), instance.get());
     let owner = PyWeakrefReference::new(actor)?.unbind();
-    let before =
-        std::mem::replace(&mut *instance.get().link.lock(), Link { owner: Some(owner), ..Link::default() });
+    let before = (this.owner.replace(py, Some(owner)), this.kept.replace(py, None));
     drop(before);
-    past::watch(&fields(instance)?)
-}
-
-/// The fields of an instance.
-pub(crate) fn fields<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'py, PyDict>> {
-    let py = instance.py();
-    // SAFETY: gives an owned reference, or null with an exception set.
-    let dict = unsafe {
-        Bound::from_owned_ptr_or_err(
-            py,
-            ffi::PyObject_GenericGetDict(instance.as_ptr(), std::ptr::null_mut()),
-        )
-    }?;
-    Ok(dict.cast_into::<PyDict>()?)
-}
-
-/// The fields of an instance which is about to change, in a dict that has its keys for itself.
-///
-/// CPython lets the instances of a class share their keys. Up to 3.12 it then reads a field in its slow way as soon as
-/// somebody has asked for the dict.
-#[cfg(not(Py_3_13))]
-pub(crate) fn own_fields<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'py, PyDict>> {
-    let shared = fields(instance)?;
-    // SAFETY: it is a dict, and alive, and this thread is attached.
-    let is_own = unsafe { (*shared.as_ptr().cast::<ffi::PyDictObject>()).ma_values.is_null() };
-    // One without all its fields is being made.
-    if is_own || shared.len() < instance.get().info.get().fields.len() {
-        return Ok(shared);
-    }
-    let own = PyDict::new(instance.py());
-    shared.iter().try_for_each(|(name, value)| own.set_item(name, value))?;
-    set_fields(instance, &own)?;
-    Ok(own)
-}
-
-#[cfg(Py_3_13)]
-pub(crate) use fields as own_fields;
-
-fn set_fields(instance: &Bound<'_, ActorBase>, dict: &Bound<'_, PyDict>) -> PyResult<()> {
-    // SAFETY: both are alive; -1 means that an exception is set.
-    match unsafe { ffi::PyObject_GenericSetDict(instance.as_ptr(), dict.as_ptr(), std::ptr::null_mut()) } {
-        0 => Ok(()),
-        _ => Err(PyErr::fetch(instance.py())),
-    }
-}
-
-/// Puts the fields of an instance into a new dict: somebody holds the one they are in.
-pub(crate) fn renew_fields(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
-    let copy = fields(instance)?.copy()?;
-    set_fields(instance, &copy)?;
-    past::watch(&copy)
-}
-
-/// Sets the fields of an instance made from its record: those that are not stored get their defaults. True if one of
-/// them is a collection: it is new, and must be stored with the actor.
-pub(crate) fn fill<'py>(
-    instance: &Bound<'py, ActorBase>,
-    mut stored: impl FnMut(&str) -> Option<Bound<'py, PyAny>>,
-    missing: impl Fn(&str) -> PyErr,
-) -> PyResult<bool> {
-    let py = instance.py();
-    let info = instance.get().info.get();
-    let dict = fields(instance)?;
-    let mut grown = false;
-    for field in &info.fields {
-        let field = field.bind(py);
-        let name = field.to_string_lossy();
-        let value = match stored(&name) {
-            Some(value) => value,
-            None => match calls::call_with(info.default.bind(py), (field,)) {
-                Err(error) if error.is_instance_of::<pyo3::exceptions::PyLookupError>(py) => {
-                    return Err(missing(&name));
-                }
-                other => {
-                    let value = other?;
-                    grown |= value.is_instance_of::<Collection>();
-                    // It may belong to the class.
-                    if may_change(&value) { deep_copy(&value)? } else { value }
-                }
-            },
-        };
-        let is_container = may_change(&value);
-        dict.set_item(field, value)?;
-        if is_container {
-            guard(instance, info, field)?;
-        }
-    }
-    Ok(grown)
+    fields::bound(instance)
 }
 
 /// Tells an instance that it was made from its record.

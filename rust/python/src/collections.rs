@@ -20,9 +20,10 @@ use crate::current::{check_entry, current, current_turn};
 use crate::elsewhere::Elsewhere;
 use crate::errors::{far_call, no_turn_error, store_corrupt};
 use crate::host::PyHost;
+use crate::names::Name;
 use crate::page_journal;
 use crate::promise::Promise;
-use crate::refs::{self, Name, Ref};
+use crate::refs::{self, Ref};
 
 /// The parent of the collections: which one it is, and the page that leads to all others.
 #[pyclass(subclass, frozen, weakref, module = "goblins", name = "_Collection")]
@@ -266,7 +267,7 @@ pub(crate) fn _page_spawn<'py>(
     let args = state_of(state)?;
     let made = <Constructor as Callable>::call(constructor, Args::Packed(args.bind(py), None))?;
     let name = Name { text: constructor.get().name.clone_ref(py), given: false };
-    let page = Ref::live(py, churn.vat().clone(), churn.new_slot(), made.unbind(), name);
+    let page = Ref::live(churn.vat().clone(), churn.new_slot(), made.unbind(), name);
     let page = calls::make(py, page)?;
     churn.spawned(py, page.as_unbound());
     Ok(page)

@@ -22,7 +22,7 @@ impl<'py> Face<'py> {
     pub(crate) fn of(actor: &Bound<'py, Ref>) -> Option<Self> {
         let py = actor.py();
         let cell = &actor.get().cell;
-        let behavior = match &cell.state().life {
+        let behavior = match cell.state().life() {
             Life::Live(behavior) => Some(behavior.clone_ref(py)),
             Life::Ghost => None,
             Life::Gone => return None,

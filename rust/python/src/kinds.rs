@@ -18,7 +18,7 @@ use crate::refs::Ref;
 pub(crate) fn kind(actor: &Bound<'_, Ref>, method: Option<&Bound<'_, PyString>>) -> Option<Kind> {
     let py = actor.py();
     let cell = &actor.get().cell;
-    let behavior = match &cell.state().life {
+    let behavior = match cell.state().life() {
         Life::Live(behavior) => behavior.clone_ref(py),
         Life::Ghost | Life::Gone => return None,
     };

@@ -10,12 +10,13 @@ use std::ffi::{c_int, c_void};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
-use pyo3::types::{PyDict, PyFunction, PyTuple};
+use pyo3::types::{PyFunction, PyTuple};
 
 use crate::bcom::Bcom;
 use crate::behavior::Behavior;
 use crate::class_actor::{self, ActorBase};
 use crate::collector;
+use crate::fields;
 use crate::refs::Ref;
 
 /// How deeply tuples and cells may stand in each other.
@@ -55,8 +56,8 @@ fn hide(behavior: &Bound<'_, PyAny>) -> bool {
 
 /// Whether an instance has plain values only, and no code of its own that has just run.
 fn is_plain(instance: &Bound<'_, ActorBase>) -> bool {
-    let plain = |fields: Bound<'_, PyDict>| fields.iter().all(|(_, value)| !collector::may_visit(&value));
-    !instance.get().info().get().is_told() && class_actor::fields(instance).is_ok_and(plain)
+    let plain = |values: Vec<Bound<'_, PyAny>>| values.iter().all(|value| !collector::may_visit(value));
+    !instance.get().info().get().is_told() && fields::values(instance).is_ok_and(plain)
 }
 
 fn hide_code(behavior: &Bound<'_, Behavior>) -> bool {

@@ -6,7 +6,7 @@
 //! raises when it returns.
 
 #[cfg(Py_3_13)]
-pub(crate) use watched::{check, is_any, judge, own, put_back, unwatch, watch};
+pub(crate) use watched::{WATCHES, check, is_any, judge, own, put_back, unwatch, watch};
 
 #[cfg(Py_3_13)]
 mod watched {
@@ -47,6 +47,9 @@ mod watched {
         /// This thread changes fields as the library does it.
         static OWN: Cell<bool> = const { Cell::new(false) };
     }
+
+    /// The dict that holds the fields is watched.
+    pub(crate) const WATCHES: bool = true;
 
     /// Whoever changes these fields without [`own`] does it past the class.
     pub(crate) fn watch(fields: &Bound<'_, PyDict>) -> PyResult<()> {
@@ -196,6 +199,8 @@ mod refused {
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
+    pub(crate) const WATCHES: bool = false;
+
     #[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
     pub(crate) fn watch(_fields: &Bound<'_, PyDict>) -> PyResult<()> {
         Ok(())
@@ -226,4 +231,4 @@ mod refused {
     }
 }
 #[cfg(not(Py_3_13))]
-pub(crate) use refused::{check, is_any, judge, own, put_back, unwatch, watch};
+pub(crate) use refused::{WATCHES, check, is_any, judge, own, put_back, unwatch, watch};

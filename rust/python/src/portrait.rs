@@ -19,6 +19,7 @@ use crate::cbor::{self, Handle, NotPortable, Refs};
 use crate::class_actor::{self, ActorBase};
 use crate::environment::{Environment, Maker, name};
 use crate::errors::{broken_promise, hidden_state, not_portable, persistence_error};
+use crate::fields::Fields;
 use crate::host::PyHost;
 use crate::portrayed::Portrayed;
 use crate::promise::Promise;
@@ -260,7 +261,7 @@ fn describe<'a>(
     let this = actor.get();
     let cell = &this.cell;
     let described = || this.describe(py);
-    let behavior = match &cell.state().life {
+    let behavior = match cell.state().life() {
         goblins_core::actor::Life::Live(behavior) => behavior.clone_ref(py),
         _ => return Err(persistence_error(format!("{} is not in memory", described()))),
     };
@@ -321,8 +322,7 @@ impl<'py> Place<'_, 'py> {
             };
             cbor::encode(value, &mut refs, &mut payload).map_err(|error| error.into_error(refuse))?;
         }
-        let given = self.actor.name.get(py).filter(|name| name.given);
-        let name = given.map(|name| name.text.bind(py).to_string_lossy().into_owned());
+        let name = self.actor.name.given(py).map(|name| name.to_string_lossy().into_owned());
         let Collected { refs, far, unsettled, promises, .. } = refs;
         let holds_promises = !promises.is_empty();
         let entries = promises.into_iter().map(|(_, entry)| entry).collect();
@@ -439,9 +439,9 @@ fn take_of_class(
             &reason,
         ));
     };
-    let stored = class_actor::fields(instance)?;
-    let values = info.fields.iter().map(|field| {
-        stored.get_item(field)?.ok_or_else(|| {
+    let stored = Fields::of(instance)?;
+    let values = info.fields.iter().enumerate().map(|(index, field)| {
+        stored.get(index, field.bind(py))?.ok_or_else(|| {
             persistence_error(format!("{} has no value for its field {field}: give it one", described()))
         })
     });

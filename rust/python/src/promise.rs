@@ -58,7 +58,7 @@ pub(crate) struct Sent {
 
 impl Sent {
     pub(crate) fn to(py: Python<'_>, actor: &Ref, method: Option<Py<PyString>>) -> Self {
-        let name = actor.name.get(py).map(|name| name.text.clone_ref(py));
+        let name = actor.name.get(py).map(|name| name.to_owned().unbind());
         Self { vat: actor.cell.vat().clone(), slot: actor.cell.slot(), name, method }
     }
 }

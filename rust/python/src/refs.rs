@@ -12,7 +12,6 @@ use goblins_core::vat::Vat;
 use pyo3::exceptions::PyAttributeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyString, PyTuple};
 
 use crate::bcom::Become;
@@ -29,6 +28,7 @@ use crate::handing_out::{self, Way};
 use crate::host::PyHost;
 use crate::leaf;
 use crate::messages::{self, BoundMessage};
+use crate::names::{Name, Named};
 use crate::portrayed::Portrayed;
 use crate::promise::Promise;
 use crate::saved;
@@ -39,7 +39,7 @@ use crate::stack;
 #[pyclass(frozen, weakref, module = "goblins", name = "Ref")]
 pub(crate) struct Ref {
     pub(crate) cell: ActorCell<PyHost>,
-    pub(crate) name: PyOnceLock<Name>,
+    pub(crate) name: Named,
     entry: Entry,
 }
 
@@ -58,40 +58,23 @@ impl Callable for Ref {
     }
 }
 
-/// An actor's debug name (ACT-15).
-pub(crate) struct Name {
-    pub(crate) text: Py<PyString>,
-    /// Given with `spawn_named`, so it is stored.
-    pub(crate) given: bool,
-}
-
 impl Ref {
-    pub(crate) fn live(
-        py: Python<'_>,
-        vat: Arc<Vat<PyHost>>,
-        slot: Slot,
-        behavior: Py<PyAny>,
-        name: Name,
-    ) -> Self {
-        let named = PyOnceLock::new();
-        let _ = named.set(py, name);
-        Self { cell: ActorCell::live(vat, slot, behavior), name: named, entry: Entry::of::<Self>() }
+    pub(crate) fn live(vat: Arc<Vat<PyHost>>, slot: Slot, behavior: Py<PyAny>, name: Name) -> Self {
+        Self { cell: ActorCell::live(vat, slot, behavior), name: Named::of(name), entry: Entry::of::<Self>() }
     }
 
     pub(crate) fn ghost(vat: Arc<Vat<PyHost>>, slot: Slot) -> Self {
-        Self { cell: ActorCell::ghost(vat, slot), name: PyOnceLock::new(), entry: Entry::of::<Self>() }
+        Self { cell: ActorCell::ghost(vat, slot), name: Named::not_yet(), entry: Entry::of::<Self>() }
     }
 
     /// The actor's name and number in its vat.
     pub(crate) fn title(&self, py: Python<'_>) -> String {
-        let name = self.name.get(py).map(|name| name.text.bind(py));
-        title(py, name, self.cell.vat(), self.cell.slot())
+        title(py, self.name.get(py).as_deref(), self.cell.vat(), self.cell.slot())
     }
 
     /// The actor in a few words, for messages.
     pub(crate) fn describe(&self, py: Python<'_>) -> String {
-        let name = self.name.get(py).map(|name| name.text.bind(py));
-        describe(py, name, self.cell.vat(), self.cell.slot())
+        describe(py, self.name.get(py).as_deref(), self.cell.vat(), self.cell.slot())
     }
 }
 
@@ -180,7 +163,7 @@ impl Ref {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.cell.try_state() {
-            Some(state) => match &state.life {
+            Some(state) => match state.life() {
                 Life::Live(behavior) => visit.call(behavior),
                 Life::Ghost | Life::Gone => Ok(()),
             },
@@ -189,7 +172,7 @@ impl Ref {
     }
 
     fn __clear__(&self) {
-        let old = self.cell.try_state().map(|mut state| std::mem::replace(&mut state.life, Life::Gone));
+        let old = self.cell.try_state().map(|mut state| state.set_life(Life::Gone));
         flatly::drop(old);
     }
 }

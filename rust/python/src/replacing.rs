@@ -59,7 +59,7 @@ pub(crate) fn _constructors(actors: Vec<Bound<'_, Ref>>) -> PyResult<Vec<Bound<'
 /// The constructor of an actor's present behavior, if it is one that gives a portrait.
 fn constructor<'py>(actor: &Bound<'py, Ref>) -> Option<Bound<'py, PyAny>> {
     let py = actor.py();
-    let behavior = match &actor.get().cell.state().life {
+    let behavior = match actor.get().cell.state().life() {
         Life::Live(behavior) => behavior.clone_ref(py),
         Life::Ghost | Life::Gone => return None,
     };

@@ -21,11 +21,12 @@ use crate::errors::{
     damaged_actor, migration_error, persistence_error, record_error, store_corrupt, unknown_label,
 };
 use crate::host::PyHost;
+use crate::names::Name;
 use crate::portrait::Likeness;
 use crate::portrayed::{self, Portrayed};
 use crate::promise::Promise;
 use crate::records::Records;
-use crate::refs::{Name, Ref};
+use crate::refs::Ref;
 use crate::saved;
 
 /// What stands for actors of other vats.
@@ -245,7 +246,7 @@ pub(crate) fn rehydrate(
         Some(given) => Name { text: PyString::new(py, given).unbind(), given: true },
         None => Name { text: called, given: false },
     };
-    let _ = actor.get().name.set(py, name);
+    actor.get().name.set(name);
     // Under a label of old it is stored no longer.
     let renamed = env.label_of(maker).is_some_and(|label| label != shape.label);
     Ok((behavior, upgraded || renamed))
@@ -352,7 +353,7 @@ fn from_class<'py>(
     class_actor::check_free(&instance, actor.get().cell.slot(), actor.get().cell.vat())?;
     let (mut stored, misfit) = fields.split();
     let grown =
-        class_actor::fill(&instance, |field| stored.take(field), |field| misfit.missing(field, "class"))?;
+        crate::fields::fill(&instance, |field| stored.take(field), |field| misfit.missing(field, "class"))?;
     if let Some(lost) = stored.left() {
         let known = instance.get().info().get().fields.iter().map(|known| known.bind(class.py()).to_string());
         return Err(misfit.unknown(lost, "class", &known.collect::<Vec<_>>()));

@@ -15,13 +15,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::alike::{alike, alike_plain};
-use crate::class_actor::{self, ActorBase, ClassInfo, Owner, fields, no_field};
+use crate::class_actor::{ActorBase, ClassInfo, Owner, no_field};
 use crate::containers::{Containers, Snapshot, may_change, traverse_all};
 use crate::copies::Copies;
 use crate::current::current;
 use crate::errors::{behavior_error, log_large_field, no_turn_error};
+use crate::fields;
 use crate::handing_out;
 use crate::host::PyHost;
+use crate::inline;
 use crate::interrupts;
 use crate::leaf;
 use crate::past;
@@ -34,8 +36,9 @@ const MANY_ENTRIES: usize = 5000;
 
 /// The fields of an instance as they were, and what their containers held.
 pub(crate) struct Kept {
-    /// Where it was kept: turns of two vats may have the same epoch.
+    /// Where and when it was kept: turns of two vats may have the same epoch.
     vat: VatId,
+    epoch: u64,
     /// None if the actor had another behavior.
     fields: Option<Entries>,
     /// None as long as no field with a container was read.
@@ -46,8 +49,8 @@ pub(crate) struct Kept {
     exposed: AtomicBool,
 }
 
-/// No vat has this number.
-const NOBODY: VatId = VatId(u64::MAX);
+/// Kept for later: no vat has this number, and no turn this epoch.
+const NO_TURN: (VatId, u64) = (VatId(u64::MAX), 0);
 
 type Lasting = Option<Box<Vec<Arc<Snapshot>>>>;
 
@@ -79,6 +82,46 @@ impl Entries {
         Ok(None)
     }
 
+    /// Those of an instance.
+    fn of_instance(instance: &Bound<'_, ActorBase>) -> PyResult<Self> {
+        match Self::of_inline(instance) {
+            Some(entries) => Ok(entries),
+            None => Ok(Self::of(&fields::own_dict(instance)?)),
+        }
+    }
+
+    fn of_inline(instance: &Bound<'_, ActorBase>) -> Option<Self> {
+        let (py, info) = (instance.py(), instance.get().info.get());
+        let mut entries = Vec::with_capacity(inline::count(instance)?);
+        for (index, field) in info.fields.iter().enumerate() {
+            let value = inline::get(instance, index, field.bind(py))?;
+            entries.extend(value.map(|value| (field.clone_ref(py).into_any(), value.unbind())));
+        }
+        (Some(entries.len()) == inline::count(instance)).then(|| Self(entries.into_boxed_slice()))
+    }
+
+    /// Gives an instance these fields again; false if that must be done in its dict.
+    fn put_inline(&self, instance: &Bound<'_, ActorBase>, undoing: &mut Undoing) -> PyResult<bool> {
+        let (py, info) = (instance.py(), instance.get().info.get());
+        for (index, field) in info.fields.iter().enumerate() {
+            let field = field.bind(py);
+            let Some(now) = inline::get(instance, index, field) else {
+                return Ok(false);
+            };
+            let before = self.get(py, index, field)?;
+            if before.as_ref().map(Bound::as_ptr) == now.as_ref().map(Bound::as_ptr) {
+                continue;
+            }
+            if let Some(now) = now {
+                undoing.drop_later(now.unbind());
+            }
+            if !inline::set(instance, field, before.as_ref())? {
+                return Ok(false);
+            }
+        }
+        Ok(inline::count(instance) == Some(self.0.len()))
+    }
+
     fn put_into(&self, dict: &Bound<'_, PyDict>) -> PyResult<()> {
         self.0.iter().try_for_each(|(key, value)| dict.set_item(key, value))
     }
@@ -92,9 +135,9 @@ impl Entries {
 }
 
 impl Kept {
-    fn new(vat: VatId, fields: Option<Entries>, lasting: Lasting) -> Arc<Self> {
+    fn new((vat, epoch): (VatId, u64), fields: Option<Entries>, lasting: Lasting) -> Arc<Self> {
         let (containers, lasting) = (Mutex::new(None), Mutex::new(lasting));
-        Arc::new(Self { vat, fields, containers, lasting, exposed: AtomicBool::new(false) })
+        Arc::new(Self { vat, epoch, fields, containers, lasting, exposed: AtomicBool::new(false) })
     }
 
     /// What a field held before, which most likely is the one with this index.
@@ -173,7 +216,7 @@ pub(crate) fn note_grown(instance: &Bound<'_, ActorBase>, actor: &Bound<'_, Ref>
     let Some(churn) = current() else {
         return Ok(());
     };
-    let kept = Kept::new(NOBODY, Some(Entries::of(&fields(instance)?)), None);
+    let kept = Kept::new(NO_TURN, Some(Entries::of(&fields::dict(instance)?)), None);
     let saved = Saved { instance: instance.clone().unbind(), kept, grown: true, orphan: false, stored: true };
     churn.touch(instance.py(), actor.as_unbound(), saved);
     Ok(())
@@ -186,13 +229,10 @@ pub(crate) fn note_new(
     actor: &Bound<'_, Ref>,
 ) -> PyResult<()> {
     let py = instance.py();
-    let kept = Kept::new(churn.vat().id(), None, None);
-    handing_out::begin((churn.vat().id().0, churn.epoch()));
-    let before = {
-        let mut link = instance.get().link.lock();
-        link.epoch = churn.epoch();
-        link.kept.replace(kept.clone())
-    };
+    let turn = (churn.vat().id(), churn.epoch());
+    let kept = Kept::new(turn, None, None);
+    handing_out::begin((turn.0.0, turn.1));
+    let before = instance.get().kept.replace(py, Some(kept.clone()));
     drop(before);
     leaf::show_instance(instance, actor);
     let saved =
@@ -203,11 +243,7 @@ pub(crate) fn note_new(
 
 /// Forgets what was kept for undoing changes of an instance, outside of turns.
 pub(crate) fn forget_kept(instance: &Bound<'_, ActorBase>) {
-    let before = {
-        let mut link = instance.get().link.lock();
-        link.epoch = 0;
-        link.kept.take()
-    };
+    let before = instance.get().kept.replace(instance.py(), None);
     drop(before);
 }
 
@@ -256,11 +292,8 @@ fn not_in_turn(instance: &Bound<'_, ActorBase>, actor: Option<Bound<'_, Ref>>) -
 
 /// What was kept in this turn already.
 fn kept_before(churn: &Churn<PyHost>, instance: &Bound<'_, ActorBase>) -> PyResult<Option<Arc<Kept>>> {
-    let kept = {
-        let link = instance.get().link.lock();
-        let kept = link.kept.as_ref().filter(|_| link.epoch == churn.epoch());
-        kept.filter(|kept| kept.vat == churn.vat().id()).cloned()
-    };
+    let is_of_turn = |kept: &Arc<Kept>| kept.epoch == churn.epoch() && kept.vat == churn.vat().id();
+    let kept = instance.get().kept.get(instance.py()).filter(is_of_turn);
     if kept.is_some() && past::is_any() {
         past::check(instance.py())?;
     }
@@ -273,19 +306,13 @@ fn keep(
     actor: &Bound<'_, Ref>,
 ) -> PyResult<Arc<Kept>> {
     let py = instance.py();
-    let this = instance.get();
     let epoch = churn.epoch();
     if past::is_any() {
         past::check(py)?;
     }
     handing_out::begin((churn.vat().id().0, epoch));
-    let kept = Kept::new(churn.vat().id(), Some(Entries::of(&class_actor::own_fields(instance)?)), None);
-    let before = {
-        let mut link = this.link.lock();
-        link.epoch = epoch;
-        link.kept.replace(kept.clone())
-    };
-    if let Some(before) = before {
+    let kept = Kept::new((churn.vat().id(), epoch), Some(Entries::of_instance(instance)?), None);
+    if let Some(before) = instance.get().kept.replace(py, Some(kept.clone())) {
         *kept.lasting.lock() = before.take_lasting();
     }
     leaf::show_instance(instance, actor);
@@ -302,7 +329,7 @@ pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
     let Some(kept) = touch(instance)? else {
         return Ok(());
     };
-    for (index, (name, value)) in fields(instance)?.copy()?.into_iter().enumerate() {
+    for (index, (name, value)) in fields::dict(instance)?.copy()?.into_iter().enumerate() {
         let name = name.cast_into::<PyString>()?;
         if may_change(&value) && kept.before(instance.py(), index, &name)?.is_some_and(|old| old.is(&value)) {
             keep_field(instance, &kept, &name, &value)?;
@@ -314,14 +341,9 @@ pub(crate) fn touch_all(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
 /// As [`touch_all`], for one who gets hold of the dict that holds the fields.
 pub(crate) fn expose(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
     touch_all(instance)?;
-    let was_exposed = instance
-        .get()
-        .link
-        .lock()
-        .kept
-        .as_ref()
-        .is_none_or(|kept| kept.exposed.swap(true, Ordering::Relaxed));
-    if was_exposed { Ok(()) } else { past::unwatch(&fields(instance)?) }
+    let kept = instance.get().kept.get(instance.py());
+    let was_exposed = kept.is_none_or(|kept| kept.exposed.swap(true, Ordering::Relaxed));
+    if was_exposed { Ok(()) } else { past::unwatch(&fields::dict(instance)?) }
 }
 
 /// Keeps what a field and all containers in it hold.
@@ -354,7 +376,7 @@ fn keep_field(
 }
 
 fn has_another_behavior(actor: &Bound<'_, Ref>, instance: &Bound<'_, ActorBase>) -> bool {
-    match &actor.get().cell.state().life {
+    match actor.get().cell.state().life() {
         Life::Live(behavior) => !behavior.is(instance),
         Life::Ghost | Life::Gone => false,
     }
@@ -389,20 +411,14 @@ impl Saved {
     /// The instance forgets what was kept for this turn: the collector does not see it there.
     fn let_go(&self, py: Python<'_>) {
         let instance = self.instance.bind(py);
-        let lasting = self.kept.take_lasting().map(|lasting| Kept::new(NOBODY, None, Some(lasting)));
-        let is_ours = |kept: &mut Arc<Kept>| Arc::ptr_eq(kept, &self.kept);
-        let before = {
-            let mut link = instance.get().link.lock();
-            let before = link.kept.take_if(is_ours);
-            if before.is_some() {
-                link.epoch = 0;
-                link.kept = lasting;
-            }
-            before
-        };
-        drop(before);
+        let lasting = self.kept.take_lasting().map(|lasting| Kept::new(NO_TURN, None, Some(lasting)));
+        let kept = &instance.get().kept;
+        if kept.get(py).is_some_and(|kept| Arc::ptr_eq(&kept, &self.kept)) {
+            let before = kept.replace(py, lasting);
+            drop(before);
+        }
         if self.kept.exposed.load(Ordering::Relaxed)
-            && let Err(error) = class_actor::renew_fields(instance)
+            && let Err(error) = fields::renew(instance)
         {
             interrupts::write_unraisable(py, error, Some(instance.as_any()));
         }
@@ -411,15 +427,41 @@ impl Saved {
     fn compare(&self, py: Python<'_>) -> PyResult<bool> {
         // Most turns come to see no container.
         if self.kept.containers.lock().is_none() {
-            return self.compare_with(py, None);
+            return self.compare_inline(py).unwrap_or_else(|| self.compare_with(py, None));
         }
         self.kept.with_containers(|containers| self.compare_with(py, Some(containers)))
+    }
+
+    /// As [`compare`](Self::compare), for one that has no dict, nor any container; `None` if it is another one.
+    fn compare_inline(&self, py: Python<'_>) -> Option<PyResult<bool>> {
+        if self.kept.lasting.lock().is_some() {
+            return None;
+        }
+        let instance = self.instance.bind(py);
+        let info = instance.get().info.get();
+        let mut changed = self.grown;
+        for (index, field) in info.fields.iter().enumerate() {
+            let field = field.bind(py);
+            let value = inline::get(instance, index, field)??;
+            let old = match self.kept.before(py, index, field) {
+                Ok(old) => old,
+                Err(error) => return Some(Err(error)),
+            };
+            if old.as_ref().is_some_and(|old| old.is(&value)) {
+                continue;
+            }
+            if may_change(&value) {
+                return None;
+            }
+            changed |= !(self.stored && old.is_some_and(|old| alike_plain(&old, &value)));
+        }
+        (inline::count(instance) == Some(info.fields.len())).then_some(Ok(changed))
     }
 
     fn compare_with(&self, py: Python<'_>, containers: Option<&Containers>) -> PyResult<bool> {
         let instance = self.instance.bind(py);
         let info = instance.get().info.get();
-        let now = fields(instance)?;
+        let now = fields::dict(instance)?;
         let mut copies = Copies::new(containers);
         let inside = match containers {
             Some(containers) => containers.own_what_came_in(py, &mut copies, self.stored)?,
@@ -495,12 +537,12 @@ impl Saved {
     /// Puts the state back, and gives what it was before that.
     pub(crate) fn exchange(self, py: Python<'_>) -> PyResult<Self> {
         let instance = self.instance.bind(py);
-        let now = fields(instance)?;
+        let now = fields::dict(instance)?;
         let mut containers = self.kept.with_containers(|containers| containers.same_now(py))?;
         for (_, value) in now.copy()? {
             containers.keep(&value)?;
         }
-        let kept = Kept::new(NOBODY, Some(Entries::of(&now)), None);
+        let kept = Kept::new(NO_TURN, Some(Entries::of(&now)), None);
         *kept.containers.lock() = Some(Box::new(containers));
         let before = Self {
             instance: self.instance.clone_ref(py),
@@ -547,14 +589,21 @@ impl Saved {
     }
 
     fn put_back(&self, py: Python<'_>, undoing: &mut Undoing) -> PyResult<()> {
-        let now = fields(self.instance.bind(py))?;
-        if let Some(fields) = &self.kept.fields {
+        let instance = self.instance.bind(py);
+        if let Some(before) = &self.kept.fields
+            && !before.put_inline(instance, undoing)?
+        {
+            let now = fields::dict(instance)?;
             undoing.drop_later(now.copy()?.into_any().unbind());
             now.clear();
-            past::own(|| fields.put_into(&now))?;
+            past::own(|| before.put_into(&now))?;
         }
         self.kept.with_containers(|containers| containers.restore(py, undoing));
-        past::own(|| undoing.put_replacements(now.as_any()))
+        if undoing.has_replacements() {
+            let now = fields::dict(instance)?;
+            past::own(|| undoing.put_replacements(now.as_any()))?;
+        }
+        Ok(())
     }
 }
 
@@ -618,7 +667,7 @@ impl ContainerField {
             // As for a field without a default: what makes the class of it must not take this for one.
             return Err(PyAttributeError::new_err(format!("the class has no value for its field {name}")));
         };
-        let Some(value) = fields(instance)?.get_item(name)? else {
+        let Some(value) = fields::dict(instance)?.get_item(name)? else {
             let class = instance.get().info.get().name.bind(slf.py());
             return Err(PyAttributeError::new_err(format!("the field {class}.{name} has no value yet")));
         };
@@ -636,7 +685,7 @@ impl ContainerField {
     fn __set__(&self, py: Python<'_>, instance: &Bound<'_, PyAny>, value: Py<PyAny>) -> PyResult<()> {
         let instance = instance.cast::<ActorBase>()?;
         touch(instance)?;
-        let fields = fields(instance)?;
+        let fields = fields::dict(instance)?;
         past::own(|| fields.set_item(self.name.bind(py), value))
     }
 }

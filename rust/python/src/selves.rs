@@ -27,7 +27,7 @@ fn spawned<'a, 'py>(value: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Actor
     if !is_of_class(value) {
         return None;
     }
-    class_actor::instance(value).filter(|instance| instance.get().has_owner())
+    class_actor::instance(value).filter(|instance| instance.get().has_owner(value.py()))
 }
 
 /// An error for the instance of an actor.

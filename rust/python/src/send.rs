@@ -18,9 +18,10 @@ use crate::errors::{behavior_error, kernel_error};
 use crate::handing_out::{self, Way};
 use crate::host::{Message, PyHost};
 use crate::messages::BoundMessage;
+use crate::names::Name;
 use crate::portrayed::Portrayed;
 use crate::promise::{Promise, Sent};
-use crate::refs::{Name, Ref, Target, not_a_target};
+use crate::refs::{Ref, Target, not_a_target};
 use crate::saved;
 use crate::stack;
 use crate::texts;
@@ -102,7 +103,7 @@ fn make<'py>(
     if let Some(instance) = &instance {
         class_actor::check_free(instance, slot, vat)?;
     }
-    let actor = calls::make(py, Ref::live(py, vat.clone(), slot, behavior.unbind(), name))?;
+    let actor = calls::make(py, Ref::live(vat.clone(), slot, behavior.unbind(), name))?;
     churn.spawned(py, actor.as_unbound());
     if let Some(instance) = instance {
         class_actor::bind(&instance, &actor)?;
@@ -128,7 +129,7 @@ fn spawn_class<'py>(
         None => Name { text: instance.get().info().get().name.clone_ref(py), given: false },
     };
     let behavior = instance.clone().into_any().unbind();
-    let actor = calls::make(py, Ref::live(py, churn.vat().clone(), slot, behavior, name))?;
+    let actor = calls::make(py, Ref::live(churn.vat().clone(), slot, behavior, name))?;
     churn.spawned(py, actor.as_unbound());
     class_actor::bind(&instance, &actor)?;
     Args::Packed(args, kwargs).call(&instance.as_any().getattr(intern!(py, "__init__"))?)?;

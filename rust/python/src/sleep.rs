@@ -11,6 +11,7 @@ use pyo3::types::{PyFrozenSet, PyTuple};
 use crate::behavior;
 use crate::class_actor::{self, ActorBase};
 use crate::containers::{each_inner, may_change};
+use crate::fields;
 use crate::portrayed::Portrayed;
 use crate::saved;
 use crate::shapes;
@@ -98,7 +99,7 @@ fn in_fields<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Found<'py>> {
     // What the last turn kept for undoing holds them as well.
     saved::forget_kept(instance);
     let mut found = Found::default();
-    class_actor::fields(instance)?.values().iter().for_each(|value| found.add(value));
+    fields::values(instance)?.into_iter().for_each(|value| found.add(value));
     found.look_inside()?;
     Ok(found)
 }

@@ -42,6 +42,10 @@ impl Undoing {
         self.error
     }
 
+    pub(crate) fn has_replacements(&self) -> bool {
+        !self.replaced.is_empty()
+    }
+
     /// Puts those that replace others into a container that held these.
     pub(crate) fn put_replacements(&self, container: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.replaced.is_empty() {
