@@ -1,7 +1,6 @@
 //! Constructors, and the behaviors that they make.
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -248,25 +247,19 @@ pub(crate) struct Source {
 pub(crate) struct Behavior {
     pub(crate) code: Py<PyAny>,
     pub(crate) source: Source,
-    /// The collector does not see its code: see [`leaf`].
-    is_hidden: AtomicBool,
 }
 
 impl Behavior {
     pub(crate) fn new(code: Py<PyAny>, source: Source) -> Self {
-        Self { code, source, is_hidden: AtomicBool::new(false) }
-    }
-
-    pub(crate) fn note_hidden(&self) {
-        self.is_hidden.store(true, Ordering::Relaxed);
+        Self { code, source }
     }
 }
 
 impl Drop for Behavior {
     fn drop(&mut self) {
-        if *self.is_hidden.get_mut() {
-            Python::attach(|py| leaf::show_code(self.code.bind(py)));
-        }
+        // SAFETY: the interpreter frees an object on a thread that is attached.
+        let py = unsafe { Python::assume_attached() };
+        leaf::show_code(self.code.bind(py));
     }
 }
 

@@ -83,13 +83,14 @@ fn hide_code(behavior: &Bound<'_, Behavior>) -> bool {
         return false;
     }
     each_part(code, collector::leave);
-    this.note_hidden();
     true
 }
 
 /// What was hidden with a behavior is seen again: functions and cells can't be freed before that.
 pub(crate) fn show_code(code: &Bound<'_, PyAny>) {
-    if let Ok(code) = code.cast_exact::<PyFunction>() {
+    if let Ok(code) = code.cast_exact::<PyFunction>()
+        && !collector::is_visited(code.as_any())
+    {
         each_part(code, collector::join);
     }
 }
