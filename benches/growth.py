@@ -267,32 +267,37 @@ def waking_an_actor(figures: Figures, quick: bool, folder: Path) -> None:
 
 
 def opening_a_vat(figures: Figures, quick: bool, folder: Path) -> None:
-    early, late = (80, 400) if quick else (800, 8000)
-    window = 40 if quick else 400
-    store = RocksStore(folder / "vats", sync=False)
-    kept, times = [], []
-    for number in range(late + window):
+    few, many, more = (80, 400, 40) if quick else (800, 8000, 400)
+    stores = [RocksStore(folder / name, sync=False) for name in ("few", "many")]
+    vats: list[list[Vat]] = [[], []]
+
+    def open_one(which: int) -> float:
+        store, kept = stores[which], vats[which]
         start = time.thread_time()
-        kept.append(spawn_persistent_vat(ENV, lambda: spawn(Item), store.vat(f"v{number}")))
-        times.append(time.thread_time() - start)
-    first, last = (statistics.median(times[one : one + window]) for one in (early, late))
-    figures.add(
-        f"a vat made beside {late:,} others, beside {early}", last / first, 1.3, f"{last * 1e6:.0f} us"
-    )
-    while len(kept) < (500 if quick else 10_000):
-        kept.append(spawn_persistent_vat(ENV, lambda: spawn(Item), store.vat(f"v{len(kept)}")))
-    some = RocksStore(folder / "some", sync=False)
-    few = len(kept) // 10
-    kept += [spawn_persistent_vat(ENV, lambda: spawn(Item), some.vat(f"v{number}")) for number in range(few)]
+        kept.append(spawn_persistent_vat(ENV, lambda: spawn(Item), store.vat(f"v{len(kept)}"))[0])
+        return time.thread_time() - start
+
+    for which, count in enumerate((few, many)):
+        for _ in range(count):
+            open_one(which)
+    times = [(open_one(0), open_one(1)) for _ in range(more)]
+    ratio = statistics.median(second / first for first, second in times)
+    last = statistics.median(second for _, second in times)
+    figures.add(f"a vat made beside {many:,} others, beside {few}", ratio, 1.3, f"{last * 1e6:.0f} us")
+    for which, count in enumerate((500, 5000) if quick else (1000, 10_000)):
+        while len(vats[which]) < count:
+            open_one(which)
     each = []
-    for one in (some, store):
+    for store in stores:
         start = time.thread_time()
-        report = one.collect()
+        report = store.collect()
         each.append((time.thread_time() - start) / report.kept)
     shown = f"{each[1] * 1e6:.0f} us each"
-    figures.add(f"collecting {few * 10:,} vats, for each, beside {few:,}", each[1] / each[0], 1.5, shown)
-    some.close()
-    store.close()
+    figures.add(
+        f"collecting {len(vats[1]):,} vats, for each, beside {len(vats[0]):,}", each[1] / each[0], 1.5, shown
+    )
+    for store in stores:
+        store.close()
 
 
 @contextmanager
