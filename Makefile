@@ -117,7 +117,6 @@ loom: $(HAS)build ## Run the tests that try all interleavings of threads
 
 bench-quick: build tools ## Run each bench for a moment
 	$(RUN) cargo bench --workspace --bench '*' --profile quick -- --quick
-	$(PY) benches/peers.py --quick
 	$(PY) benches/large_store.py --quick
 	$(PY) benches/growth.py --quick
 	$(PY) benches/log_cost.py --quick
@@ -143,8 +142,8 @@ fuzz: build $(HAS)test ## Try random programs, damaged stores, signals and the r
 	for script in tests/stress/*.py; do $(PY) "$$script" $(or $(FUZZ),600) || exit 1; done
 	cd rust/fuzz && cargo run --release --locked -- $(or $(FUZZ),600)
 
-bench-peers: release tools ## Run goblins beside other libraries, and write docs/benchmarks.md
-	$(PY) benches/peers.py
+bench-peers: release tools ## Run goblins beside other ways to do the same, and write docs/benchmarks.md
+	$(PY) benches/paired.py --write
 
 bench-large: release ## Measure stores of millions of actors, and write the section of docs/benchmarks.md
 	$(PY) benches/large_store.py --write

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -40,9 +39,9 @@ from goblins import (  # noqa: E402 - the time that the import takes is shown
     spawn,
     spawn_persistent_vat,
 )
+from page import machine, write_section  # noqa: E402
 
 IMPORTED = now()
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BUCKET = 1000
 
 
@@ -330,24 +329,16 @@ def run(count: int, walked: int, folder: Path) -> str:
     return "\n".join([*table.lines, ""])
 
 
-TITLE = "## Large stores"
-
-
-def write(text: str, cpu: bool) -> None:
-    """Puts the section into the page, in place of the old one."""
-    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# Benchmarks\n"
-    before, _, after = page.partition(TITLE)
-    _, mark, rest = after.partition("\n## ")
-    where = f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores"
+def write(table: str, cpu: bool) -> None:
     by_cpu = " Times are those of the processor, on a machine that others used as well." if cpu else ""
-    text = (
-        f"{TITLE}\n\nFrom a run of `make bench-large` on {platform.system()}, {where}, with\n"
+    write_section(
+        "Large stores",
+        f"From a run of `make bench-large` on {machine()}, with\n"
         "`sync=False`. The actors are counters: functions in one store, instances of a class in another.\n"
         "Actors that hold 1,000 refs each lead to them, and one root to those. *Aim* is what we hold\n"
         "ourselves to, on a machine that calls 4.5 million plain closures in a second: where that row shows\n"
-        f"fewer, it was slower.{by_cpu}\n\n{text}"
+        f"fewer, it was slower.{by_cpu}\n\n{table}",
     )
-    PAGE.write_text(before.rstrip() + "\n\n" + text + (mark + rest if mark else ""), encoding="utf-8")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 
     python benches/paired.py                        # goblins beside plain Python, queues, files and SQLite
     python benches/paired.py near tell              # those with such a word in their name
+    python benches/paired.py --write                # all, and writes the section of docs/benchmarks.md
     python benches/paired.py --against OTHER/python # this package beside that of another folder
 
 A machine may change its speed by two every few seconds. Neighbouring slices see the same speed, so the ratio
@@ -24,7 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from paired_loops import PAIRS, Loop
+from page import machine, write_section
+from paired_loops import PAIRS, Loop, Pair
 
 #: How long a slice takes, in seconds.
 SLICE = 0.005
@@ -72,8 +74,10 @@ def slice_of(name: str, loop: Loop) -> float:
     return SLICE * 4 if name.startswith("durable") else SLICE
 
 
-def beside_others(chosen: list[tuple[str, Any, Any]], slices: int) -> None:
-    for name, one, other in chosen:
+def beside_others(chosen: list[Pair], slices: int) -> dict[str, list[float]]:
+    """The ratios of each pair, which are shown as they come."""
+    figures = {}
+    for name, one, other, aim in chosen:
         with one() as first, other() as second:
             seconds = slice_of(name, first)
             a, b = rounds_for(first, seconds), rounds_for(second, seconds)
@@ -81,7 +85,24 @@ def beside_others(chosen: list[tuple[str, Any, Any]], slices: int) -> None:
             found = ratios(
                 lambda first=first, a=a: timed(first, a), lambda second=second, b=b: timed(second, b), slices
             )
-        print(shown(name, found), flush=True)
+        figures[name] = found
+        print(shown(name, found) + ("" if aim is None else f"   at most {aim}"), flush=True)
+    return figures
+
+
+def write(figures: dict[str, list[float]], slices: int) -> None:
+    lines = ["| | time | quartiles | aim |", "|---|---:|---:|---:|"]
+    for name, _, _, aim in PAIRS:
+        low, middle, high = statistics.quantiles(figures[name], n=4)
+        most = "-" if aim is None else f"{aim}"
+        lines.append(f"| {name} | {middle:.3g} | {low:.3g} to {high:.3g} | {most} |")
+    write_section(
+        "Beside other ways to do the same",
+        "How long the first takes, if the one behind the slash takes 1: from a run of `make bench-peers` on\n"
+        f"{machine()}. Both take turns of a few milliseconds, and the figure is the median of\n"
+        f"the ratios of {slices} neighbours: those are right whatever the speed of the machine is. *Aim* is\n"
+        "the most that we hold ourselves to.\n\n" + "\n".join(lines),
+    )
 
 
 class Worker:
@@ -115,7 +136,7 @@ def serve() -> None:
         verb, *args = json.loads(line)
         if verb == "begin":
             (name,) = args
-            manager = next(one for pair, one, _ in PAIRS if pair == name)()
+            manager = next(pair.measured for pair in PAIRS if pair.name == name)()
             loop = manager.__enter__()
             answer: Any = rounds_for(loop, slice_of(name, loop))
         elif verb == "time":
@@ -127,11 +148,11 @@ def serve() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def beside_another_build(chosen: list[tuple[str, Any, Any]], other: str, slices: int) -> None:
+def beside_another_build(chosen: list[Pair], other: str, slices: int) -> None:
     import goblins
 
     here = str(Path(goblins.__file__).parent.parent)
-    for name in dict.fromkeys(name for name, _, _ in chosen):
+    for name in dict.fromkeys(pair.name for pair in chosen):
         workers = Worker(here), Worker(other)
         rounds = min(worker.ask("begin", name) for worker in workers)
         one, other_one = (functools.partial(worker.ask, "time", rounds) for worker in workers)
@@ -150,15 +171,20 @@ def main() -> None:
     parser.add_argument("--against", metavar="FOLDER", help="where another package `goblins` stands")
     parser.add_argument("--slices", type=int, default=200)
     parser.add_argument("--quick", action="store_true", help="a few slices of each, to see that all works")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         return serve()
     slices = 4 if arguments.quick else arguments.slices
-    chosen = [pair for pair in PAIRS if not arguments.words or any(w in pair[0] for w in arguments.words)]
+    chosen = [pair for pair in PAIRS if not arguments.words or any(w in pair.name for w in arguments.words)]
     if arguments.against:
         return beside_another_build(chosen, arguments.against, slices)
-    beside_others(chosen, slices)
+    figures = beside_others(chosen, slices)
+    if arguments.write:
+        if len(figures) < len(PAIRS):
+            parser.error("--write takes all pairs")
+        write(figures, slices)
 
 
 if __name__ == "__main__":
