@@ -276,6 +276,11 @@ class TestDrainAsync:
         assert ticks() == 2000
         await vat.close_async()
 
+    @pytest.mark.parametrize("loop", ["name", 3, asyncio])
+    def test_the_loop_of_a_vat_is_one_of_asyncio(self, loop):
+        with pytest.raises(TypeError, match="loop is an event loop of asyncio, not .*name="):
+            AsyncioVat(loop)
+
     async def test_a_timeout_is_a_number_of_seconds(self, any_vat):
         with pytest.raises(ValueError, match="nan"):
             any_vat.drain_async(float("nan"))

@@ -12,6 +12,7 @@ from goblins import (
     DeadlockError,
     MemoryStore,
     NoTurnError,
+    on,
     promise_and_resolver,
     send,
     spawn,
@@ -46,6 +47,7 @@ class Open:
     async def end(self):
         self.go_on.set()
         await asyncio.wait([self.task])
+        return self.task.exception()
 
 
 @pytest.fixture
@@ -64,6 +66,9 @@ USES = {
 }
 
 
+WAITED = "its task has waited in it"
+
+
 class TestAnotherTask:
     @pytest.mark.parametrize("use", USES)
     async def test_can_not_get_into_the_vat_and_is_told_who_is_in_it(self, vat, ticks, use):
@@ -73,9 +78,9 @@ class TestAnotherTask:
                 USES[use](vat, ticks)
             if use != "result":
                 assert "the one who waits" in str(caught.value)
-        assert ticks() >= 1
+        assert ticks() == (use == "result")
 
-    @pytest.mark.parametrize("error", [None, Boom()], ids=["kept", "undone"])
+    @pytest.mark.parametrize("error", [None, Boom()])
     async def test_changes_nothing_of_what_comes_of_the_block(self, vat, ticks, error):
         box = vat.spawn(Box)
 
@@ -92,10 +97,10 @@ class TestAnotherTask:
                 vat.__exit__(Boom, Boom(), None)
             with pytest.raises(NoTurnError):
                 spawn(counter)
-            await opened.end()
-            assert opened.task.exception() is error
-        assert ticks() == (1 if error is None else 0)
-        assert box.get() == ("from the block" if error is None else None)
+            ended = await opened.end()
+            assert ended is error if error else isinstance(ended, NoTurnError)
+        assert ticks() == 0
+        assert box.get() is None
 
     async def test_of_the_same_moment_with_a_block_of_its_own(self, vat, other_vat, ticks):
         there = other_vat.spawn(counter)
@@ -128,12 +133,12 @@ class TestAnotherTask:
         async def child():
             return ticks()
 
-        with vat:
+        with pytest.raises(NoTurnError, match=WAITED), vat:
             ticks()
             task = asyncio.ensure_future(child())
             with pytest.raises(DeadlockError):
                 await task
-        assert ticks() == 1
+        assert ticks() == 0
 
     async def test_a_callback_of_the_loop_is_none_of_its_business(self, vat, ticks):
         errors = []
@@ -144,16 +149,16 @@ class TestAnotherTask:
             except DeadlockError as error:
                 errors.append(error)
 
-        with vat:
+        with pytest.raises(NoTurnError, match=WAITED), vat:
             ticks()
             asyncio.get_running_loop().call_soon(callback)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         assert len(errors) == 1
-        assert ticks() == 1
+        assert ticks() == 0
 
     async def test_the_one_who_opened_it_goes_on_in_it(self, vat, ticks):
-        with vat:
+        with pytest.raises(NoTurnError, match=WAITED), vat:
             assert ticks() == 0
             await asyncio.sleep(0)
             with vat:
@@ -167,7 +172,7 @@ class TestAnotherTask:
             ticks()
             await asyncio.sleep(0)
             raise Boom
-        assert ticks() == 3
+        assert ticks() == 0
 
     async def test_a_turn_on_the_loop_goes_on_beside_it(self, ticks, vat):
         async with AsyncioVat() as home:
@@ -175,13 +180,55 @@ class TestAnotherTask:
             async with Open(vat, ticks):
                 assert await send(there) == 0
                 assert there() == 1
-        assert ticks() == 1
+        assert ticks() == 0
 
     async def test_can_not_close_the_store(self, vat, ticks):
         with MemoryStore() as store:
             async with Open(vat, ticks):
                 with pytest.raises(DeadlockError):
                     store.close()
+
+
+WAITS = {
+    "sleep": lambda far: asyncio.sleep(0.001),
+    "gather": lambda far: asyncio.gather(send(far), send(far)),
+    "wait_for": lambda far: asyncio.wait_for(send(far), 60),
+    "a task": lambda far: asyncio.ensure_future(wait_for_all(far)),
+    "a handler's": lambda far: asyncio.gather(on(send(far), lambda value: value)),
+    "a thread": lambda far: asyncio.to_thread(int),
+}
+
+
+async def wait_for_all(far):
+    return await send(far) + await send(far)
+
+
+class TestAwaitInABlock:
+    @pytest.mark.parametrize("wait", WAITS)
+    async def test_undoes_it_and_is_an_error_whatever_is_awaited(self, vat, other_vat, ticks, wait):
+        far = other_vat.spawn(counter)
+        with pytest.raises((NoTurnError, DeadlockError), match="await"), vat:
+            ticks()
+            await WAITS[wait](far)
+        assert ticks() == 0
+
+    @pytest.mark.parametrize("wait", ["gather", "wait_for", "a handler's"])
+    async def test_for_what_leaves_at_the_end_of_it_is_an_error_at_once(self, vat, other_vat, ticks, wait):
+        far = other_vat.spawn(counter)
+        with pytest.raises(NoTurnError, match=WAITED), vat:
+            ticks()
+            with pytest.raises(DeadlockError, match="at the end of a `with vat:` block"):
+                await WAITS[wait](far)
+        assert ticks() == 0
+        assert far() == 0
+
+    async def test_is_not_what_comes_before_or_after(self, vat, ticks):
+        for _ in range(3):
+            await asyncio.sleep(0)
+            with vat:
+                ticks()
+            await asyncio.sleep(0)
+        assert await asyncio.gather(send(ticks), send(ticks)) == [3, 4]
 
 
 class TestABlockThatNobodyLeaves:
@@ -251,7 +298,8 @@ class TestABlockThatNobodyLeaves:
             go_on.set()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            vat.__exit__(None, None, None)
+            with pytest.raises(NoTurnError, match=WAITED):
+                vat.__exit__(None, None, None)
 
         go_on = asyncio.Event()
         task = asyncio.ensure_future(opens())
@@ -259,7 +307,7 @@ class TestABlockThatNobodyLeaves:
         with pytest.raises(NoTurnError, match="belongs to another task"):
             stack.close()
         await task
-        assert ticks() == 1
+        assert ticks() == 0
 
 
 class TestAThread:
@@ -324,7 +372,7 @@ def test_tasks_of_trio_have_blocks_of_their_own(vat):
     ticks = vat.spawn(counter)
 
     async def opens(inside, go_on):
-        with vat:
+        with pytest.raises(NoTurnError, match=WAITED), vat:
             ticks()
             inside.set()
             await go_on.wait()
@@ -339,6 +387,9 @@ def test_tasks_of_trio_have_blocks_of_their_own(vat):
             with pytest.raises(NoTurnError, match="belongs to another task"):
                 vat.__exit__(None, None, None)
             go_on.set()
+        with vat:
+            ticks()
+        await trio.lowlevel.checkpoint()
         return ticks()
 
     assert trio.run(main) == 1

@@ -5,6 +5,7 @@ import gc
 import logging
 import operator
 import sys
+import threading
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -917,6 +918,48 @@ class TestDefaults:
         assert one.get() == two.get() == [[1, "post_init"]] * 4
         _, one, two = place.restart(vat, env=env)
         assert one.get() == two.get() == [[1, "post_init"]] * 4
+
+    def test_also_those_of_records_that_no_environment_names(self, vat):
+        @dataclass
+        class Unnamed:
+            count: int = 0
+            inner: Any = None
+
+        @dataclass(eq=False)
+        class ByIdentity:
+            count: int = 0
+
+        @dataclass(frozen=True)
+        class Frozen:
+            inner: Any
+
+        lock = threading.Lock()
+        one, two, three = ByIdentity(), Frozen((Unnamed(),)), (1, Unnamed(inner=[]))
+        same = Frozen((1, Frozen(None)))
+
+        class Machine(Actor):
+            first: ByIdentity = one
+            second: Frozen = actor_field(default=two)
+            third: tuple = three
+            fixed: Frozen = same
+            locked: tuple = (lock, 1)
+
+            def __post_init__(self):
+                self.first.count += 1
+                self.second.inner[0].count += 1
+                self.third[1].inner.append(1)
+
+            def get(self):
+                return self.first.count, self.second.inner[0].count, len(self.third[1].inner)
+
+            def has_what_cant_change(self):
+                return self.fixed is same and self.locked[0] is lock
+
+        for _ in range(2):
+            machine = vat.spawn(Machine)
+            assert machine.get() == (1, 1, 1)
+            assert machine.has_what_cant_change()
+        assert (one.count, two.inner[0].count, three[1].inner) == (0, 0, [])
 
     def test_also_where_an_old_record_lacks_them(self, place):
         class Old(Actor, label="machine"):

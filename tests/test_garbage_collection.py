@@ -53,6 +53,12 @@ def watched():
     return hide.pop, gone
 
 
+def settle_for(vat, value, handler):
+    promise, resolver = promise_and_resolver()
+    vat.run(on, promise, handler)
+    resolver.fulfil(value)
+
+
 def node(bcom, peers):
     return lambda: peers
 
@@ -600,6 +606,40 @@ class TestRings:
         with pytest.raises(VatClosedError, match="left alone"):
             send(box.get).result(30)
         assert box.get() is None, "calls go on"
+
+    LEADS = {
+        "an argument": lambda vat, box, thing: tell(box.put, (thing, vat)),
+        "a function": lambda vat, box, thing: tell(box.put, lambda: (thing, vat)),
+        "a method": lambda vat, box, thing: send(box.put, [vat.run, thing]),
+        "a keyword": lambda vat, box, thing: tell(box.put, new=(thing, vat)),
+        "a handler": lambda vat, box, thing: settle_for(vat, 1, lambda _: (thing, vat)),
+        "a value": lambda vat, box, thing: settle_for(vat, (thing, vat), lambda _: None),
+    }
+
+    @pytest.mark.parametrize("lead", LEADS)
+    def test_so_does_what_leads_to_the_vat_itself(self, watched, lead):
+        take, gone = watched
+
+        def make():
+            vat = ManualVat()
+            self.LEADS[lead](vat, vat.spawn(cell), take())
+            collect()
+            assert vat.backlog == 1
+            return weakref.ref(vat)
+
+        weak = make()
+        assert gone()
+        assert weak() is None
+
+    def test_what_waits_in_a_manual_vat_that_somebody_has_stays(self, watched):
+        take, gone = watched
+        vat = ManualVat()
+        box = vat.spawn(cell)
+        tell(box.put, (take(), vat))
+        collect()
+        assert not gone()
+        vat.drain()
+        assert box.get()[1] is vat
 
     def test_a_promise_that_waits_for_a_manual_vat_that_nobody_has_goes(self):
         def make():

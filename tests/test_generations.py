@@ -181,10 +181,11 @@ class TestLookingBack:
             assert look(store, 2)() == 1
 
     def test_a_number_that_is_none_is_refused(self, tmp_path):
-        with pytest.raises(OverflowError):
-            MemoryStore(keep_generations=-1)
-        with pytest.raises(OverflowError):
-            RocksStore(tmp_path / "store", keep_generations=-1)
+        for number, error in ((-1, ValueError), (2**64, ValueError), ("5", TypeError), (1.5, TypeError)):
+            with pytest.raises(error, match="keep_generations is a number"):
+                MemoryStore(keep_generations=number)
+            with pytest.raises(error, match="keep_generations is a number"):
+                RocksStore(tmp_path / "store", keep_generations=number)
 
 
 class TestCopying:

@@ -256,6 +256,7 @@ class TestGenerations:
         "as many as there are numbers": (2**64 - 1, 0, 1, 1, 0, 0),
         "many": (2**47, 0, 1, 1, 0, 0),
         "a moment after the end of time": (7, 2**63, 1, 4, 0, 0),
+        "neither broken nor whole": (7, 0, 1, 4, 2, 0),
         "more pieces than there is": (7, 0, 1, 4, 0, 2**60),
         "a piece of none": (7, 0, 1, 4, 0, 1, 9, 1),
         "too many pieces": (7, 0, 1, 4, 0, 1, 6, 2**40),

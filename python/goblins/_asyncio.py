@@ -146,6 +146,12 @@ def trio_task() -> Any:
         return None
 
 
+def call_soon_in_trio(function: Callable[[], object]) -> None:
+    """Has trio call something when the task that is here waits."""
+    trio: Any = sys.modules["trio"]
+    trio.lowlevel.current_trio_token().run_sync_soon(function)
+
+
 def has_ended(owner: Any) -> bool:
     """Whether a task, or a loop of asyncio, will never go on."""
     asyncio: Any = sys.modules.get("asyncio")

@@ -9,7 +9,7 @@ import inspect
 import types
 from array import array
 from collections import deque
-from collections.abc import Iterator, MutableMapping, MutableSequence, MutableSet
+from collections.abc import Callable, Iterator, MutableMapping, MutableSequence, MutableSet
 from dataclasses import InitVar
 from typing import Any, ClassVar, cast, dataclass_transform
 
@@ -135,18 +135,38 @@ def _copy_mutable_defaults(cls: type) -> None:
             setattr(cls, name, dataclasses.field(default_factory=factory))
         elif isinstance(default, dataclasses.Field):
             if _may_hold_more(default.default):
-                default.default_factory = functools.partial(_copied, default.default)
+                default.default_factory = _copies_of(default.default)
                 default.default = dataclasses.MISSING
         elif _may_hold_more(default):
-            setattr(cls, name, dataclasses.field(default_factory=functools.partial(_copied, default)))
+            setattr(cls, name, dataclasses.field(default_factory=_copies_of(default)))
 
 
 def _may_hold_more(default: Any) -> bool:
-    """Whether a default may be changed in place, though dataclasses take it. Records are known later only."""
+    """Whether a default may be changed in place, though dataclasses take it."""
     if isinstance(default, tuple | frozenset):
-        return not all(isinstance(item, _PLAIN) for item in default)
+        return not all(map(_is_fixed, default))
     is_record = dataclasses.is_dataclass(default) or hasattr(default, "__attrs_attrs__")
-    return is_record and not isinstance(default, type | _ActorBase)
+    return is_record and not isinstance(default, type | _ActorBase) and not _is_fixed(default)
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether nothing in a value can be changed in place."""
+    if isinstance(value, tuple | frozenset):
+        return all(map(_is_fixed, value))
+    params = getattr(type(value), "__dataclass_params__", None)
+    if params is not None and params.frozen:
+        return all(_is_fixed(getattr(value, one.name, None)) for one in dataclasses.fields(value))
+    return isinstance(value, _PLAIN)
+
+
+def _copies_of(default: Any) -> Callable[[], Any]:
+    """Makes the defaults of the actors. Which records an environment names is known later only."""
+    try:
+        copy.deepcopy(default)
+    except (TypeError, copy.Error):
+        # It holds what can't be copied, a lock for example.
+        return functools.partial(_copied, default)
+    return functools.partial(copy.deepcopy, default)
 
 
 def _forget_guards(cls: type) -> None:

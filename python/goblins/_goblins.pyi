@@ -902,6 +902,7 @@ class AsyncioVat(Vat):
         name, log, log_capacity, inbox_limit, slow_turn: see ``Vat``.
 
     Raises:
+        TypeError: the loop is none of asyncio.
         RuntimeError: no loop was given, and none runs on this thread.
     """
 

@@ -87,7 +87,11 @@ impl Ledger {
         let newest =
             Generation { number: reader.varint()?, millis: reader.varint()?, records: reader.varint()? };
         let oldest = reader.varint()?;
-        let broken = reader.varint()? != 0;
+        let broken = match reader.varint()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
         let pieces = (0..reader.varint()?)
             .map(|_| Some((reader.varint()?, reader.varint()?)))
             .collect::<Option<Vec<_>>>()?;

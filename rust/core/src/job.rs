@@ -75,6 +75,14 @@ pub enum Task<H: Host> {
 }
 
 impl<H: Host> Job<H> {
+    /// Shows what is to be done.
+    pub(crate) fn visit<E>(&self, look: &mut impl FnMut(&Task<H>) -> Result<(), E>) -> Result<(), E> {
+        match &self.task {
+            Task::GoOn { jobs, .. } => jobs.iter().try_for_each(|job| job.visit(look)),
+            task => look(task),
+        }
+    }
+
     /// Breaks what waits for this job, which will not be done.
     pub(crate) fn refuse(
         self,

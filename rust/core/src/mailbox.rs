@@ -235,6 +235,11 @@ impl<J, L> Mailbox<J, L> {
         self.inner.with(|inner| inner.inbox.len())
     }
 
+    /// Shows the jobs that wait. They are locked meanwhile, so `look` must call nobody.
+    pub fn visit<E>(&self, mut look: impl FnMut(&J) -> Result<(), E>) -> Result<(), E> {
+        self.inner.with(|inner| inner.inbox.iter().try_for_each(|(job, _)| look(job)))
+    }
+
     /// Whether nobody is inside and no job waits.
     pub fn is_quiet(&self) -> bool {
         self.inner.with(|inner| !matches!(inner.phase, Phase::Running) && inner.inbox.is_empty())

@@ -14,7 +14,7 @@ use crate::error::KernelError;
 use crate::fork::is_forked;
 use crate::host::Host;
 use crate::ids::{PermanentId, Slot, VatId};
-use crate::job::Job;
+use crate::job::{Job, Task};
 use crate::log::{Cause, EventKind, Log};
 use crate::mailbox::{Closed, Entry, Mailbox, Posted};
 use crate::naming::Named;
@@ -490,6 +490,15 @@ impl<H: Host> Vat<H> {
             self.stepless.store(true, Ordering::Relaxed);
             self.refuse_steps(cx);
         }
+    }
+
+    /// Shows what waits for a step, which goes with who could make one: for the host's garbage collector. `look` must
+    /// call nobody.
+    pub fn visit_steps<E>(&self, mut look: impl FnMut(&Task<H>) -> Result<(), E>) -> Result<(), E> {
+        if !self.is_manual() {
+            return Ok(());
+        }
+        self.mailbox.visit(|job| job.visit(&mut look))
     }
 
     /// Whether messages can be left to somebody.

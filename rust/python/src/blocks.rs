@@ -27,18 +27,62 @@ use crate::current;
 use crate::errors::{deadlock, log_unheard, no_turn_error};
 use crate::host::PyHost;
 use crate::interrupts::{again_if_interrupted, found};
+use crate::promise::Promise;
 use crate::runtime::check;
 
 /// A `with vat:` block of this thread.
 enum Block {
     /// It opened a turn.
-    Outer { session: Session<PyHost>, owner: Option<Owner> },
+    Outer { session: Session<PyHost>, owner: Option<Owner>, stay: Option<Stay> },
     /// It stands in a turn of the same vat, and is part of it. One that is not left in its turn is over with that.
     Inner { vat: VatId, turn: u64 },
 }
 
 /// The task that opened a block, or the event loop, if one of its callbacks did.
 struct Owner(Py<PyWeakrefReference>);
+
+/// Whether the task that opened a block has stayed in it. What its loop calls next, it calls when the task waits.
+struct Stay {
+    lapsed: Py<Lapsed>,
+    /// To call it off.
+    handle: Option<Py<PyAny>>,
+}
+
+/// What the loop calls.
+#[pyclass(frozen, module = "goblins", name = "_Lapsed")]
+#[derive(Default)]
+struct Lapsed(AtomicBool);
+
+#[pymethods]
+impl Lapsed {
+    fn __call__(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Stay {
+    fn begin(py: Python<'_>) -> PyResult<Self> {
+        let lapsed = Bound::new(py, Lapsed::default())?;
+        let handle = match asyncio::running_loop(py)? {
+            Some(home) => Some(home.call_method1(intern!(py, "call_soon"), (&lapsed,))?.unbind()),
+            None => {
+                py.import("goblins._asyncio")?.call_method1("call_soon_in_trio", (&lapsed,))?;
+                None
+            }
+        };
+        Ok(Self { lapsed: lapsed.unbind(), handle })
+    }
+
+    fn end(self, py: Python<'_>) -> PyResult<bool> {
+        let lapsed = self.lapsed.get().0.load(Ordering::Relaxed);
+        if let Some(handle) = self.handle
+            && !lapsed
+        {
+            handle.call_method0(py, intern!(py, "cancel"))?;
+        }
+        Ok(lapsed)
+    }
+}
 
 /// The blocks of a thread.
 struct Blocks(RefCell<Vec<Block>>);
@@ -150,7 +194,7 @@ fn with_owner<T>(churn: &Rc<Churn<PyHost>>, look: impl FnOnce(&Owner) -> T) -> O
         blocks
             .iter()
             .find_map(|block| match block {
-                Block::Outer { session, owner: Some(owner) } if Rc::ptr_eq(session.churn(), churn) => {
+                Block::Outer { session, owner: Some(owner), .. } if Rc::ptr_eq(session.churn(), churn) => {
                     Some(owner)
                 }
                 Block::Outer { .. } | Block::Inner { .. } => None,
@@ -169,6 +213,21 @@ pub(crate) fn of_another(py: Python<'_>, vat: &KernelVat<PyHost>, churn: &Rc<Chu
         vat.title(),
         churn.vat().title(),
     ))
+}
+
+/// An error for one who would wait for what the block of another task wants to send: that leaves at the end of the
+/// block, which waits itself.
+pub(crate) fn check_wait(py: Python<'_>, promise: &Py<Promise>) -> PyResult<()> {
+    let Some(churn) = current::occupied().filter(|churn| churn.in_turn() && churn.awaits(promise)) else {
+        return Ok(());
+    };
+    let Some(owner) = with_owner(&churn, |owner| Owner(owner.0.clone_ref(py))) else { return Ok(()) };
+    Err(deadlock(format!(
+        "what settles this promise leaves vat {} at the end of a `with vat:` block, and who opened it waits in it: {}. A \
+         block is one turn, so await outside of it, or use `await vat.run_async(...)`",
+        churn.vat().title(),
+        owner.name(py)
+    )))
 }
 
 /// Undoes the blocks whose tasks have ended without leaving them.
@@ -219,12 +278,13 @@ pub(crate) fn enter(py: Python<'_>, vat: &Arc<KernelVat<PyHost>>) -> PyResult<()
         return Err(of_another(py, vat, &churn));
     }
     let owner = Owner::here(py)?;
+    let stay = owner.is_some().then(|| Stay::begin(py)).transpose()?;
     let session = vat.enter(py)?;
     session.churn().begin_turn();
     if owner.is_some() {
         current::guard_more();
     }
-    BLOCKS.with(|blocks| blocks.0.borrow_mut().push(Block::Outer { session, owner }));
+    BLOCKS.with(|blocks| blocks.0.borrow_mut().push(Block::Outer { session, owner, stay }));
     Ok(())
 }
 
@@ -254,13 +314,23 @@ pub(crate) fn leave(
         Block::Inner { vat: of, turn: at } => *of == vat.id() && turn == Some(*at),
     });
     drop(churn);
-    let session = match block {
-        Some(Block::Outer { session, .. }) => session,
+    let (session, stay) = match block {
+        Some(Block::Outer { session, stay, .. }) => (session, stay),
         Some(Block::Inner { .. }) => return Ok(false),
         None => return Err(not_begun()),
     };
     let failed = !error.is_none();
-    let result = if failed { Err(PyErr::from_value(error.clone()).into()) } else { Ok(()) };
+    let result = match stay.map_or(Ok(false), |stay| stay.end(py)) {
+        _ if failed => Err(PyErr::from_value(error.clone())),
+        Ok(false) => Ok(()),
+        Ok(true) => Err(no_turn_error(format!(
+            "a `with vat:` block of vat {} is one turn, and its task has waited in it: it is undone. Await outside of it, \
+             or use `await vat.run_async(...)`",
+            vat.name()
+        ))),
+        Err(error) => Err(error),
+    };
+    let result = result.map_err(Into::into);
     let ended = session.churn().clone().end_turn(py, Heading::run(), result);
     let finished = session.finish(py);
     // The block's own error goes on by itself.
@@ -284,7 +354,7 @@ fn leave_elsewhere(
     check()?;
     let found = BLOCKS.with(|blocks| {
         blocks.0.borrow().iter().find_map(|block| match block {
-            Block::Outer { session, owner: Some(owner) } if Arc::ptr_eq(session.churn().vat(), vat) => {
+            Block::Outer { session, owner: Some(owner), .. } if Arc::ptr_eq(session.churn().vat(), vat) => {
                 Some((session.churn().clone(), Owner(owner.0.clone_ref(py))))
             }
             Block::Outer { .. } | Block::Inner { .. } => None,

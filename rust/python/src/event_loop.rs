@@ -102,7 +102,13 @@ impl EventLoop {
             None => py.import("asyncio")?.call_method0("get_running_loop")?,
         };
         // What is no loop is found now, not when the first message comes.
-        chosen.getattr(intern!(py, "call_soon_threadsafe"))?;
+        if chosen.getattr_opt(intern!(py, "call_soon_threadsafe"))?.is_none() {
+            let message = format!(
+                "loop is an event loop of asyncio, not {}: a name is given as name=...",
+                chosen.repr()?
+            );
+            return Err(PyTypeError::new_err(message));
+        }
         USED.store(true, Ordering::Relaxed);
         Self::of(&chosen)
     }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use goblins_core::error::KernelError;
 use goblins_core::ids::Slot;
+use goblins_core::job::Task;
+use goblins_core::partial::Hearer;
 use goblins_core::promise::{Outcome, Progress, PromiseCell, Reaction, Seen, Waiter};
 use goblins_core::vat::Vat;
 use goblins_core::wait_outside;
@@ -16,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use crate::awaiting;
+use crate::blocks;
 use crate::calls::Args;
 use crate::current::{current, current_turn, occupied};
 use crate::elsewhere;
@@ -244,6 +247,7 @@ impl Promise {
         let py = slf.py();
         crate::runtime::check()?;
         if current().is_none() {
+            blocks::check_wait(py, slf.as_unbound())?;
             return awaiting::wait(slf);
         }
         crate::coroutine::check_await()?;
@@ -353,29 +357,62 @@ fn visit_waiter(waiter: &Waiter<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTr
             visit.call(resolver)
         }
         Waiter::Outside(waker) => waker.traverse(visit),
-        Waiter::Vat(_, reaction) => match reaction {
-            Reaction::Forward { message, resolver } => {
-                message.traverse(visit)?;
-                visit.call(resolver)
+        Waiter::Vat(_, reaction) => visit_reaction(reaction, visit),
+    }
+}
+
+fn visit_reaction(reaction: &Reaction<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    match reaction {
+        Reaction::Forward { message, resolver } => {
+            message.traverse(visit)?;
+            visit.call(resolver)
+        }
+        Reaction::Listen { fulfilled, broken, derived } => {
+            visit_handler(fulfilled.as_ref(), visit)?;
+            visit_handler(broken.as_ref(), visit)?;
+            visit.call(derived)
+        }
+        Reaction::Finally { handler, derived } => {
+            visit_handler(Some(handler), visit)?;
+            visit.call(derived)
+        }
+        Reaction::Resume { code, answer, .. } => {
+            code.traverse(visit)?;
+            visit.call(answer)
+        }
+        Reaction::Settle(waker) => waker.traverse(visit),
+        Reaction::Chain(promise) => visit.call(promise),
+        Reaction::Partial(listener) => visit.call(listener),
+        Reaction::Describe(actor) => visit.call(actor),
+    }
+}
+
+/// For the collector: what waits for a step of a vat.
+pub(crate) fn visit_task(task: &Task<PyHost>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    match task {
+        Task::Deliver { actor, message, resolver } => {
+            visit.call(actor)?;
+            message.traverse(visit)?;
+            visit.call(resolver)
+        }
+        Task::React { reaction, outcome } => {
+            visit_reaction(reaction, visit)?;
+            match outcome {
+                Outcome::Fulfilled(value) => visit.call(value),
+                Outcome::Broken(error) => error.traverse(visit),
             }
-            Reaction::Listen { fulfilled, broken, derived } => {
-                visit_handler(fulfilled.as_ref(), visit)?;
-                visit_handler(broken.as_ref(), visit)?;
-                visit.call(derived)
+        }
+        Task::Update { hearer, value } => {
+            match hearer {
+                Hearer::Listener(listener) => visit.call(listener)?,
+                Hearer::Chained(promise) => visit.call(promise)?,
             }
-            Reaction::Finally { handler, derived } => {
-                visit_handler(Some(handler), visit)?;
-                visit.call(derived)
-            }
-            Reaction::Resume { code, answer, .. } => {
-                code.traverse(visit)?;
-                visit.call(answer)
-            }
-            Reaction::Settle(waker) => waker.traverse(visit),
-            Reaction::Chain(promise) => visit.call(promise),
-            Reaction::Partial(listener) => visit.call(listener),
-            Reaction::Describe(actor) => visit.call(actor),
-        },
+            visit.call(value)
+        }
+        Task::Hear(promise) | Task::Find { promise, .. } => visit.call(promise),
+        Task::Keep { actor, .. } => visit.call(actor),
+        // Its parts are shown.
+        Task::GoOn { .. } => Ok(()),
     }
 }
 

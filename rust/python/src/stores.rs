@@ -18,6 +18,7 @@ use crate::host::PyHost;
 use crate::runtime::{check, open_stores, remember};
 use crate::texts::{Folder, text};
 use crate::upkeep;
+use crate::wishes::generations;
 
 /// A place where portraits live. Made as `MemoryStore()` or `RocksStore(path)`.
 #[pyclass(subclass, frozen, weakref, module = "goblins", name = "Store")]
@@ -141,8 +142,16 @@ pub(crate) struct MemoryStore;
 #[pymethods]
 impl MemoryStore {
     #[new]
-    #[pyo3(signature = (*, keep_generations=100, auto_collect=true))]
-    fn new(py: Python<'_>, keep_generations: u64, auto_collect: bool) -> PyResult<PyClassInitializer<Self>> {
+    #[pyo3(
+        signature = (*, keep_generations=None, auto_collect=true),
+        text_signature = "(*, keep_generations=100, auto_collect=True)"
+    )]
+    fn new(
+        py: Python<'_>,
+        keep_generations: Option<Bound<'_, PyAny>>,
+        auto_collect: bool,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let keep_generations = keep_generations.as_ref().map_or(Ok(100), generations)?;
         let options = StorageOptions { keep_generations, auto_collect };
         let store = Store::open(py, move || Storage::open_with(KernelMemoryStore::new(), options))?;
         Ok(PyClassInitializer::from(store).add_subclass(Self))
@@ -159,15 +168,19 @@ pub(crate) struct RocksStore {
 #[pymethods]
 impl RocksStore {
     #[new]
-    #[pyo3(signature = (path, *, sync=true, keep_generations=0, auto_collect=true))]
+    #[pyo3(
+        signature = (path, *, sync=true, keep_generations=None, auto_collect=true),
+        text_signature = "(path, *, sync=True, keep_generations=0, auto_collect=True)"
+    )]
     fn new(
         py: Python<'_>,
         path: Folder,
         sync: bool,
-        keep_generations: u64,
+        keep_generations: Option<Bound<'_, PyAny>>,
         auto_collect: bool,
     ) -> PyResult<PyClassInitializer<Self>> {
         crate::runtime::rocksdb_runs();
+        let keep_generations = keep_generations.as_ref().map_or(Ok(0), generations)?;
         let options = StorageOptions { keep_generations, auto_collect };
         let mut folder = PathBuf::new();
         let store = Store::open(py, || {

@@ -24,7 +24,7 @@ use crate::handing_out;
 use crate::host::{Handler, PyHost};
 use crate::log::{self, Log};
 use crate::opening::Opening;
-use crate::promise::{Promise, seconds};
+use crate::promise::{Promise, seconds, visit_task};
 use crate::refs::Ref;
 use crate::runtime::{check, runtime};
 use crate::stores;
@@ -441,6 +441,7 @@ impl Vat {
         if let Some(home) = self.home.try_lock() {
             visit.call(&*home)?;
         }
+        self.vat.visit_steps(|task| visit_task(task, &visit))?;
         self.vat.log().try_visit(
             |actor| visit.call(actor),
             |behavior| visit.call(behavior),
@@ -454,7 +455,14 @@ impl Vat {
         drop(roots);
         let home = self.home.try_lock().and_then(|mut home| home.take());
         drop(home);
+        self.give_up_steps();
         self.vat.log().try_clear();
+    }
+}
+
+impl Vat {
+    fn give_up_steps(&self) {
+        Python::try_attach(|py| aside(py, |py| self.vat.give_up_steps(py)));
     }
 }
 
@@ -465,7 +473,7 @@ impl Drop for Vat {
             return;
         }
         log::forget(self.vat.id());
-        Python::try_attach(|py| aside(py, |py| self.vat.give_up_steps(py)));
+        self.give_up_steps();
         // Nobody can look at the log any more. What it holds holds the kernel's vat, so it would stay for ever.
         self.vat.log().set_on(false);
         Python::try_attach(|py| aside(py, |py| self.vat.log().clear(py)));

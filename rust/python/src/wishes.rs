@@ -34,7 +34,7 @@ impl Wishes<'_, '_> {
     pub(crate) fn settle(&self) -> PyResult<Settings> {
         let name = self.name.as_ref().map(|name| text("the name of a vat", name)).transpose()?;
         let log_capacity = match &self.log_capacity {
-            Some(wanted) => count(wanted, "log_capacity is a number of events, at least 1")?,
+            Some(wanted) => count(wanted, 1, "log_capacity is a number of events, at least 1")?,
             None => LOG_CAPACITY,
         };
         let options = VatOptions { name, log_capacity: self.log.then_some(log_capacity) };
@@ -44,9 +44,9 @@ impl Wishes<'_, '_> {
 }
 
 /// A number of things; `rule` says which it may be.
-fn count(wanted: &Bound<'_, PyAny>, rule: &str) -> PyResult<usize> {
+fn count(wanted: &Bound<'_, PyAny>, least: usize, rule: &str) -> PyResult<usize> {
     match wanted.extract::<usize>() {
-        Ok(number) if number > 0 => Ok(number),
+        Ok(number) if number >= least => Ok(number),
         found => {
             let message = format!("{rule}, not {}", wanted.repr()?);
             match found {
@@ -61,10 +61,15 @@ fn count(wanted: &Bound<'_, PyAny>, rule: &str) -> PyResult<usize> {
     }
 }
 
+/// How many generations a store keeps.
+pub(crate) fn generations(wanted: &Bound<'_, PyAny>) -> PyResult<u64> {
+    count(wanted, 0, "keep_generations is a number of generations, at least 0").map(|number| number as u64)
+}
+
 /// How many messages may wait.
 pub(crate) fn room(wanted: Option<&Bound<'_, PyAny>>) -> PyResult<Option<usize>> {
     let rule = "inbox_limit is a number of messages, at least 1, or None for any number";
-    wanted.map(|wanted| count(wanted, rule)).transpose()
+    wanted.map(|wanted| count(wanted, 1, rule)).transpose()
 }
 
 /// A number of seconds, or what is none.
