@@ -37,25 +37,40 @@ pub struct Cause {
     pub time: LamportTime,
 }
 
-/// The plain part of an event as it is kept. Small, since writing it is most of what recording costs.
+/// The plain part of an event as it is kept. Small, since writing it is most of what recording costs: so numbers have 48
+/// bits, which take nine years to count to with a million turns a second.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Facts {
-    pub(crate) churn: ChurnId,
-    pub(crate) turn: TurnId,
-    pub(crate) time: LamportTime,
-    cause_time: LamportTime,
     /// The last reading of the clock before it.
     pub(crate) mark: u64,
     /// The reading at its end; 0 if the clock was not read then.
     pub(crate) ended: u64,
+    /// Churn, turn, time, and time of the cause.
+    low: [u32; 4],
+    high: [u16; 4],
     /// The number of the vat; `u32::MAX` for none.
     cause_vat: u32,
     /// How many turns ended between the reading and this event.
     pub(crate) place: u16,
     pub(crate) kind: EventKind,
+    /// It left something.
+    has_trace: bool,
 }
 
 impl Facts {
+    /// Those of no event.
+    const NONE: Self = Self {
+        mark: 0,
+        ended: 0,
+        low: [0; 4],
+        high: [0; 4],
+        cause_vat: u32::MAX,
+        place: 0,
+        kind: EventKind::Run,
+        has_trace: false,
+    };
+
     #[inline(always)]
     pub(crate) fn new(
         kind: EventKind,
@@ -63,15 +78,32 @@ impl Facts {
         cause: Cause,
         stamp: Stamp,
     ) -> Self {
-        let (churn, turn, time) = times;
+        let numbers = [times.0.0, times.1.0, times.2.0, cause.time.0];
         let cause_vat = cause.vat.map_or(u32::MAX, |vat| vat.0 as u32);
         let Stamp { mark, ended, place } = stamp;
-        Self { churn, turn, time, cause_time: cause.time, mark, ended, cause_vat, place, kind }
+        let (low, high) = (numbers.map(|number| number as u32), numbers.map(|number| (number >> 32) as u16));
+        Self { mark, ended, low, high, cause_vat, place, kind, has_trace: false }
+    }
+
+    fn numbers(&self) -> [u64; 4] {
+        std::array::from_fn(|index| u64::from(self.high[index]) << 32 | u64::from(self.low[index]))
+    }
+
+    pub(crate) fn churn(&self) -> ChurnId {
+        ChurnId(self.numbers()[0])
+    }
+
+    pub(crate) fn turn(&self) -> TurnId {
+        TurnId(self.numbers()[1])
+    }
+
+    pub(crate) fn time(&self) -> LamportTime {
+        LamportTime(self.numbers()[2])
     }
 
     pub(crate) fn cause(&self) -> Cause {
         let vat = (self.cause_vat != u32::MAX).then_some(VatId(u64::from(self.cause_vat)));
-        Cause { vat, time: self.cause_time }
+        Cause { vat, time: LamportTime(self.numbers()[3]) }
     }
 }
 
@@ -90,41 +122,70 @@ pub(crate) struct Stamp {
 #[allow(clippy::vec_box, reason = "the boxes go to and fro between the log and the churn that runs")]
 pub(crate) type Entries<H> = Vec<Box<Entry<H>>>;
 
-/// An event as it is kept: in two lines of the processor's cache.
-#[repr(align(64))]
+/// An event as it is kept: in two lines of the processor's cache, the second of which is left alone if it changed nothing.
+#[repr(C, align(64))]
 pub(crate) struct Entry<H: Host> {
     pub(crate) facts: Facts,
-    pub(crate) held: Held<H>,
+    actor: Option<H::Actor>,
+    method: Option<H::Name>,
+    /// `Nothing` if the facts say that there is none.
+    trace: Trace<H>,
 }
 
-/// What an event keeps alive.
-pub(crate) struct Held<H: Host> {
-    pub(crate) actor: Option<H::Actor>,
-    pub(crate) method: Option<H::Name>,
-    pub(crate) trace: Trace<H>,
-}
-
-impl<H: Host> Default for Held<H> {
-    fn default() -> Self {
-        Self { actor: None, method: None, trace: Trace::Nothing }
+impl<H: Host> Entry<H> {
+    /// A place for one.
+    #[cold]
+    pub(crate) fn empty() -> Box<Self> {
+        Box::new(Self { facts: Facts::NONE, actor: None, method: None, trace: Trace::Nothing })
     }
-}
 
-impl<H: Host> Held<H> {
-    /// Lets all of it go.
+    /// Puts an event into an empty place.
     #[inline(always)]
-    pub(crate) fn empty(&mut self, cx: H::Cx<'_>) {
+    pub(crate) fn fill(&mut self, facts: Facts, actor: Option<H::Actor>, method: Option<H::Name>) {
+        self.facts = facts;
+        self.actor = actor;
+        self.method = method;
+    }
+
+    /// Notes what it left, once.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self, trace: Trace<H>) {
+        self.facts.has_trace = true;
+        self.trace = trace;
+    }
+
+    pub(crate) fn actor(&self) -> Option<&H::Actor> {
+        self.actor.as_ref()
+    }
+
+    pub(crate) fn method(&self) -> Option<&H::Name> {
+        self.method.as_ref()
+    }
+
+    pub(crate) fn trace(&self) -> &Trace<H> {
+        if self.facts.has_trace { &self.trace } else { &Trace::Nothing }
+    }
+
+    /// Lets go of all that it keeps alive.
+    #[inline(always)]
+    pub(crate) fn let_go(&mut self, cx: H::Cx<'_>) {
         if let Some(actor) = self.actor.take() {
             H::drop_actor(cx, actor);
         }
         if let Some(method) = self.method.take() {
             H::drop_name(cx, method);
         }
-        match std::mem::replace(&mut self.trace, Trace::Nothing) {
-            Trace::Nothing => {}
-            Trace::Change(change) => change.let_go(cx),
-            other => drop(other),
+        if std::mem::take(&mut self.facts.has_trace) {
+            std::mem::replace(&mut self.trace, Trace::Nothing).let_go(cx);
         }
+    }
+
+    /// The same, for one who may not be attached.
+    pub(crate) fn drop_all(&mut self) {
+        self.actor = None;
+        self.method = None;
+        self.facts.has_trace = false;
+        self.trace = Trace::Nothing;
     }
 }
 
@@ -138,6 +199,13 @@ pub(crate) enum Trace<H: Host> {
 }
 
 impl<H: Host> Trace<H> {
+    fn let_go(self, cx: H::Cx<'_>) {
+        match self {
+            Self::Change(change) => change.let_go(cx),
+            other => drop(other),
+        }
+    }
+
     pub(crate) fn changes(&self) -> &[Undo<H>] {
         match self {
             Self::Change(change) => std::slice::from_ref(change),
@@ -199,5 +267,33 @@ impl<H: Host> std::fmt::Debug for Event<H> {
         let (vat, then) = (cause.vat, cause.time);
         write!(f, "event {sequence}: {kind:?} {outcome:?} in turn {turn} of churn {churn} at {time}, ")?;
         write!(f, "caused at {then} by {vat:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn facts_and_two_references_fit_into_a_line_of_the_cache() {
+        assert_eq!(size_of::<Facts>() + 2 * size_of::<&u8>(), 64);
+    }
+
+    proptest! {
+        #[test]
+        fn facts_are_what_was_noted(
+            numbers in prop::array::uniform4(0u64..1 << 48), vat in prop::option::of(0u64..1000), stamp: [u64; 2]
+        ) {
+            let [churn, turn, time, cause_time] = numbers;
+            let times = (ChurnId(churn), TurnId(turn), LamportTime(time));
+            let cause = Cause { vat: vat.map(VatId), time: LamportTime(cause_time) };
+            let [mark, ended] = stamp;
+            let facts = Facts::new(EventKind::Send, times, cause, Stamp { mark, ended, place: 7 });
+            prop_assert_eq!((facts.churn(), facts.turn(), facts.time()), times);
+            prop_assert_eq!(facts.cause(), cause);
+            prop_assert_eq!((facts.mark, facts.ended, facts.place, facts.kind), (mark, ended, 7, EventKind::Send));
+        }
     }
 }

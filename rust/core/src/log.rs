@@ -116,9 +116,10 @@ impl<H: Host> Log<H> {
             return Ok(());
         };
         for entry in inner.ring.iter() {
-            entry.held.actor.iter().try_for_each(&mut actor)?;
-            entry.held.trace.error().into_iter().try_for_each(&mut error)?;
-            for change in entry.held.trace.changes() {
+            entry.actor().into_iter().try_for_each(&mut actor)?;
+            let trace = entry.trace();
+            trace.error().into_iter().try_for_each(&mut error)?;
+            for change in trace.changes() {
                 change.actor().into_iter().try_for_each(&mut actor)?;
                 match change {
                     Undo::Changed { old, .. } | Undo::Replaced { old, .. } => behavior(old)?,
@@ -152,13 +153,13 @@ impl<H: Host> Log<H> {
         let (mut low, mut high) = (0, inner.ring.len());
         while low < high {
             let middle = (low + high) / 2;
-            if inner.ring.get(middle)?.facts.time < time {
+            if inner.ring.get(middle)?.facts.time() < time {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        let found = inner.ring.get(low)?.facts.time == time;
+        let found = inner.ring.get(low)?.facts.time() == time;
         let number = inner.first() + low as u64;
         if found { inner.event(cx, &scale, number) } else { None }
     }
@@ -238,7 +239,7 @@ impl<H: Host> Log<H> {
             return Err("later events have been dropped; give it a larger capacity");
         }
         let later = inner.ring.iter().rev().take((inner.next - from) as usize);
-        let steps = later.flat_map(|entry| entry.held.trace.changes().iter().rev());
+        let steps = later.flat_map(|entry| entry.trace().changes().iter().rev());
         Ok(steps.map(|change| change.share(cx)).collect())
     }
 }
@@ -265,7 +266,7 @@ impl<H: Host> Inner<H> {
     fn event(&self, cx: H::Cx<'_>, scale: &Scale, number: u64) -> Option<Event<H>> {
         let index = number.checked_sub(self.first())? as usize;
         let entry = self.ring.get(index)?;
-        let Entry { facts, held } = &**entry;
+        let facts = &entry.facts;
         // The turns of a group whose end is known have equal parts of its time.
         let group = (index..self.ring.len()).map_while(|index| self.ring.get(index));
         let mut group = group.map(|entry| entry.facts).take_while(|other| other.mark == facts.mark);
@@ -277,17 +278,17 @@ impl<H: Host> Inner<H> {
         let duration = part.filter(|_| facts.kind != EventKind::Send);
         let offset = self.offsets.iter().rev().find(|(from, _)| *from <= facts.mark);
         let offset = offset.or(self.offsets.first()).map_or(0, |(_, offset)| *offset);
-        let error = held.trace.error();
+        let error = entry.trace().error();
         Some(Event {
             sequence: number,
             kind: facts.kind,
             outcome: if error.is_some() { EventOutcome::Undone } else { EventOutcome::Kept },
-            churn: facts.churn,
-            turn: facts.turn,
-            time: facts.time,
+            churn: facts.churn(),
+            turn: facts.turn(),
+            time: facts.time(),
             cause: facts.cause(),
-            actor: held.actor.as_ref().map(|actor| H::clone_actor(cx, actor)),
-            method: held.method.as_ref().map(|method| H::clone_name(cx, method)),
+            actor: entry.actor().map(|actor| H::clone_actor(cx, actor)),
+            method: entry.method().map(|method| H::clone_name(cx, method)),
             error: error.map(|error| H::clone_value(cx, error)),
             began: Duration::from_nanos(began),
             wall: Duration::from_nanos(began.wrapping_add(offset)),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::churn::Churn;
 use crate::clock;
-use crate::event::{Cause, Entries, Entry, EventKind, Facts, Held, Stamp, Trace};
+use crate::event::{Cause, Entries, Entry, EventKind, Facts, Stamp, Trace};
 use crate::host::Host;
 use crate::ids::{ChurnId, LamportTime, TurnId};
 use crate::turn::Undo;
@@ -106,14 +106,8 @@ impl<H: Host> Default for Recorded<H> {
 impl<H: Host> Recorded<H> {
     /// A place for an event, which holds nothing yet.
     #[inline(always)]
-    fn entry(&mut self, facts: Facts) -> Box<Entry<H>> {
-        match self.spare.pop() {
-            Some(mut entry) => {
-                entry.facts = facts;
-                entry
-            }
-            None => Box::new(Entry { facts, held: Held::default() }),
-        }
+    fn place(&mut self) -> Box<Entry<H>> {
+        self.spare.pop().unwrap_or_else(Entry::empty)
     }
 }
 
@@ -255,14 +249,17 @@ impl<H: Host> Undo<H> {
 impl<H: Host> Churn<H> {
     /// Records the turn that has just succeeded.
     pub(crate) fn record_kept(&self, cx: H::Cx<'_>, heading: Heading<'_, H>) {
-        self.record(cx, heading, false, |undo, is_needed, trace| {
+        self.record(cx, heading, false, |undo, is_needed, entry| {
+            if undo.is_empty() {
+                return;
+            }
             if is_needed {
                 let kept = undo.iter().filter(|change| change.is_logged());
-                *trace = Trace::of(kept.map(|change| change.share(cx)).collect());
+                entry.leave(Trace::of(kept.map(|change| change.share(cx)).collect()));
             } else if undo.len() > 1 {
-                *trace = Trace::Changes(std::mem::take(undo));
+                entry.leave(Trace::Changes(std::mem::take(undo)));
             } else if let Some(change) = undo.pop() {
-                *trace = Trace::Change(change);
+                entry.leave(Trace::Change(change));
             }
         });
     }
@@ -272,7 +269,7 @@ impl<H: Host> Churn<H> {
         let event = if self.vat().log().is_on() {
             let error = H::error_value(cx, error);
             // What a failed turn is told of has a number.
-            self.record(cx, heading, true, |_, _, trace| *trace = Trace::Error(error))
+            self.record(cx, heading, true, |_, _, entry| entry.leave(Trace::Error(error)))
         } else {
             None
         };
@@ -289,7 +286,7 @@ impl<H: Host> Churn<H> {
         cx: H::Cx<'_>,
         heading: Heading<'_, H>,
         at_once: bool,
-        leave: impl FnOnce(&mut Vec<Undo<H>>, bool, &mut Trace<H>),
+        leave: impl FnOnce(&mut Vec<Undo<H>>, bool, &mut Entry<H>),
     ) -> Option<u64> {
         let actor = heading.actor.map(|actor| H::clone_actor(cx, actor));
         let method = heading.method.map(|method| H::clone_name(cx, method));
@@ -302,10 +299,9 @@ impl<H: Host> Churn<H> {
             let stamp = work.timing.end::<H>(self.vat().runtime().watch().tick());
             let facts = Facts::new(heading.kind, times, heading.cause, stamp);
             let recorded = &mut work.recorded;
-            let mut entry = recorded.entry(facts);
-            entry.held.actor = actor;
-            entry.held.method = method;
-            leave(&mut work.undo, work.saving.is_some(), &mut entry.held.trace);
+            let mut entry = recorded.place();
+            entry.fill(facts, actor, method);
+            leave(&mut work.undo, work.saving.is_some(), &mut entry);
             let waits = !at_once && stamp.ended == 0;
             if !waits && recorded.entries.is_empty() {
                 Some(entry)
@@ -319,7 +315,7 @@ impl<H: Host> Churn<H> {
         };
         match entry {
             Some(entry) => self.enter_one(cx, entry, state),
-            None => self.enter_recorded(None, |held| held.empty(cx)),
+            None => self.enter_recorded(None, |entry| entry.let_go(cx)),
         }
     }
 
@@ -347,7 +343,7 @@ impl<H: Host> Churn<H> {
         let (number, left) = self.vat().log().enter_one(entry, state);
         if let Some(mut left) = left {
             // That may run any code of the host: nothing is borrowed here.
-            left.held.empty(cx);
+            left.let_go(cx);
             self.work().recorded.spare.push(left);
         }
         number
@@ -356,14 +352,14 @@ impl<H: Host> Churn<H> {
     /// Enters the events that this churn has made so far into the log, and empties those that make way. Gives the number
     /// of the last.
     #[inline(never)]
-    fn enter_recorded(&self, ended: Option<(u64, u64)>, empty: impl Fn(&mut Held<H>)) -> Option<u64> {
+    fn enter_recorded(&self, ended: Option<(u64, u64)>, empty: impl Fn(&mut Entry<H>)) -> Option<u64> {
         let (mut entries, state) = {
             let mut work = self.work();
             (std::mem::take(&mut work.recorded.entries), work.recorded.state)
         };
         let number = self.vat().log().enter(&mut entries, state, ended);
         // What the log has no room for any more. That may run any code of the host: nothing is borrowed here.
-        entries.iter_mut().for_each(|entry| empty(&mut entry.held));
+        entries.iter_mut().for_each(|entry| empty(entry));
         let mut work = self.work();
         let recorded = &mut work.recorded;
         if recorded.spare.len() < AT_ONCE {
@@ -379,7 +375,7 @@ impl<H: Host> Churn<H> {
     /// Enters what this churn has done so far into the log, for one who looks at it from within.
     pub fn enter_events(&self) {
         if !self.work().recorded.entries.is_empty() {
-            self.enter_recorded(None, |held| *held = Held::default());
+            self.enter_recorded(None, Entry::drop_all);
         }
     }
 
@@ -399,14 +395,13 @@ impl<H: Host> Churn<H> {
             let full = {
                 let mut work = self.work();
                 let recorded = &mut work.recorded;
-                let mut entry = recorded.entry(facts);
-                entry.held.actor = actor;
-                entry.held.method = method;
+                let mut entry = recorded.place();
+                entry.fill(facts, actor, method);
                 recorded.entries.push(entry);
                 recorded.entries.len() >= AT_ONCE
             };
             if full {
-                self.enter_recorded(None, |held| held.empty(cx));
+                self.enter_recorded(None, |entry| entry.let_go(cx));
             }
         }
         Cause { vat: Some(self.vat().id()), time }
@@ -426,7 +421,7 @@ impl<H: Host> Churn<H> {
         let ended = (since > 0).then(|| (mark, work.timing.reading::<H>()));
         drop(work);
         if ended.is_some() || !none {
-            self.enter_recorded(ended, |held| held.empty(cx));
+            self.enter_recorded(ended, |entry| entry.let_go(cx));
         }
     }
 }
