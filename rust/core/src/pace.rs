@@ -166,8 +166,8 @@ pub(crate) struct Measure {
 }
 
 impl Measure {
-    /// `None` if this job is not measured.
-    pub(crate) fn begin<H: Host>(way: Way, kinds: &Kinds) -> Option<Self> {
+    /// `None` if this job is not measured. `began`: now, if that is known.
+    pub(crate) fn begin<H: Host>(way: Way, kinds: &Kinds, began: Option<Instant>) -> Option<Self> {
         let (kind, on_worker) = match way {
             Way::Own => return None,
             Way::Measured(kind) => (kind, true),
@@ -175,11 +175,13 @@ impl Measure {
         };
         let closely = on_worker || kinds.known(kind).is_none_or(|known| known.suspect);
         let before = closely.then(H::usage);
-        Some(Self { kind, began: Instant::now(), on_worker, before })
+        Some(Self { kind, began: began.unwrap_or_else(Instant::now), on_worker, before })
     }
 
-    pub(crate) fn end<H: Host>(self, kinds: &Kinds) {
-        let long = self.began.elapsed() > LONG;
+    /// Gives how long it took.
+    pub(crate) fn end<H: Host>(self, kinds: &Kinds) -> Duration {
+        let took = self.began.elapsed();
+        let long = took > LONG;
         let seen = match self.before {
             None if long => Seen::Suspect,
             None => Seen::Quick,
@@ -200,6 +202,7 @@ impl Measure {
             },
         };
         kinds.note(self.kind, seen);
+        took
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::churn::{Churn, Work};
 use crate::claim::cut_off;
@@ -104,7 +104,7 @@ impl<H: Host> Session<H> {
             let Some((job, way)) = vat.mailbox().next_job() else {
                 return Some(done);
             };
-            let whole = self.do_job(cx, job, way, stretch)?;
+            let (whole, _) = self.do_job(cx, job, way, stretch, None)?;
             if !self.end_churn(cx) {
                 return None;
             }
@@ -133,14 +133,16 @@ impl<H: Host> Session<H> {
                     break;
                 }
             }
-            let Some(whole) = self.do_job(cx, job, way, Stretch::of_loop()) else { return Ok(()) };
+            let Some((whole, took)) = self.do_job(cx, job, way, Stretch::of_loop(), Some(began)) else {
+                return Ok(());
+            };
             unwritten = whole && way.is_for_sender() && vat.persistence().is_some();
             if unwritten {
                 churn.end_unwritten(cx);
             } else if !self.end_churn(cx) {
                 return Ok(());
             }
-            budget.spend(began.elapsed());
+            budget.spend(took.unwrap_or_else(|| began.elapsed()));
             interrupt = churn.take_interrupt();
         }
         if unwritten {
@@ -154,22 +156,27 @@ impl<H: Host> Session<H> {
         interrupt
     }
 
-    /// Does a job, and measures it if need be. Gives whether that was all that came of it; `None` in a forked child.
-    fn do_job(&self, cx: H::Cx<'_>, job: Job<H>, way: Way, stretch: Stretch) -> Option<bool> {
+    /// Does a job, and measures it if need be. Gives whether that was all that came of it, and how long it took, if it was
+    /// measured; `None` in a forked child.
+    fn do_job(
+        &self,
+        cx: H::Cx<'_>,
+        job: Job<H>,
+        way: Way,
+        stretch: Stretch,
+        began: Option<Instant>,
+    ) -> Option<(bool, Option<Duration>)> {
         let churn = self.churn();
         let kinds = churn.vat().runtime().kinds();
         if !matches!(&job, Job { task: Task::Deliver { .. }, cause: Cause { vat: None, .. } }) {
             churn.depends_on_store();
         }
-        let measure = Measure::begin::<H>(way, kinds);
+        let measure = Measure::begin::<H>(way, kinds, began);
         let whole = churn.run(cx, job, stretch);
         if is_forked() {
             return None;
         }
-        if let Some(measure) = measure {
-            measure.end::<H>(kinds);
-        }
-        Some(whole)
+        Some((whole, measure.map(|measure| measure.end::<H>(kinds))))
     }
 
     /// False if the vat has stopped, since the churn could not be written.

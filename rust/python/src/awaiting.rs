@@ -151,7 +151,7 @@ impl Waiting {
             ));
         };
         if let Some(vat) = promise.helper() {
-            known.assist(py, vat)?;
+            known.assist(&home, vat)?;
             // What that ran may have forked.
             crate::runtime::check()?;
             if let Some(outcome) = promise.cell.outcome(py, None) {

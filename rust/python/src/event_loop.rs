@@ -259,7 +259,9 @@ impl EventLoop {
                 vat.hand_over();
                 Ok(())
             } else {
-                self.run_as_on_a_worker(py, &vat, || Ok(vat.work_for_loop(py, &self.budget)?))
+                self.run_as_on_a_worker(py, self.object(py).as_ref(), &vat, || {
+                    Ok(vat.work_for_loop(py, &self.budget)?)
+                })
             };
         }
         if vats.len() > 0 {
@@ -269,7 +271,12 @@ impl EventLoop {
     }
 
     /// Runs messages of a vat for one who awaits an answer in this loop, if nothing speaks against it.
-    pub(crate) fn assist(self: &Arc<Self>, py: Python<'_>, vat: &Arc<KernelVat<PyHost>>) -> PyResult<()> {
+    pub(crate) fn assist(
+        self: &Arc<Self>,
+        home: &Bound<'_, PyAny>,
+        vat: &Arc<KernelVat<PyHost>>,
+    ) -> PyResult<()> {
+        let py = home.py();
         let own = match vat.scheduling() {
             Scheduling::Pool => true,
             Scheduling::Loop(home) => Arc::ptr_eq(home, self),
@@ -278,19 +285,20 @@ impl EventLoop {
         if !own || vat.backlog() == 0 || self.budget.is_spent() || current::is_occupied() {
             return Ok(());
         }
-        self.run_as_on_a_worker(py, vat, || Ok(vat.assist(py, &self.budget)?))
+        self.run_as_on_a_worker(py, Some(home), vat, || Ok(vat.assist(py, &self.budget)?))
     }
 
     /// Runs a vat on this thread, which is that of the loop: its turns see no task, and the loop only if it is theirs.
     fn run_as_on_a_worker(
         self: &Arc<Self>,
         py: Python<'_>,
+        home: Option<&Bound<'_, PyAny>>,
         vat: &Arc<KernelVat<PyHost>>,
         run: impl FnOnce() -> PyResult<()>,
     ) -> PyResult<()> {
         let from_loop = !matches!(vat.scheduling(), Scheduling::Loop(_));
-        let away = match self.object(py) {
-            Some(home) => Away::from(&home, from_loop)?,
+        let away = match home {
+            Some(home) => Away::from(home, from_loop)?,
             None => None,
         };
         let Some(away) = away else {

@@ -28,13 +28,17 @@ static PROCESS: AtomicI32 = AtomicI32::new(0);
 /// What this thread holds, whatever it is; `None` if no loop ever ran here.
 fn held(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     // SAFETY: the thread is attached. Both the dict and what it gives are borrowed from the thread, and null if there is
-    // none; the look-up of a string runs no code.
+    // none.
     unsafe {
         let dict = ffi::PyThreadState_GetDict();
         if dict.is_null() {
             return None;
         }
-        let held = ffi::PyDict_GetItem(dict, intern!(py, "__asyncio_running_event_loop__").as_ptr());
+        let held = ffi::PyDict_GetItemWithError(dict, intern!(py, "__asyncio_running_event_loop__").as_ptr());
+        if held.is_null() {
+            // Another key of the dict may have been asked whether it is the same.
+            ffi::PyErr_Clear();
+        }
         Bound::from_borrowed_ptr_or_opt(py, held)
     }
 }
