@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::calling::Holds;
 use crate::store::{Store, StoreError};
 use crate::sync::Monitor;
 
@@ -82,19 +83,24 @@ impl<O> Durability<O> {
     /// Keeps `output` until all that has been written so far is durable. Gives it back if that is so
     /// already, and if no earlier output is on its way still.
     pub fn hold(&self, output: O) -> Option<O> {
-        let (back, wake) = self.state.with(|state| {
+        let back = self.hold_silently(output);
+        if back.is_none() {
+            self.call_committer();
+        }
+        back
+    }
+
+    /// As [`Durability::hold`], but [`Holds::call_committer`] must follow if it is kept.
+    pub(crate) fn hold_silently(&self, output: O) -> Option<O> {
+        self.state.with(|state| {
             let overtakes = state.emitting || !state.held.is_empty();
             if state.durable == state.written && state.failed.is_none() && !overtakes {
-                return (Some(output), false);
+                return Some(output);
             }
             let written = state.written;
             state.held.push_back((written, output));
-            (None, true)
-        });
-        if wake {
-            self.state.notify_all_in(COMMITTER);
-        }
-        back
+            None
+        })
     }
 
     /// The last ticket given out.
@@ -234,6 +240,12 @@ impl<O> Durability<O> {
     /// Lets [`Durability::commit_held`] end once nothing is held.
     pub fn close(&self) {
         self.state.with(|state| state.closed = true);
+        self.state.notify_all_in(COMMITTER);
+    }
+}
+
+impl<O> Holds for Durability<O> {
+    fn call_committer(&self) {
         self.state.notify_all_in(COMMITTER);
     }
 }

@@ -8,6 +8,7 @@
 pub mod actor;
 mod awaited;
 mod by_hand;
+pub mod calling;
 pub mod churn;
 pub mod claim;
 mod clock;

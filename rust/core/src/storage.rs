@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::calling;
 use crate::collecting::Collector;
 use crate::durability::Durability;
 use crate::error::KernelError;
@@ -394,9 +395,10 @@ impl<H: Host> Storage<H> {
 
     /// Keeps output until it is durable; gives it back if it is already.
     pub(crate) fn hold(self: &Arc<Self>, outputs: Outputs<H>) -> Option<Outputs<H>> {
-        let back = self.durability.hold(outputs);
+        let back = self.durability.hold_silently(outputs);
         if back.is_none() {
             self.start_committer();
+            calling::call(self.durability.clone());
         }
         back
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Instant;
 
 use common::{PATIENCE, Reins, ToyVat, found, get, int, runtime, vat};
+use goblins_core::calling::CallsLater;
 use goblins_core::error::KernelError;
 use goblins_core::pace::Budget;
 use goblins_core::toy::{
@@ -203,4 +204,24 @@ fn a_round_of_a_loop_that_can_not_be_written_is_taken_back_as_a_whole() {
         before
     });
     assert_eq!(reins.contents(), before);
+}
+
+#[test]
+fn a_round_of_a_loop_with_several_vats_is_one_sync() {
+    let (reins, runtime) = (Reins::default(), runtime());
+    let storage = reins.storage();
+    let tallies = ["a", "b", "c"].map(|name| found(&runtime, &storage, name, [counter(0)]).1[0].clone());
+    on_a_loop(|| {
+        // The committer looks round now and then, and may do so just now.
+        let once = (0..20).any(|_| {
+            let left: Vec<_> = tallies.iter().map(|tally| left_to_do(tally, "add", &Value::Int(1))).collect();
+            let syncs = reins.syncs.load(SeqCst);
+            let later = CallsLater::begin();
+            left.iter().for_each(|(_, vat)| vat.work_for_loop((), &Budget::default()).unwrap());
+            drop(later);
+            left.iter().for_each(|(answer, _)| drop(result(answer).unwrap()));
+            reins.syncs.load(SeqCst) == syncs + 1
+        });
+        assert!(once);
+    });
 }

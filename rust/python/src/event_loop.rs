@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use goblins_core::calling::CallsLater;
 use goblins_core::fork::is_forked;
 use goblins_core::pace::Budget;
 use goblins_core::scheduling::Scheduling;
@@ -246,12 +247,19 @@ impl EventLoop {
             interrupt = interrupt.and(settle(py, &future));
         }
         self.budget.renew();
+        // One sync is to serve all vats whose messages are known to be quick.
+        let mut calls_later = None;
         let mut vats = vats.into_iter();
         while interrupt.is_ok()
             && !self.budget.is_spent()
             && let Some(vat) = vats.next()
         {
             let own = matches!(vat.scheduling(), Scheduling::Loop(_));
+            if own {
+                calls_later = None;
+            } else {
+                calls_later.get_or_insert_with(CallsLater::begin);
+            }
             interrupt = if own && current::is_occupied() {
                 // It is another one that this thread is in.
                 vat.work(py).map_err(PyErr::from)
@@ -264,6 +272,7 @@ impl EventLoop {
                 })
             };
         }
+        drop(calls_later);
         if vats.len() > 0 {
             self.add(py, |todo| todo.vats.splice(0..0, vats).for_each(drop));
         }
