@@ -212,6 +212,21 @@ def awaited(asyncio_vat: bool = False, at_once: int = 1, uvloop: bool = False) -
 
 
 @contextmanager
+def awaited_with_all_of(at_once: int = 100) -> Iterator[Loop]:
+    from goblins import all_of, send
+
+    event_loop = new_loop(False)
+
+    async def rounds(number: int) -> None:
+        for _ in range(number):
+            await all_of(*[send(ref) for _ in range(at_once)])
+
+    with vat_and(reader) as (_, ref):
+        yield lambda number: event_loop.run_until_complete(rounds(number))
+    event_loop.close()
+
+
+@contextmanager
 def awaited_in_trio() -> Iterator[Loop]:
     import trio
     from goblins import send
@@ -544,6 +559,7 @@ PAIRS = [
     Pair("send + result / Pykka's ask", send_and_result, pykka_ask),
     Pair("await: one / asyncio.Queue", awaited, lambda: asyncio_queue(True), 1.5),
     Pair("await: 100 / asyncio.Queue", lambda: awaited(at_once=100), lambda: asyncio_queue(True, 100), 0.7),
+    Pair("await: all_of 100 / asyncio.Queue", awaited_with_all_of, lambda: asyncio_queue(True, 100)),
     Pair("await: AsyncioVat / asyncio.Queue", lambda: awaited(True), lambda: asyncio_queue(True), 1.0),
     Pair(
         "await: AsyncioVat, 100 / asyncio.Queue",
