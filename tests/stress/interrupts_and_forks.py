@@ -215,6 +215,9 @@ armed = 0
 
 def on_sigint(_number, frame):
     global armed
+    # A second signal may come while the first is looked at.
+    while frame is not None and frame.f_code is on_sigint.__code__:
+        frame = frame.f_back
     # What starts and ends an attempt can't be interrupted itself. Nor can logging, which takes its lock at a
     # fork in a function that does not give it free if it is interrupted.
     if frame is None or frame.f_code is attempt.__code__ or frame.f_globals.get("__name__") == "logging":
