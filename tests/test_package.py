@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import goblins
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,6 +26,20 @@ def test_an_import_loads_no_event_loop():
     code = f"import goblins, sys; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("optimised", [True, False])
+def test_an_import_of_a_build_without_optimisation_warns(optimised):
+    code = f"""
+import importlib, warnings, goblins
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    goblins._goblins._OPTIMISED = {optimised}
+    importlib.reload(goblins)
+print([str(one.message)[:19] for one in said])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ("[]" if optimised else "['goblins was built w']")
 
 
 def test_the_page_of_the_package_has_no_links_into_the_clone():
