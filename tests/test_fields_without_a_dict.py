@@ -207,6 +207,27 @@ def test_a_field_may_hold_a_container_after_a_plain_value_and_again_a_plain_one(
         vat.close()
 
 
+def test_what_a_class_sets_when_an_instance_is_made_stays():
+    class Made(Actor):
+        value: int = 0
+        other: int = 0
+
+        def __new__(cls, *_args, **_kwargs):
+            self = super().__new__(cls)
+            self.other = 7
+            return self
+
+        def __init__(self) -> None:
+            self.value = 1
+
+        def all(self):
+            return self.value, vars(self)["other"]
+
+    vat = Vat()
+    assert vat.spawn(Made).all() == (1, 7)
+    vat.close()
+
+
 def test_a_setter_that_takes_the_place_of_a_field_is_not_called_to_undo():
     class Changing(Actor):
         value: int = 0

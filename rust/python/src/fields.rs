@@ -51,9 +51,10 @@ pub(crate) fn values<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Vec<Boun
     }
 }
 
-/// An instance has become the behavior of an actor.
+/// An instance has become the behavior of an actor. From 3.13 on its dict has room for thirty fields as long as it shares
+/// its keys.
 pub(crate) fn bound(instance: &Bound<'_, ActorBase>) -> PyResult<()> {
-    if past::WATCHES { past::watch(&dict(instance)?) } else { Ok(()) }
+    if past::WATCHES { past::watch(&unshared(instance, dict(instance)?)?) } else { Ok(()) }
 }
 
 /// The dict of an instance. One that had none has it from now on, and takes more memory.
@@ -75,21 +76,25 @@ pub(crate) fn dict<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'py,
 /// somebody has asked for the dict.
 #[cfg(not(Py_3_13))]
 pub(crate) fn own_dict<'py>(instance: &Bound<'py, ActorBase>) -> PyResult<Bound<'py, PyDict>> {
-    let shared = dict(instance)?;
-    // SAFETY: it is a dict, and alive, and this thread is attached.
-    let is_own = unsafe { (*shared.as_ptr().cast::<ffi::PyDictObject>()).ma_values.is_null() };
+    let dict = dict(instance)?;
     // One without all its fields is being made.
-    if is_own || shared.len() < instance.get().info.get().fields.len() {
-        return Ok(shared);
+    if dict.len() < instance.get().info.get().fields.len() { Ok(dict) } else { unshared(instance, dict) }
+}
+
+/// As [`dict`]: it has its keys for itself since the instance was bound.
+#[cfg(Py_3_13)]
+pub(crate) use dict as own_dict;
+
+fn unshared<'py>(instance: &Bound<'py, ActorBase>, dict: Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: it is a dict, and alive, and this thread is attached.
+    if unsafe { (*dict.as_ptr().cast::<ffi::PyDictObject>()).ma_values.is_null() } {
+        return Ok(dict);
     }
     let own = PyDict::new(instance.py());
-    shared.iter().try_for_each(|(name, value)| own.set_item(name, value))?;
+    dict.iter().try_for_each(|(name, value)| own.set_item(name, value))?;
     set_dict(instance, &own)?;
     Ok(own)
 }
-
-#[cfg(Py_3_13)]
-pub(crate) use dict as own_dict;
 
 fn set_dict(instance: &Bound<'_, ActorBase>, dict: &Bound<'_, PyDict>) -> PyResult<()> {
     // SAFETY: both are alive; -1 means that an exception is set.
