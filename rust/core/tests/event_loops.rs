@@ -4,7 +4,7 @@
 mod common;
 
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Reins, ToyVat, found, get, int, runtime, vat};
 use goblins_core::calling::CallsLater;
@@ -218,6 +218,11 @@ fn a_round_of_a_loop_with_several_vats_is_one_sync() {
             let syncs = reins.syncs.load(SeqCst);
             let later = CallsLater::begin();
             left.iter().for_each(|(_, vat)| vat.work_for_loop((), &Budget::default()).unwrap());
+            // A wait that must be in vain. If it is too short the test is weaker, never wrong.
+            let begin = Instant::now();
+            while reins.syncs.load(SeqCst) == syncs && begin.elapsed() < Duration::from_millis(5) {
+                std::thread::yield_now();
+            }
             drop(later);
             left.iter().for_each(|(answer, _)| drop(result(answer).unwrap()));
             reins.syncs.load(SeqCst) == syncs + 1
