@@ -168,16 +168,14 @@ impl<'py> Away<'py> {
     fn restore(&mut self) -> PyResult<()> {
         let py = self.home.py();
         let mut result = Ok(());
-        let tell = || self.leaving.set_running_loop.bind(py).call1((&self.home,)).map(drop);
-        match self.from_loop.take() {
-            None => {}
+        let is_back = match self.from_loop.take() {
+            None => true,
             #[cfg(all(unix, not(Py_3_12)))]
-            Some(Left::Taken(taken)) => {
-                if !taken.put_back() {
-                    result = tell();
-                }
-            }
-            Some(Left::Told(_)) => result = tell(),
+            Some(Left::Taken(taken)) => taken.put_back(),
+            Some(Left::Told(_)) => false,
+        };
+        if !is_back {
+            result = self.leaving.set_running_loop.bind(py).call1((&self.home,)).map(drop);
         }
         if let Some(task) = self.task.take() {
             result = result.and(self.leaving.tasks.enter(&self.home, task));
