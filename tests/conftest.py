@@ -2,7 +2,12 @@
 
 import pytest
 from goblins import Vat
+from hypothesis import settings
 from support import PLACES
+
+# A busy machine makes any program seem slow.
+settings.register_profile("any time", deadline=None)
+settings.load_profile("any time")
 
 
 @pytest.fixture

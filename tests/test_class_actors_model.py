@@ -148,6 +148,6 @@ class Programs(RuleBasedStateMachine):
 
 
 Programs.TestCase.settings = settings(
-    max_examples=PROGRAMS, deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=20
+    max_examples=PROGRAMS, suppress_health_check=list(HealthCheck), stateful_step_count=20
 )
 TestPrograms = Programs.TestCase

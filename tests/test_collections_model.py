@@ -278,9 +278,7 @@ class ProgramsWithFewHashes(Programs):
     few_hashes = True
 
 
-CHECKED = settings(
-    max_examples=PROGRAMS, deadline=None, suppress_health_check=list(HealthCheck), stateful_step_count=30
-)
+CHECKED = settings(max_examples=PROGRAMS, suppress_health_check=list(HealthCheck), stateful_step_count=30)
 Programs.TestCase.settings = CHECKED
 ProgramsWithFewHashes.TestCase.settings = settings(CHECKED, max_examples=max(PROGRAMS // 4, 1))
 TestPrograms = Programs.TestCase

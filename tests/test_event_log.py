@@ -34,7 +34,7 @@ from goblins import (
     spawn_named,
     tell,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import Boom, cell, collect, counter, failing, failing_turn
 
@@ -746,7 +746,6 @@ class TestLookingBack:
         assert await asyncio.to_thread(lambda: event.peek(actor.get)) == 1
         vat.close()
 
-    @settings(deadline=None)
     @given(st.data())
     def test_every_moment_of_a_random_program_is_as_a_plain_model_says(self, data):
         """LOG-05, LOG-22"""

@@ -81,7 +81,6 @@ def test_programs_do_what_the_model_does(tmp_path):
         run = Programs.TestCase
         run.settings = settings(
             max_examples=PROGRAMS,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             stateful_step_count=12,
         )

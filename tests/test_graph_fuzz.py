@@ -153,7 +153,6 @@ def shapes(actors, order=None):
 @pytest.mark.timeout(60 + GRAPHS)
 @settings(
     max_examples=GRAPHS,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(graphs)

@@ -733,7 +733,6 @@ def check(real, model, command):
 
 @settings(
     max_examples=int(os.environ.get("GOBLINS_PROGRAMS", "300")),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(st.sampled_from([1, 2, 2, 3, 3, 4, 5]), st.lists(commands, min_size=1, max_size=12))

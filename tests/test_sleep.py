@@ -579,7 +579,7 @@ def run_program(place, program, sleep):
     return seen
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(program=PROGRAMS, most=st.integers(0, 4))
 def test_programs_do_the_same_with_sleep_and_without(program, most, tmp_path_factory):
     """SLP-04."""
