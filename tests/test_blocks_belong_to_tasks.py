@@ -212,7 +212,7 @@ class TestAwaitInABlock:
             await WAITS[wait](far)
         assert ticks() == 0
 
-    @pytest.mark.parametrize("wait", ["gather", "wait_for", "a handler's"])
+    @pytest.mark.parametrize("wait", ["gather", "a handler's"])
     async def test_for_what_leaves_at_the_end_of_it_is_an_error_at_once(self, vat, other_vat, ticks, wait):
         far = other_vat.spawn(counter)
         with pytest.raises(NoTurnError, match=WAITED), vat:
