@@ -5,14 +5,17 @@ import itertools
 
 import pytest
 from goblins import (
+    Actor,
     FarCallError,
     List,
     Map,
     MemoryStore,
+    PersistenceEnv,
     Ref,
     Set,
     _goblins,
     _pages,
+    field,
     spawn,
     spawn_persistent_vat,
 )
@@ -155,3 +158,38 @@ def near(vat, it):
         return vat.run(it._is_near)
     except FarCallError:
         return False
+
+
+class Bag(Actor):
+    keys: Map = field(default_factory=Map)
+    members: Set = field(default_factory=Set)
+
+    def add(self, added):
+        for one in added:
+            self.keys[one] = one
+            self.members.add(one)
+
+    def drop(self, dropped):
+        for one in dropped:
+            del self.keys[one]
+            self.members.remove(one)
+
+    def found(self, wanted):
+        return [one for one in wanted if one in self.keys and one in self.members]
+
+
+@pytest.mark.parametrize("count", [300, 5000])
+def test_all_is_found_when_nearly_all_went_and_others_came(place, count):
+    """The pages that lead to the first ones go with these, and lead to others then."""
+    env = PersistenceEnv("pages", Bag)
+    vat, bag = place.spawn(lambda: spawn(Bag), env=env)
+    there = []
+    for turn in range(4):
+        new = list(range(turn * 10_000, turn * 10_000 + count))
+        bag.add(new)
+        there += new
+        assert bag.found(there) == there
+        bag.drop(there[:-3])
+        there = there[-3:]
+        vat, bag = place.restart(vat, env=env)
+        assert bag.found(there) == there

@@ -91,7 +91,9 @@ class Tree(NamedTuple):
             _, starts, children = _page(node, tree_node)
             if self.relative:
                 start += starts[index]
-            starts = [*starts[: index + 1], start, *starts[index + 1 :]]
+            # What is below the number of the first child belongs to that as well, so its number may be any.
+            first = min(starts[0], start - 1)
+            starts = [first, *starts[1 : index + 1], start, *starts[index + 1 :]]
             children = [*children[: index + 1], leaf, *children[index + 1 :]]
             if len(children) <= FANOUT:
                 _page_become(node, starts, children)
