@@ -35,19 +35,18 @@ from paired_loops import (
 ROUNDS = 2000
 
 
-def tell_to(constructor: Callable[[], Any], method: str | None = None, *args: Any) -> Callable[..., Loop]:
-    def make(vat: Any, ref: Any) -> Loop:
-        return telling(vat, getattr(ref, method) if method else ref, *args)
-
-    return lambda stack, log: make(*stack.enter_context(vat_and(constructor(), log=log)))
+def calling(_vat: Any, target: Any, *args: Any) -> Loop:
+    return repeated((lambda: target(*args)) if args else target)
 
 
-def outside(constructor: Callable[[], Any], method: str | None = None, *args: Any) -> Callable[..., Loop]:
-    def make(vat: Any, ref: Any) -> Loop:
-        target = getattr(ref, method) if method else ref
-        return repeated((lambda: target(*args)) if args else target)
+def turns(
+    loop_of: Callable[..., Loop], constructor: Any, method: str | None = None, *args: Any
+) -> Callable[[ExitStack, bool], Loop]:
+    def make(stack: ExitStack, log: bool) -> Loop:
+        vat, ref = stack.enter_context(vat_and(constructor, log=log))
+        return loop_of(vat, getattr(ref, method) if method else ref, *args)
 
-    return lambda stack, log: make(*stack.enter_context(vat_and(constructor(), log=log)))
+    return make
 
 
 def send_and_on(stack: ExitStack, log: bool) -> Loop:
@@ -62,14 +61,14 @@ def send_and_result(stack: ExitStack, log: bool) -> Loop:
 
 
 CASES: dict[str, Callable[[ExitStack, bool], Loop]] = {
-    "tell, a function that reads": tell_to(lambda: reader),
-    "tell, a function that changes": tell_to(counter_of),
-    "tell, a class that reads": tell_to(account, "get"),
-    "tell, a class that changes": tell_to(account, "add", 1),
-    "call from outside, a function that reads": outside(lambda: reader),
-    "call from outside, a function that changes": outside(counter_of),
-    "call from outside, a class that reads": outside(account, "get"),
-    "call from outside, a class that changes": outside(account, "add", 1),
+    "tell, a function that reads": turns(telling, reader),
+    "tell, a function that changes": turns(telling, counter_of()),
+    "tell, a class that reads": turns(telling, account(), "get"),
+    "tell, a class that changes": turns(telling, account(), "add", 1),
+    "call from outside, a function that reads": turns(calling, reader),
+    "call from outside, a function that changes": turns(calling, counter_of()),
+    "call from outside, a class that reads": turns(calling, account(), "get"),
+    "call from outside, a class that changes": turns(calling, account(), "add", 1),
     "send and on": send_and_on,
     "send and result": send_and_result,
 }

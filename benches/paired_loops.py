@@ -110,12 +110,8 @@ def outside_call_that_changes() -> Iterator[Loop]:
         yield repeated(lambda: add(1))
 
 
-def telling(vat: Any, target: Any, *args: Any) -> Loop:
-    from goblins import tell
-
-    def some(number: int) -> None:
-        for _ in range(number):
-            tell(target, *args)
+def in_churns(vat: Any, some: Loop) -> Loop:
+    """Turns that do up to 1,000 rounds each, so that what waits stays little."""
 
     def loop(rounds: int) -> None:
         while rounds > 0:
@@ -123,6 +119,16 @@ def telling(vat: Any, target: Any, *args: Any) -> Loop:
             rounds -= 1000
 
     return loop
+
+
+def telling(vat: Any, target: Any, *args: Any) -> Loop:
+    from goblins import tell
+
+    def some(number: int) -> None:
+        for _ in range(number):
+            tell(target, *args)
+
+    return in_churns(vat, some)
 
 
 @contextmanager
@@ -144,12 +150,7 @@ def sending_and_listening(vat: Any, ref: Any) -> Loop:
         for _ in range(number):
             on(send(ref), lambda value: None)
 
-    def loop(rounds: int) -> None:
-        while rounds > 0:
-            vat.run(some, min(rounds, 1000))
-            rounds -= 1000
-
-    return loop
+    return in_churns(vat, some)
 
 
 @contextmanager
