@@ -5,8 +5,8 @@
 //! an event, and does not change any more then. The two are compared now and then. Once they don't fit (after
 //! a computer has slept, say) the counter is left alone.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Once, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -144,16 +144,14 @@ fn pair<H: Host>() -> Pair {
 
 /// To be called before the first reading.
 pub(crate) fn start<H: Host>() {
-    static STARTED: AtomicBool = AtomicBool::new(false);
-    if STARTED.load(Ordering::Relaxed) || !H::has_counter() {
-        return;
-    }
-    let now = pair::<H>();
-    let mut scale = SCALE.lock();
-    if !STARTED.swap(true, Ordering::Relaxed) {
-        scale.start = Some(now);
-        COUNTS.store(true, Ordering::Release);
-    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if H::has_counter() {
+            let now = pair::<H>();
+            SCALE.lock().start = Some(now);
+            COUNTS.store(true, Ordering::Release);
+        }
+    });
 }
 
 /// What the clock says. Never 0.
