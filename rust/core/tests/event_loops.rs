@@ -31,6 +31,14 @@ fn left_to_do(actor: &Actor, method: &'static str, value: &Value) -> (Promise, T
     panic!("nothing was left to the loop")
 }
 
+/// A message that is left to the loop, and twenty that follow it.
+fn round_of_additions(tally: &Actor) -> (Vec<Promise>, ToyVat) {
+    let (first, vat) = left_to_do(tally, "add", &Value::Int(1));
+    let mut answers = vec![first];
+    answers.extend((0..20).map(|_| send(tally, "add", Value::Int(1))));
+    (answers, vat)
+}
+
 #[test]
 fn what_is_left_to_a_loop_waits_for_its_round() {
     let runtime = runtime();
@@ -155,9 +163,7 @@ fn what_a_round_of_a_loop_has_changed_is_one_batch_and_one_sync() {
     let storage = reins.storage();
     let (_, [tally]) = found(&runtime, &storage, "main", [counter(0)]);
     on_a_loop(|| {
-        let (first, vat) = left_to_do(&tally, "add", &Value::Int(1));
-        let mut answers = vec![first];
-        answers.extend((0..20).map(|_| send(&tally, "add", Value::Int(1))));
+        let (answers, vat) = round_of_additions(&tally);
         reins.take_batches();
         let syncs = reins.syncs.load(SeqCst);
         // Who awaits the first of them has to wait in any case.
@@ -190,9 +196,7 @@ fn a_round_of_a_loop_that_can_not_be_written_is_taken_back_as_a_whole() {
     let storage = reins.storage();
     let (_, [tally]) = found(&runtime, &storage, "main", [counter(0)]);
     let before = on_a_loop(|| {
-        let (first, vat) = left_to_do(&tally, "add", &Value::Int(1));
-        let mut answers = vec![first];
-        answers.extend((0..20).map(|_| send(&tally, "add", Value::Int(1))));
+        let (answers, vat) = round_of_additions(&tally);
         let before = reins.contents();
         reins.fail_write.store(true, SeqCst);
         vat.work_for_loop((), &Budget::default()).unwrap();
