@@ -447,15 +447,20 @@ impl Saved {
                 Ok(old) => old,
                 Err(error) => return Some(Err(error)),
             };
-            if old.as_ref().is_some_and(|old| old.is(&value)) {
-                continue;
-            }
-            if may_change(&value) {
-                return None;
-            }
-            changed |= !(self.stored && old.is_some_and(|old| alike_plain(&old, &value)));
+            changed |= self.is_plain_change(old.as_ref(), &value)?;
         }
         (inline::count(instance) == Some(info.fields.len())).then_some(Ok(changed))
+    }
+
+    /// Whether a field has another value, as far as that shows at once; `None` if something in it may have changed.
+    fn is_plain_change(&self, old: Option<&Bound<'_, PyAny>>, value: &Bound<'_, PyAny>) -> Option<bool> {
+        if old.is_some_and(|old| old.is(value)) {
+            return Some(false);
+        }
+        if may_change(value) {
+            return None;
+        }
+        Some(!(self.stored && old.is_some_and(|old| alike_plain(old, value))))
     }
 
     fn compare_with(&self, py: Python<'_>, containers: Option<&Containers>) -> PyResult<bool> {
@@ -475,11 +480,8 @@ impl Saved {
                 return Err(PyAttributeError::new_err(message));
             };
             let old = self.kept.before(py, index, field)?;
-            if old.as_ref().is_some_and(|old| old.is(&value)) {
-                continue;
-            }
-            if !may_change(&value) {
-                changed |= !(self.stored && old.is_some_and(|old| alike_plain(&old, &value)));
+            if let Some(is_change) = self.is_plain_change(old.as_ref(), &value) {
+                changed |= is_change;
                 continue;
             }
             if let Some(old) = old
